@@ -1,0 +1,134 @@
+"""The language: what a guest may ask of the chat, and what the chat may answer.
+
+What it is not: it knows no wire protocol (doors translate into it), no replica and no file.
+
+A **command** is one line of text: a letter, then its fields behind `|`. A name never holds `|`; a text may, and stands last.
+
+    letter  fields                  asks for
+    C       name [| password hash]  CreateAccount
+    L       account id              LogIn
+    O                               LogOut
+    S       recipient | text        SendMessage
+    R       account id              ReadMailbox
+    D       account id              DeleteAccount
+    A       [pattern]               ListAccounts   a query: read, never logged
+    W                               ListPresent    a query: read, never logged
+
+A **reply** is one short text: a lower-case letter and fields, or `!` and the name of a refusal (see `Refusal`).
+
+    c | name                created          l | name | seq | number   logged in; seq: newest message of the account, number: op of its creation
+    o                       logged out       d                   deleted
+    p [| recipient]         sent; the recipient is online now    (recipient: only when it was addressed by its account id)
+    m [| recipient]         sent; it waits in the mailbox
+    r | name | seq|sender|text ⏎ …           the undelivered messages, oldest first; nothing behind name| when there are none
+
+A **run** is what a door puts into the open batch: commands of one session with consecutive request numbers, or one system command.
+A batch's body is a chain of runs; no object exists per command between the door and `apply`.
+
+    offset  size  field     meaning
+    0       1     kind      b"R" commands of a session · b"S" system commands (session is all zero)
+    1       4     length    bytes of the lines that follow the header
+    5       4     count     number of lines, one op each
+    9       16    session   session id
+    25      8     first     request number of the first line
+    33      8     low       no older reply is needed any more
+    41      2     skip      request numbers directly before `first` that were queries and never entered the log
+    43            lines     UTF-8, joined by ⏎
+
+System commands are lines too, one of
+
+    open|SESSION|HOME|KIND      the guest's connection HOME now holds this session; KIND is `numbered`, `resumed` or `plain`
+    close|SESSION|HOME          that connection is gone
+    ack|NAME|NUMBER|UPTO        messages up to UPTO of the account NAME that was created at op NUMBER have reached their guest
+    members|REPLICA.INC,…       first command of each view: connections of all other replicas are gone
+    expire|                     sessions that nobody used for `SESSION_LIFE_US` are forgotten
+
+Read next: `doors/pipe.py` (who makes runs), `state.py` (who obeys them).
+"""
+
+from __future__ import annotations
+
+import struct
+import unicodedata
+
+NAME_MAX = 32  # code points; a name must fit one line of any client
+TEXT_MAX = 64 * 1024  # bytes of UTF-8; a batch of one such text still is far below BATCH_MAX
+PATTERN_MAX = 256  # characters; RE2 compiles it within its memory limit
+MAILBOX_MAX = 100_000  # undelivered messages of one account; beyond it the sender is told
+READ_MAX = 256 * 1024  # bytes of texts one ReadMailbox returns: its reply is kept in the session table; the rest waits for the next
+WINDOW = 1024  # unanswered requests of one session; then its socket is not read
+SESSION_MAX = 100_000  # sessions kept; beyond it the one that has been gone longest is forgotten
+SESSION_LIFE_US = 7 * 24 * 3600 * 1_000_000  # microseconds a session is kept after its last request
+ID_SUFFIX = "123"  # account id = name + this, known to clients for years
+RESERVED = frozenset({"server"})  # folded names nobody may take: one door speaks as `Server`
+
+RUN = struct.Struct("<cII16sQQH")
+COMMANDS, SYSTEM = b"R", b"S"
+NO_SESSION = bytes(16)
+
+CREATE, LOG_IN, LOG_OUT, SEND, READ, DELETE, LIST, PRESENT = "CLOSRDAW"
+QUERIES = frozenset({LIST, PRESENT})
+
+ONLINE, WAITING = "p", "m"
+
+
+class Refusal:
+    """Named noes, the same on every replica: values, not exceptions."""
+
+    NAME_TAKEN = "!NAME_TAKEN"
+    NO_SUCH_ACCOUNT = "!NO_SUCH_ACCOUNT"
+    NOT_LOGGED_IN = "!NOT_LOGGED_IN"
+    WRONG_PASSWORD = "!WRONG_PASSWORD"
+    MAILBOX_FULL = "!MAILBOX_FULL"
+    MAILBOX_NOT_EMPTY = "!MAILBOX_NOT_EMPTY"
+    INVALID = "!INVALID"
+    INTERNAL = "!INTERNAL"
+    GAP = "!GAP"  # an earlier request of the session is missing
+    DONE = "!DONE"  # the guest said that it no longer needs this reply
+    SESSION_UNKNOWN = "!SESSION_UNKNOWN"
+    READ_ONLY = "!READ_ONLY"  # the last replica's disk takes no more; never enters the log
+
+
+def run(session: bytes, first: int, low: int, skip: int, lines: bytes, count: int) -> bytes:
+    """Commands of one session, ready for the open batch; `lines` are encoded commands joined by a newline."""
+    return RUN.pack(COMMANDS, len(lines), count, session, first, low, skip) + lines
+
+
+def system_run(line: str) -> bytes:
+    """One system command, ready for the open batch."""
+    lines = line.encode()
+    return RUN.pack(SYSTEM, len(lines), 1, NO_SESSION, 0, 0, 0) + lines
+
+
+def count_ops(body: bytes) -> int:
+    """How many ops a chain of runs takes. Raises ValueError where the chain is broken."""
+    at = ops = 0
+    while at < len(body):
+        if len(body) - at < RUN.size:
+            raise ValueError("a run header is cut short")
+        kind, length, count, *_ = RUN.unpack_from(body, at)
+        at += RUN.size + length
+        if kind not in (COMMANDS, SYSTEM) or count < 1 or at > len(body):
+            raise ValueError("a run is malformed")
+        ops += count
+    return ops
+
+
+def is_name(name: str) -> bool:
+    """Whether an account may be called this: 1 to `NAME_MAX` code points, no `|`, `,`, white space or control character."""
+    return (
+        0 < len(name) <= NAME_MAX
+        and "|" not in name
+        and "," not in name
+        and all(not c.isspace() and unicodedata.category(c) not in ("Cc", "Cs", "Cf", "Zl", "Zp") for c in name)
+    )
+
+
+def fold(name: str) -> str:
+    """The form in which two names count as the same (NFKC, then case folding), so that nobody can look like somebody else."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def account_id(name: str) -> str:
+    """What a guest logs in with."""
+    return name + ID_SUFFIX

@@ -1,0 +1,663 @@
+"""The desk: what the server gives to doors. It keeps the guests of this replica: their order, their sessions, their deliveries.
+
+What it is not: it knows no socket (the shell's transport is an object with `write` and `close`) and no view; the server tells it when
+there is a primary, and takes runs from `open_runs` for the batch or for the primary.
+
+    a connection's line of unanswered things, oldest first
+    run    commands under way through the log       answered when this replica applies them
+    query  a read; asked once all before it is answered, and nothing after it is sent meanwhile
+    said   an answer that needs nobody              given when it is at the front
+
+Invariants:
+- Replies leave a connection in the order of its requests, each once.
+- What is unanswered is sent again, in order and with the same numbers, whenever the view or the link to the primary changes.
+- A delivery is read from the state, above what this connection was shown, so nothing can be skipped or shown twice.
+
+Read next: `server.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from commands import LIST, QUERIES, WINDOW, Refusal, account_id, run, system_run
+from doors import TRANSLATORS, Translator
+from state import ChatState, Message, Opened, Outcome
+
+BACKLOG_MAX = 8 << 20  # bytes of unanswered runs; beyond it the doors stop reading
+ACK_WAIT = 0.1  # seconds after which they are acknowledged anyway
+
+
+class Shell(Protocol):
+    """The socket's side of a connection (`doors/stream.py`)."""
+
+    def write(self, words: bytes) -> None: ...
+    def close(self, why: str) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def is_drained(self) -> bool:
+        """Whether all that was written has gone into the socket."""
+
+
+class Run:
+    """Commands of one connection that travel together."""
+
+    __slots__ = ("commands", "first", "image", "sent", "skip")
+
+    def __init__(self, first: int, skip: int) -> None:
+        self.first, self.skip = first, skip
+        self.commands: list[str] = []
+        self.image = b""  # set when it is complete
+        self.sent = False
+
+
+class Query:
+    """A read under way; `ticket` is 0 until it was asked."""
+
+    __slots__ = ("command", "number", "ticket")
+
+    def __init__(self, number: int, command: str) -> None:
+        self.number, self.command, self.ticket = number, command, 0
+
+
+class Said:
+    """An answer that waits for its turn, framed."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, words: bytes) -> None:
+        self.words = words
+
+
+class Connection:
+    """One guest's connection; what `doors.Guest` promises to translators."""
+
+    __slots__ = (
+        "account",
+        "account_number",
+        "acked",
+        "blocked",
+        "bytes_unanswered",
+        "count",
+        "desk",
+        "ended",
+        "filling",
+        "gone",
+        "home",
+        "is_open",
+        "kind",
+        "line",
+        "low",
+        "opening",
+        "paused",
+        "seen",
+        "session",
+        "shell",
+        "shown",
+        "skip",
+        "translator",
+        "unanswered",
+        "watch_due",
+    )
+
+    def __init__(self, desk: Desk, shell: Shell, door: str, number: int) -> None:
+        self.desk, self.shell = desk, shell
+        self.session, self.kind = b"", ""
+        self.home = f"{desk.place}.{number}"
+        self.opening = self.is_open = self.ended = self.gone = self.paused = self.watch_due = False
+        self.account, self.account_number, self.shown, self.acked, self.seen = "", 0, 0, 0, 0
+        self.line: deque[Run | Query | Said] = deque()
+        self.filling: Run | None = None  # takes the commands of the chunk that is being read
+        self.count = 0  # newest request number
+        self.low = 0
+        self.skip = 0  # numbers directly before the next run that never enter the log
+        self.blocked = 0  # queries in the line: nothing behind the first is sent
+        self.unanswered = self.bytes_unanswered = 0
+        self.translator: Translator = TRANSLATORS[door](self)
+
+    # --- for the shell -----------------------------------------------------------------------------------------------------------------
+
+    def feed(self, chunk: bytes) -> bool:
+        """Bytes from the guest. Returns whether unfinished bytes wait for silence."""
+        waits = self.translator.feed(chunk)
+        self.flush()
+        return waits
+
+    def quiet(self) -> None:
+        """Silence."""
+        self.translator.quiet()
+        self.flush()
+
+    def end(self) -> None:
+        """The guest sends nothing more; what it has sent is still done and answered."""
+        if not self.gone:
+            self.translator.end()
+            self.flush()
+            self.ended = True
+            self.desk.unwatch(self)
+            if not self.line:
+                self._emptied()
+
+    def lost(self) -> None:
+        """The socket is gone. A guest that resumes sends again by itself; for a plain one the rest of its line is still done."""
+        if self.gone:
+            return
+        self.gone = True
+        self.desk.unwatch(self)
+        if self.translator.is_resumable():
+            self.drop_line()
+        if not self.line:
+            self._emptied()
+
+    def drop_line(self) -> None:
+        """Nothing of it will be answered here any more."""
+        self.line.clear()
+        self.desk.unanswered_bytes -= self.bytes_unanswered
+        self.bytes_unanswered = self.unanswered = self.blocked = 0
+
+    # --- for the translator ---------------------------------------------------------------------------------------------------------------
+
+    def open(self, session: bytes, kind: str, seen: int) -> None:
+        self.session, self.kind, self.seen = session, kind, seen
+        self.opening = True
+        self.desk.register(self)
+        self.desk.submit(self.open_run())
+
+    def open_run(self) -> bytes:
+        """The system command by which this connection takes up its session."""
+        return system_run(f"open|{self.session.hex()}|{self.home}|{self.kind}")
+
+    def ask(self, command: str, number: int = 0, low: int = 0) -> None:
+        if not self.opening:
+            self.open(self.desk.new_session(), "plain", 0)
+        if not number:
+            number = self.count + 1
+        elif number != self.count + 1 and self.count:
+            return self._misnumbered(number)
+        self.count = number
+        if low > self.low:
+            self.low = low
+        self.unanswered += 1
+        if command[0] in QUERIES:
+            self._seal()
+            self.line.append(Query(number, command))
+            self.blocked += 1
+            self.skip += 1
+            return
+        filling = self.filling
+        if filling is None:
+            filling = self.filling = Run(number, self.skip)
+            self.skip = 0
+        filling.commands.append(command)
+
+    def say(self, reply: bytes, number: int = 0) -> None:
+        if number:
+            if self.count and number != self.count + 1:
+                return self._misnumbered(number)
+            self.count = number
+            self.skip += 1
+        self._seal()
+        self.unanswered += 1
+        self.line.append(Said(self.translator.frame(number, reply)))
+
+    def _misnumbered(self, number: int) -> None:
+        self.tell(self.translator.trouble(f"gap {self.count + 1}"))
+        self.hang_up(f"request {number} does not follow {self.count}")
+
+    def acknowledge(self, upto: int) -> None:
+        self._seal()
+        self.flush()
+        if self.account and upto > self.acked:
+            self.acked = min(upto, self.shown)
+            self.desk.submit(self.ack_run())
+
+    def ack_run(self) -> bytes:
+        """The system command that trims the account's mailbox."""
+        return system_run(f"ack|{self.account}|{self.account_number}|{self.acked}")
+
+    def tell(self, words: bytes) -> None:
+        if words and not self.gone:
+            self.shell.write(words)
+
+    def hang_up(self, why: str) -> None:
+        self.shell.close(why)
+
+    def describe_cluster(self) -> bytes:
+        return self.desk.describe_cluster()
+
+    def watch(self, line: str) -> None:
+        if self.desk.console is not None:
+            self.desk.console(line)
+
+    # --- the line of unanswered things ----------------------------------------------------------------------------------------------
+
+    def _seal(self) -> None:
+        """The run that was being filled is complete: send it, unless a query stands before it."""
+        filling = self.filling
+        if filling is None:
+            return
+        self.filling = None
+        lines = "\n".join(filling.commands).encode()
+        filling.image = run(self.session, filling.first, self.low, filling.skip, lines, len(filling.commands))
+        self.line.append(filling)
+        self.bytes_unanswered += len(filling.image)
+        self.desk.unanswered_bytes += len(filling.image)
+        if not self.blocked:
+            self._send(filling)
+
+    def flush(self) -> None:
+        """A chunk is read."""
+        self._seal()
+        if self.line and type(self.line[0]) is not Run:
+            self.advance()
+        if self.unanswered >= WINDOW and not self.paused:
+            self.paused = True
+            self.shell.pause()
+
+    def advance(self) -> None:
+        """Give what is due at the front; ask the query that stands there."""
+        line = self.line
+        while line:
+            front = line[0]
+            if isinstance(front, Said):
+                line.popleft()
+                self.unanswered -= 1
+                self.tell(front.words)
+            else:
+                if isinstance(front, Query) and not front.ticket:
+                    self.acknowledge_written()
+                    front.ticket = self.desk.query(self, front)
+                return
+        self._emptied()
+
+    def _send(self, item: Run) -> None:
+        item.sent = True
+        if self.acked < self.shown:
+            self.acknowledge_written()
+        self.desk.submit(item.image)
+
+    def _emptied(self) -> None:
+        """All is answered: a guest that has said good-bye may go."""
+        if self.ended and not self.gone:
+            self.gone = True
+            self.shell.close("")
+        if self.gone:
+            self.desk.dismiss(self)
+
+    def acknowledge_written(self) -> None:
+        """A guest that cannot acknowledge does so by its socket: what is written counts, before any later command of it runs."""
+        if self.account and self.acked < self.shown and not self.translator.is_resumable() and self.shell.is_drained():
+            self.acked = self.shown
+            self.desk.submit(self.ack_run())
+
+    def answered(self, first: int, replies: list[str]) -> None:
+        """This replica has applied a run of this session."""
+        line, out = self.line, []
+        render = self.translator.render
+        for number, reply in enumerate(replies, first):
+            front = line[0] if line else None
+            if not isinstance(front, Run):
+                break
+            index = number - front.first
+            if index < 0 or index >= len(front.commands) or not front.commands[index]:
+                continue  # an older copy of the run
+            if reply.startswith(("!GAP", "!SESSION")):
+                self._out_of_step(reply, number)
+                break
+            command, front.commands[index] = front.commands[index], ""
+            if command[0] != "S":
+                reply = self._note(command, reply)
+            out.append(render(number, command, reply))
+            if self.kind == "plain":
+                self.low = number
+            self.unanswered -= 1
+            if index == len(front.commands) - 1:
+                line.popleft()
+                self.bytes_unanswered -= len(front.image)
+                self.desk.unanswered_bytes -= len(front.image)
+        self.tell(b"".join(out))
+        if self.watch_due:
+            self.watch_due = False
+            self.desk.watch(self)
+        if not line:
+            self._emptied()
+        elif not isinstance(line[0], Run):
+            self.advance()
+        self._ease()
+
+    def _ease(self) -> None:
+        if self.paused and self.unanswered < WINDOW // 2:
+            self.paused = False
+            if not self.desk.is_full:
+                self.shell.resume()
+
+    def _note(self, command: str, reply: str) -> str:
+        """What a reply changes here: the account, and which messages this connection has been shown."""
+        letter = reply[0]
+        if letter in "cl":
+            _, name, seq, number = reply.split("|")
+            self.desk.unwatch(self)
+            self.account, self.account_number = name, int(number)
+            self.shown = self.acked = 0 if self.translator.is_resumable() else int(seq)
+            self.watch_due = True
+        elif letter == "o" or (letter == "d" and command[2:] == account_id(self.account)):
+            self.desk.unwatch(self)
+            self.account = ""
+        elif letter == "r":
+            return self._unshown(reply)
+        return reply
+
+    def _unshown(self, reply: str) -> str:
+        """Messages of this connection's own account that were pushed to it are not shown again."""
+        _, name, rows = reply.split("|", 2)
+        if name != self.account or not rows:
+            return reply
+        fresh = [row for row in rows.split("\n") if int(row[: row.index("|")]) > self.shown]
+        if fresh:
+            self.shown = self.acked = max(self.shown, int(fresh[-1][: fresh[-1].index("|")]))
+        return f"r|{name}|" + "\n".join(fresh)
+
+    def _out_of_step(self, reply: str, number: int) -> None:
+        """The session is forgotten, or an earlier request never arrived."""
+        word, _, expected = reply.partition("|")
+        if word == Refusal.GAP and int(expected) >= number:
+            return self.resend()
+        self.tell(self.translator.trouble(f"gap {expected}" if expected else "session"))
+        self.hang_up("the session is out of step" if expected else "the session is not known any more")
+
+    def take_answer(self, query: Query, words: str) -> None:
+        """The answer to the query at the front."""
+        line = self.line
+        if line and line[0] is query:
+            line.popleft()
+            self.unanswered -= 1
+            self.blocked -= 1
+            self.tell(self.translator.render(query.number, query.command, words))
+            for item in line:
+                if isinstance(item, Query):
+                    break
+                if isinstance(item, Run) and not item.sent:
+                    self._send(item)
+            self.advance()
+            self._ease()
+
+    def resend(self) -> None:
+        """The view or the way to the primary has changed: send again, in order, all that is unanswered."""
+        if self.opening and not self.is_open:
+            self.desk.submit(self.open_run())
+        elif self.account and self.acked:
+            self.desk.submit(self.ack_run())
+        for item in self.line:
+            if isinstance(item, Query):
+                item.ticket = 0
+                break
+            if isinstance(item, Run):
+                item.sent = True
+                self.desk.submit(item.image)
+        if self.line:
+            self.advance()
+
+    def refuse(self, open_images: set[int]) -> None:
+        """The replica takes nothing new: runs that wait in the open batch are answered so. Their numbers never enter the log."""
+        for _ in range(len(self.line)):
+            item = self.line.popleft()
+            if isinstance(item, Run) and id(item.image) in open_images:
+                words = [self.translator.render(n, c, Refusal.READ_ONLY) for n, c in enumerate(item.commands, item.first)]
+                self.line.append(Said(b"".join(words)))
+                self.skip += item.skip + len(item.commands)
+                self.unanswered -= len(item.commands) - 1
+            else:
+                self.line.append(item)
+        if self.line:
+            self.advance()
+
+    # --- deliveries -----------------------------------------------------------------------------------------------------------------------
+
+    def opened(self, event: Opened) -> None:
+        """The session is taken up; a resumed guest is logged in again."""
+        if self.is_open:
+            return
+        self.is_open = True
+        if not event.known:
+            self.tell(self.translator.trouble("session"))
+            return self.hang_up("the session is not known any more")
+        if event.account and not self.account:
+            self.account, self.account_number = event.account, event.number
+            self.shown, self.acked = self.seen, 0
+        self.tell(self.translator.opened(event.last, event.seq))
+        if self.account:
+            self.desk.watch(self)
+
+    def push(self, messages: Iterable[Message]) -> None:
+        """New messages of the account."""
+        out = []
+        for message in messages:
+            self.shown = message[0]
+            out.append(self.translator.push(message))
+        self.tell(b"".join(out))
+
+
+class Desk:
+    """All guests of this replica. `poke` tells the server that there is something to do."""
+
+    def __init__(
+        self,
+        place: str,
+        state: ChatState,
+        *,
+        poke: Callable[[], None],
+        new_session: Callable[[], bytes],
+        describe_cluster: Callable[[], bytes],
+        console: Callable[[str], None] | None,
+    ) -> None:
+        self.place, self.state, self.poke = place, state, poke
+        self.new_session, self.describe_cluster, self.console = new_session, describe_cluster, console
+        self.open_runs: list[bytes] = []
+        self.open_bytes = 0
+        self.unanswered_bytes = 0
+        self.queries: dict[int, tuple[Connection, Query]] = {}
+        self.tickets = 0
+        self.connections: dict[str, Connection] = {}  # by home
+        self.by_session: dict[bytes, Connection] = {}
+        self.watching: dict[str, list[Connection]] = {}
+        self.closing: dict[str, bytes] = {}  # homes whose `close` is not executed yet
+        self.is_full = False
+        self.numbers = 0
+
+    # --- guests come and go ---------------------------------------------------------------------------------------------------------------
+
+    def welcome(self, shell: Shell, door: str) -> Connection:
+        """A new connection at this door."""
+        self.numbers += 1
+        connection = Connection(self, shell, door, self.numbers)
+        self.connections[connection.home] = connection
+        if self.is_full:
+            shell.pause()
+        return connection
+
+    def register(self, connection: Connection) -> None:
+        """The connection has a session now; an older one of the same session gives way."""
+        older = self.by_session.get(connection.session)
+        self.by_session[connection.session] = connection
+        if older is not None and older is not connection:
+            older.tell(older.translator.trouble("newer"))
+            older.hang_up("another connection took its session over")
+
+    def dismiss(self, connection: Connection) -> None:
+        """The connection is gone and owes nothing any more."""
+        if self.connections.pop(connection.home, None) is None or not connection.opening:
+            return
+        if self.by_session.get(connection.session) is connection:
+            del self.by_session[connection.session]
+        image = system_run(f"close|{connection.session.hex()}|{connection.home}")
+        self.closing[connection.home] = image
+        self.submit(image)
+
+    def watch(self, connection: Connection) -> None:
+        """Its account's messages are pushed to it from now on; those it was not shown, at once."""
+        if connection.gone or connection.ended or connection in self.watching.get(connection.account, ()):
+            return
+        self.watching.setdefault(connection.account, []).append(connection)
+        self.state_changed({connection.account})
+
+    def unwatch(self, connection: Connection) -> None:
+        watchers = self.watching.get(connection.account)
+        if watchers and connection in watchers:
+            watchers.remove(connection)
+            if not watchers:
+                del self.watching[connection.account]
+
+    # --- towards the primary --------------------------------------------------------------------------------------------------------------
+
+    def submit(self, image: bytes) -> None:
+        """A run for the open batch."""
+        self.open_runs.append(image)
+        self.open_bytes += len(image)
+        self.poke()
+        if not self.is_full and max(self.open_bytes, self.unanswered_bytes) > BACKLOG_MAX:
+            self.is_full = True
+            for connection in self.connections.values():
+                connection.shell.pause()
+
+    def take(self, limit: int) -> bytes:
+        """The oldest runs, at most `limit` bytes of them and at least one."""
+        runs = self.open_runs
+        if self.open_bytes <= limit:
+            body = b"".join(runs)
+            self.open_runs, self.open_bytes = [], 0
+        else:
+            size = index = 0
+            while index < len(runs) and (not index or size + len(runs[index]) <= limit):
+                size += len(runs[index])
+                index += 1
+            body = b"".join(runs[:index])
+            del runs[:index]
+            self.open_bytes -= size
+        self.ease()
+        return body
+
+    def ease(self) -> None:
+        """Read again when the backlog has halved."""
+        if self.is_full and max(self.open_bytes, self.unanswered_bytes) < BACKLOG_MAX // 2:
+            self.is_full = False
+            for connection in self.connections.values():
+                if not connection.paused:
+                    connection.shell.resume()
+
+    def renew(self, first: bytes = b"") -> None:
+        """The view or the way to the primary has changed. `first`: a system run that must lead the next batch."""
+        self.open_runs, self.open_bytes = [], 0
+        self.queries.clear()
+        if first:
+            self.submit(first)
+        for image in self.closing.values():
+            self.submit(image)
+        for connection in list(self.connections.values()):
+            connection.resend()
+
+    def query(self, connection: Connection, query: Query) -> int:
+        """Ask a query; its answer comes by `answer`."""
+        self.tickets += 1
+        self.queries[self.tickets] = (connection, query)
+        self.poke()
+        return self.tickets
+
+    def answer(self, ticket: int, words: str) -> None:
+        """The answer to a query of this replica's guests, given behind the primary's guard."""
+        asked = self.queries.pop(ticket, None)
+        if asked is not None:
+            connection, query = asked
+            connection.take_answer(query, words)
+
+    def evaluate(self, command: str) -> str:
+        """The answer to a query, from the state as it is now. Only at a serving primary, and behind its guard."""
+        letter, _, pattern = command.partition("|")
+        if letter != LIST:
+            return "w|" + ",".join(self.state.present())
+        names = self.state.names()
+        return "a|" + ",".join(matching(pattern, names) if pattern else names)
+
+    # --- after apply ----------------------------------------------------------------------------------------------------------------------
+
+    def applied(self, outcome: Outcome) -> None:
+        """Give this replica's guests what a batch did."""
+        for event in outcome.opened:
+            connection = self.connections.get(event.home)
+            if connection is not None and connection.session == event.key:
+                connection.opened(event)
+        by_session = self.by_session
+        for session, first, replies in outcome.replies:
+            connection = by_session.get(session)
+            if connection is not None:
+                connection.answered(first, replies)
+        for home in outcome.displaced:
+            connection = self.connections.get(home)
+            if connection is not None:
+                connection.tell(connection.translator.trouble("newer"))
+                connection.hang_up("another connection took its session over")
+        for home in outcome.closed:
+            self.closing.pop(home, None)
+        self.state_changed(outcome.filled)
+        if self.is_full:
+            self.ease()
+
+    def state_changed(self, names: set[str]) -> None:
+        """Push what these accounts' guests were not shown yet."""
+        for name in self.watching.keys() & names if len(names) < len(self.watching) else names & self.watching.keys():
+            for connection in tuple(self.watching.get(name, ())):
+                connection.push(self.state.undelivered(name, connection.account_number, connection.shown))
+
+    def refuse_open(self) -> None:
+        """The replica is read_only."""
+        images = {id(image) for image in self.open_runs}
+        self.open_runs, self.open_bytes = [], 0
+        for connection in list(self.connections.values()):
+            connection.refuse(images)
+
+    def replace_state(self, state: ChatState) -> None:
+        """A snapshot was installed."""
+        self.state = state
+        self.state_changed(set(self.watching))
+
+    def tidy(self) -> None:
+        """Every ACK_WAIT: written deliveries of plain connections count as delivered."""
+        for watchers in tuple(self.watching.values()):
+            for connection in watchers:
+                if connection.acked < connection.shown:
+                    connection.acknowledge_written()
+
+    def beat(self) -> None:
+        """A sign of life for the guests whose protocol has one."""
+        for connection in self.connections.values():
+            words = connection.translator.beat()
+            if words and connection.is_open:
+                connection.tell(words)
+
+    def close_all(self, why: str) -> None:
+        """This replica is not in the view any more: nothing may be shown from its state."""
+        for connection in list(self.connections.values()):
+            connection.drop_line()
+            connection.shell.close(why)
+            connection.lost()
+        self.connections.clear()
+        self.by_session.clear()
+        self.watching.clear()
+        self.closing.clear()
+        self.queries.clear()
+        self.unanswered_bytes = 0
+        self.open_runs, self.open_bytes = [], 0
+
+
+def matching(pattern: str, names: list[str]) -> list[str]:
+    """Names that the pattern matches wholly; RE2 is linear in time, whatever a guest sends. A pattern it refuses matches nothing."""
+    import re2  # type: ignore[import-untyped]
+
+    options = re2.Options()
+    options.max_mem, options.log_errors = 8 << 20, False
+    try:
+        compiled = re2.compile(pattern, options)
+        return [name for name in names if compiled.fullmatch(name)]
+    except (re2.error, UnicodeEncodeError):
+        return []

@@ -1,0 +1,93 @@
+"""Doors: the ways in. A door translates between one wire protocol and the language of `commands.py`; the desk decides.
+
+What it is not: a door sees no replica, view or file.
+
+    shell (`stream.py`)   the socket: bytes in, bytes out, limits, quiet and slow guests
+    translator            the pure half of a door: bytes ⇄ commands and replies; one object a connection
+    desk (`desk.py`)      order, sessions, retries, deliveries
+
+A new door is one file with a translator, one line in `TRANSLATORS`, its ports in `cluster.yaml` and its tests.
+
+Read next: `doors/pipe.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from doors.pipe import PipeTranslator
+
+Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text; as `state.Message`
+
+
+class Guest(Protocol):
+    """What a translator may ask of its connection (`desk.Connection`)."""
+
+    account: str
+
+    def open(self, session: bytes, kind: str, seen: int) -> None:
+        """Take up this session: kind is `numbered` or `resumed`; `seen`: newest message the guest has displayed."""
+
+    def ask(self, command: str, number: int = 0, low: int = 0) -> None:
+        """An encoded command; number 0: the connection counts by itself."""
+
+    def say(self, reply: bytes, number: int = 0) -> None:
+        """An answer that needs nobody, given in its turn."""
+
+    def acknowledge(self, upto: int) -> None:
+        """The guest has displayed messages up to this seq."""
+
+    def tell(self, words: bytes) -> None:
+        """Bytes for now, whatever else is waiting."""
+
+    def hang_up(self, why: str) -> None:
+        """Close the connection; `why` goes to the log."""
+
+    def describe_cluster(self) -> bytes:
+        """The replicas, as JSON."""
+
+    def watch(self, line: str) -> None:
+        """A line for people who watch the server's console."""
+
+
+class Translator(Protocol):
+    """The pure half of a door."""
+
+    greeting: bytes
+    rest: bytes  # unfinished bytes
+
+    def feed(self, chunk: bytes) -> bool:
+        """Bytes from the guest, cut anywhere. Returns whether unfinished bytes wait for `quiet`."""
+
+    def quiet(self) -> None:
+        """Nothing came for `QUIET_AFTER` seconds."""
+
+    def end(self) -> None:
+        """The guest has closed its sending side."""
+
+    def opened(self, last: int, seq: int) -> bytes:
+        """The session is there: newest request executed, newest message of its account."""
+
+    def trouble(self, word: str) -> bytes:
+        """The session is not there: `session`, `newer` or `gap N`."""
+
+    def render(self, number: int, command: str, reply: str) -> bytes:
+        """The reply to this command in the door's words."""
+
+    def frame(self, number: int, words: bytes) -> bytes:
+        """An answer of `say` in its frame."""
+
+    def push(self, message: Message) -> bytes:
+        """A delivery."""
+
+    def is_resumable(self) -> bool:
+        """Whether the guest comes back with the same session after a broken connection, and acknowledges deliveries itself."""
+
+    def beat(self) -> bytes:
+        """A sign of life, if the protocol has one."""
+
+
+TRANSLATORS: dict[str, Callable[[Guest], Translator]] = {
+    "pipe": PipeTranslator,
+}

@@ -1,0 +1,292 @@
+"""The pipe door: `op|arg|arg`, one command a line, and the numbered mode for programs that retry.
+
+What it is not: it holds no account and no order of messages. This is the only file that knows the digits 0–5, `understudy` and `bye`.
+
+    op            command              op            command
+    1|NAME        CreateAccount        3|WHOM|TEXT   SendMessage
+    0|ID          LogIn                4|ID          ReadMailbox
+    2[|PATTERN]   ListAccounts         5|ID          DeleteAccount
+
+    a connection        ends a command by                                  replies
+    plain, unframed     falling silent for QUIET_AFTER, or half-closing    the words alone
+    plain, framed       a newline (for good, once it has sent one)         the words alone
+    numbered            a newline; begins with `understudy 1 SESSION-HEX`  `N BYTES⏎` and the words
+
+The exact words are those that clients have known for years (docs/doors.md). Read next: `desk.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from commands import (
+    CREATE,
+    DELETE,
+    ID_SUFFIX,
+    LIST,
+    LOG_IN,
+    LOG_OUT,
+    NAME_MAX,
+    PATTERN_MAX,
+    PRESENT,
+    READ,
+    SEND,
+    TEXT_MAX,
+    Refusal,
+    is_name,
+)
+
+if TYPE_CHECKING:
+    from doors import Guest, Message
+
+GREETING = (
+    b"To get started on this chat room, please create or login your account first and type command as instructed in the documentation \n"
+)
+INVALID = b"Please give a valid input as instructed in the documentation"
+LINE_MAX = 80 * 1024  # bytes of one command: the longest text and its envelope
+QUIET_AFTER = 0.04  # seconds after which unframed bytes are a command; clients of old wait 100 ms between two
+CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+HELLO = re.compile(rb"understudy 1 ([0-9a-f]{32})")
+NUMBER_MAX = 1 << 62
+
+
+class PipeTranslator:
+    """One connection's bytes ⇄ commands and replies."""
+
+    greeting = GREETING
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.rest = b""
+        self.framed = self.numbered = self.fresh = False
+        self.session = b""
+
+    # --- bytes in ------------------------------------------------------------------------------------------------------------------------
+
+    def feed(self, chunk: bytes) -> bool:
+        whole, newline, self.rest = (self.rest + chunk if self.rest else chunk).rpartition(b"\n")
+        if newline:
+            lines = whole.split(b"\n")
+            if b"\r" in whole:
+                lines = [line.removesuffix(b"\r") for line in lines]
+            if not self.framed:
+                self.framed = True
+                if HELLO.fullmatch(lines[0]):
+                    self.numbered = self.fresh = True
+                    self.session = bytes.fromhex(lines.pop(0).split()[2].decode())
+            (self._numbered_lines if self.numbered else self._plain_lines)(lines)
+        if len(self.rest) > LINE_MAX:
+            self.guest.hang_up(f"a command is longer than {LINE_MAX} bytes")
+            self.rest = b""
+        return bool(self.rest and not self.framed) or self.fresh
+
+    def quiet(self) -> None:
+        if self.fresh:
+            self._open("numbered", 0)
+        elif not self.framed and self.rest:
+            line, self.rest = self.rest, b""
+            self._plain_lines([line])
+
+    def end(self) -> None:
+        if self.fresh:
+            self._open("numbered", 0)
+        line, self.rest = self.rest, b""
+        if line and not self.numbered:
+            self._plain_lines([line])
+
+    def _plain_lines(self, lines: list[bytes]) -> None:
+        guest = self.guest
+        for raw in lines:
+            line = raw if self.framed else raw.removesuffix(b"\r")
+            if not line and self.framed:
+                continue
+            command = encode(line)
+            guest.watch(line.decode("utf-8", "replace"))
+            if command is None:
+                guest.say(INVALID)
+            else:
+                guest.ask(command)
+
+    def _numbered_lines(self, lines: list[bytes]) -> None:
+        guest = self.guest
+        for line in lines:
+            word, _, rest = line.partition(b" ")
+            if word.isdigit():
+                if self.fresh:
+                    self._open("numbered", 0)
+                low, _, asked = rest.partition(b" ")
+                if not low.isdigit() or len(word) > 18 or len(low) > 18:
+                    return guest.hang_up("a numbered request without its numbers")
+                command = encode(asked) or encode_numbered(asked)
+                if command is None:
+                    guest.say(INVALID, int(word))
+                else:
+                    guest.ask(command, int(word), int(low))
+            elif not self._other_line(word, rest):
+                return
+
+    def _other_line(self, word: bytes, rest: bytes) -> bool:
+        guest = self.guest
+        number = int(rest) if rest.isdigit() and len(rest) <= 18 else 0
+        if word == b"resume" and self.fresh:
+            self._open("resumed", number)
+        elif word == b"ack":
+            guest.acknowledge(number)
+        elif word == b"cluster":
+            about = guest.describe_cluster()
+            guest.tell(b"@ %d\n%s" % (len(about), about))
+        elif word.strip():
+            guest.hang_up("a line that the numbered mode does not know")
+            return False
+        return True
+
+    def _open(self, kind: str, seen: int) -> None:
+        self.fresh = False
+        self.guest.open(self.session, kind, seen)
+
+    # --- bytes out -----------------------------------------------------------------------------------------------------------------------
+
+    def is_resumable(self) -> bool:
+        return self.numbered
+
+    def opened(self, last: int, seq: int) -> bytes:
+        return f"= {self.guest.account or '-'} {last} {seq}\n".encode() if self.numbered else b""
+
+    def trouble(self, word: str) -> bytes:
+        return f"! {word}\n".encode() if self.numbered else b""
+
+    def beat(self) -> bytes:
+        return b".\n" if self.numbered else b""
+
+    def render(self, number: int, command: str, reply: str) -> bytes:
+        words = WORDS[command[0]](self.guest, command, reply).encode()
+        return b"%d %d\n%s" % (number, len(words), words) if self.numbered else words
+
+    def frame(self, number: int, words: bytes) -> bytes:
+        return b"%d %d\n%s" % (number, len(words), words) if self.numbered else words
+
+    def push(self, message: Message) -> bytes:
+        seq, number, time, sender, text = message
+        if self.numbered:
+            words = f"{sender}|{time}|{number}|{text}".encode()
+            return b"* %d %d\n%s" % (seq, len(words), words)
+        return f"{sender}: {text}\n".encode() if self.framed else f"{sender}: {text}".encode()
+
+
+def encode(line: bytes) -> str | None:
+    """The command that this line of the protocol asks for; None: it is none."""
+    if CONTROLS.search(line):
+        return None
+    try:
+        text = str(line, "utf-8")
+    except UnicodeDecodeError:
+        return None
+    op, bar, rest = text.partition("|")
+    if op == "3":
+        whom, bar, words = rest.partition("|")
+        if not words or not whom or len(whom) > NAME_MAX + len(ID_SUFFIX) or len(words.encode()) > TEXT_MAX:
+            return None
+        return f"{SEND}|{rest}"
+    if op == "2":
+        return (f"{LIST}|{rest}" if rest else LIST) if len(rest) <= PATTERN_MAX else f"{LIST}|[^\\s\\S]"
+    if not bar or not rest or "|" in rest:
+        return None
+    if op == "1":
+        return f"{CREATE}|{rest}" if is_name(rest) else None
+    letter = {"0": LOG_IN, "4": READ, "5": DELETE}.get(op)
+    return f"{letter}|{rest}" if letter and len(rest) <= NAME_MAX + len(ID_SUFFIX) else None
+
+
+def encode_numbered(line: bytes) -> str | None:
+    """Commands that only the numbered mode has."""
+    return {b"who": PRESENT, b"bye": LOG_OUT}.get(line)
+
+
+# --- words: reply → text, one function a command ------------------------------------------------------------------------------------------
+
+
+def _created(guest: Guest, command: str, reply: str) -> str:
+    name = command[2:]
+    if reply[0] == "c":
+        guest.watch(f"New User created. key: {name}{ID_SUFFIX}")
+        return f"Success New Account Creation! Your new Account ID: {name}{ID_SUFFIX}\n"
+    if reply == Refusal.NAME_TAKEN:
+        return f"Username {name} already exists. Please try a different username."
+    return INVALID.decode()
+
+
+def _logged_in(guest: Guest, command: str, reply: str) -> str:
+    if reply[0] == "l":
+        return f"user : {reply.split('|')[1]} is now logged in\n"
+    if reply == Refusal.WRONG_PASSWORD:
+        return f"wrong password for {command[2:]}\n"
+    if reply == Refusal.NO_SUCH_ACCOUNT:
+        return f"user with ID : {command[2:]} is not recognized in the system, please try a different name or create a new one\n"
+    return INVALID.decode()
+
+
+def _listed(guest: Guest, command: str, reply: str) -> str:
+    names = reply[2:]
+    if command == LIST:
+        return f"Showing all accounts: {names}\n"
+    if names:
+        guest.watch(f"Account matched: {names}")
+        return f"Account matched: {names}\n"
+    return f"Account matched to: {command[2:]} doesn't exist \n"
+
+
+def _sent(guest: Guest, command: str, reply: str) -> str:
+    kind, _, name = reply.partition("|")
+    if kind == "m":
+        return f"message from {guest.account} has been delivered to {name or command[2 : command.index('|', 2)]}'s mailbox\n"
+    whom, _, text = command[2:].partition("|")
+    if kind == "p":
+        guest.watch(f"Sender {guest.account} sends a new message {text}")
+        return f"Sender {guest.account} sends a new message {text} to {name or whom}\n"
+    if kind == Refusal.NO_SUCH_ACCOUNT:
+        guest.watch(f"Receiver doesnt exist: {whom}")
+        return f"Receiver: {whom} doesn't exist \n"
+    return f"{whom}'s mailbox is full" if kind == Refusal.MAILBOX_FULL else INVALID.decode()
+
+
+def _read(guest: Guest, command: str, reply: str) -> str:
+    if reply[0] == "r":
+        rows = [row.split("|", 2) for row in reply.split("|", 2)[2].split("\n") if row]
+        if not rows:
+            return "No new messages\n"
+        return f"undelivered message for user ID {command[2:]}: \n" + "".join(f"{sender} sends: {text}\n\n" for _, sender, text in rows)
+    if reply == Refusal.NO_SUCH_ACCOUNT:
+        return "User not Found "
+    return f"wrong password for {command[2:]}\n" if reply == Refusal.WRONG_PASSWORD else INVALID.decode()
+
+
+def _deleted(guest: Guest, command: str, reply: str) -> str:
+    if reply == "d":
+        guest.watch(f"Account ID: {command[2:]} has been deleted")
+        return "Your account has been deleted\n"
+    if reply == Refusal.MAILBOX_NOT_EMPTY:
+        return "Please check your mailbox before deleting your account! \n"
+    if reply == Refusal.NO_SUCH_ACCOUNT:
+        return "User Not Found! "
+    return f"wrong password for {command[2:]}\n" if reply == Refusal.WRONG_PASSWORD else INVALID.decode()
+
+
+def _present(guest: Guest, command: str, reply: str) -> str:
+    return f"here now: {reply[2:]}\n"
+
+
+def _logged_out(guest: Guest, command: str, reply: str) -> str:
+    return "logged out\n" if reply == "o" else INVALID.decode()
+
+
+WORDS = {
+    CREATE: _created,
+    LOG_IN: _logged_in,
+    LIST: _listed,
+    SEND: _sent,
+    READ: _read,
+    DELETE: _deleted,
+    PRESENT: _present,
+    LOG_OUT: _logged_out,
+}

@@ -1,0 +1,132 @@
+"""The shell of every byte door: one socket, its limits, and nothing of any protocol.
+
+What it is not: it understands no byte. It feeds what comes to a `desk.Connection` and writes what that gives back.
+
+    limit           beyond it
+    UNSENT_MAX      bytes a guest has not read: closed; its messages wait in the mailbox
+    UNSENT_S        seconds in which a guest read nothing although something waits: closed
+    UNFINISHED_S    seconds in which a command that was begun was not ended: closed
+
+Read next: `doors/pipe.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from doors.pipe import QUIET_AFTER
+
+if TYPE_CHECKING:
+    from desk import Connection, Desk
+
+UNSENT_MAX = 4 << 20
+UNSENT_S = 10.0
+UNFINISHED_S = 10.0
+
+
+class StreamShell(asyncio.Protocol):
+    """One guest's socket."""
+
+    def __init__(self, desk: Desk, door: str, shells: set[StreamShell], log: Callable[[str], None], clients_max: int) -> None:
+        self.desk, self.door, self.shells, self.log, self.clients_max = desk, door, shells, log, clients_max
+        self.loop = asyncio.get_running_loop()
+        self.peer = ""
+        self.stuck_since = self.unfinished_since = 0.0
+        self.silence: asyncio.TimerHandle | None = None
+        self.connection: Connection | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        address = transport.get_extra_info("peername") or ("?", 0)
+        self.peer = f"{address[0]} : {address[1]}"
+        if len(self.shells) >= self.clients_max:
+            self.log(f"refused {self.peer}: {self.clients_max} guests are connected already")
+            transport.abort()
+            return
+        self.shells.add(self)
+        transport.set_write_buffer_limits(high=64 * 1024)
+        self.connection = self.desk.welcome(self, self.door)
+        self.connection.watch(f"Connected to : {self.peer}")
+        transport.write(self.connection.translator.greeting)
+
+    def data_received(self, chunk: bytes) -> None:
+        connection = self.connection
+        if connection is None or connection.gone:
+            return
+        if self.silence is not None:
+            self.silence.cancel()
+            self.silence = None
+        if connection.feed(chunk):
+            self.silence = self.loop.call_later(QUIET_AFTER, self._on_silence)
+        elif not connection.translator.rest:
+            self.unfinished_since = 0.0
+        elif not self.unfinished_since:
+            self.unfinished_since = self.loop.time()
+
+    def _on_silence(self) -> None:
+        self.silence = None
+        if self.connection is not None and not self.connection.gone:
+            self.connection.quiet()
+
+    def eof_received(self) -> bool:
+        """The guest may still read the answers to what it has sent."""
+        if self.silence is not None:
+            self.silence.cancel()
+        if self.connection is not None:
+            self.connection.end()
+        return not self.transport.is_closing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.shells.discard(self)
+        if self.silence is not None:
+            self.silence.cancel()
+        if self.connection is not None:
+            self.connection.lost()
+
+    def pause_writing(self) -> None:
+        self.stuck_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        self.stuck_since = 0.0
+
+    # --- what the desk asks for -------------------------------------------------------------------------------------------------------
+
+    def write(self, words: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(words)
+        if self.stuck_since and self.transport.get_write_buffer_size() > UNSENT_MAX:
+            self.abort(f"has {UNSENT_MAX} bytes unread")
+
+    def close(self, why: str) -> None:
+        if self.transport.is_closing():
+            return
+        if why:
+            self.log(f"closes {self.peer}: {why}")
+        self.transport.close()
+
+    def abort(self, why: str) -> None:
+        """Close without waiting for what was not read."""
+        self.log(f"closes {self.peer}: {why}")
+        self.transport.abort()
+
+    def pause(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def is_drained(self) -> bool:
+        return self.transport.get_write_buffer_size() == 0
+
+    def look(self, now: float) -> None:
+        """Once a second: is the guest stuck?"""
+        if self.stuck_since and now - self.stuck_since > UNSENT_S:
+            self.abort(f"did not read for {UNSENT_S:.0f} s")
+        elif self.unfinished_since and now - self.unfinished_since > UNFINISHED_S:
+            self.abort(f"did not end a command within {UNFINISHED_S:.0f} s")

@@ -1,0 +1,256 @@
+"""What the replication core hears (events) and what it orders (effects).
+
+What it is not: it decides nothing. Events are in the past tense, effects in the imperative; both are plain tuples, since several of each
+are made for every batch.
+
+Every order to the disk (Persist, Cut, SaveLogView, InstallSnapshot) carries the generation in which it was given and is answered exactly
+once, in order, by the event its docstring names or by DiskFailed.
+
+Read next: `replication.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from packets import Batch, GetState, Member, Packet, SnapshotOffer, View
+
+Event = Any  # one of the first group below
+Effect = Any  # one of the second group
+
+# --- events: what happened ----------------------------------------------------------------------------------------------------------------
+
+
+class Received(NamedTuple):
+    """A packet came over the authenticated link of this member."""
+
+    sender: Member
+    packet: Packet
+
+
+class Submitted(NamedTuple):
+    """Guests' commands for the next batch, `ops` of them; `time` is wall-clock microseconds. Only while `can_prepare`."""
+
+    ops: int
+    body: bytes
+    time: int
+
+
+class Idled(NamedTuple):
+    """No command is waiting: tell the backups about the commit now."""
+
+
+class Persisted(NamedTuple):
+    """The log up to this batch is synced here."""
+
+    generation: int
+    op: int
+    hash: bytes
+
+
+class CutDone(NamedTuple):
+    """The last batch is gone from the disk."""
+
+    generation: int
+
+
+class Saved(NamedTuple):
+    """The superblock holds this log_view."""
+
+    generation: int
+    log_view: int
+
+
+class Applied(NamedTuple):
+    """The state has executed the batch that ends at `op`."""
+
+    op: int
+    digest: int
+
+
+class LogRead(NamedTuple):
+    """What follows the log end that a GetState named: `images` after (base_op, base_hash), or None where it is not kept here.
+
+    `reaches_head`: nothing follows these images. `oldest_op`: first op still in the journal.
+    """
+
+    asker: Member
+    request: GetState
+    base_op: int
+    base_hash: bytes
+    images: bytes | None
+    reaches_head: bool
+    oldest_op: int
+
+
+class Fetched(NamedTuple):
+    """The snapshot that was offered lies here, whole and verified."""
+
+    generation: int
+    op: int
+    hash: bytes
+
+
+class Installed(NamedTuple):
+    """The state and the log now begin at this snapshot."""
+
+    generation: int
+    op: int
+    hash: bytes
+    digest: int
+
+
+class Linked(NamedTuple):
+    """An authenticated link to this member is up."""
+
+    member: Member
+
+
+class Unlinked(NamedTuple):
+    """The link to this member is gone."""
+
+    member: Member
+
+
+class LockProbed(NamedTuple):
+    """The incarnation that holds the replica's lock; None: nobody holds it."""
+
+    replica: int
+    inc: int | None
+
+
+class RegisterRead(NamedTuple):
+    """The register's last view; None: there is none yet."""
+
+    view: View | None
+
+
+class Proposed(NamedTuple):
+    """The answer to Propose. `view`: the register's last view now, ours or another's; None: the disk was full, nothing happened."""
+
+    view: View | None
+
+
+class HealthChecked(NamedTuple):
+    """Whether this process synced its superblock in time."""
+
+    healthy: bool
+
+
+class DiskFailed(NamedTuple):
+    """A write or sync of the log failed; `full`: for want of room, before anything was written."""
+
+    generation: int
+    reason: str
+    full: bool
+
+
+class StopAsked(NamedTuple):
+    """The operator wants this replica, or with `everybody` all of them, to stop."""
+
+    everybody: bool
+
+
+class Ticked(NamedTuple):
+    """Time has passed."""
+
+
+# --- effects: what must be done -----------------------------------------------------------------------------------------------------------
+
+
+class Send(NamedTuple):
+    """Give the packet to these replicas; it may be lost."""
+
+    replicas: tuple[int, ...]
+    packet: Packet
+
+
+class Persist(NamedTuple):
+    """Append these batches and sync; then Persisted for the last."""
+
+    generation: int
+    batches: tuple[Batch, ...]
+
+
+class Cut(NamedTuple):
+    """Drop the last batch, the lower durable op written first; then CutDone."""
+
+    generation: int
+
+
+class SaveLogView(NamedTuple):
+    """Write view and log_view into the superblock and sync; then Saved."""
+
+    generation: int
+    view: int
+    log_view: int
+
+
+class Apply(NamedTuple):
+    """Execute the batch; then Applied."""
+
+    batch: Batch
+
+
+class ReadLog(NamedTuple):
+    """Look up what follows in the journal, nothing above `until`; then LogRead."""
+
+    asker: Member
+    request: GetState
+    limit: int
+    until: int
+
+
+class OfferSnapshot(NamedTuple):
+    """Send this replica a SnapshotOffer of the newest complete snapshot."""
+
+    replica: int
+
+
+class FetchSnapshot(NamedTuple):
+    """Fetch the offered snapshot from this replica; then Fetched."""
+
+    generation: int
+    replica: int
+    offer: SnapshotOffer
+
+
+class InstallSnapshot(NamedTuple):
+    """Make the fetched snapshot the beginning of state and log by one write of the superblock; then Installed."""
+
+    generation: int
+    op: int
+    hash: bytes
+
+
+class ProbeLock(NamedTuple):
+    """Ask who holds this replica's lock; then LockProbed."""
+
+    replica: int
+
+
+class ReadRegister(NamedTuple):
+    """Read the register; then RegisterRead."""
+
+
+class Propose(NamedTuple):
+    """Try to make this the register's next view; then Proposed."""
+
+    view: View
+
+
+class CheckHealth(NamedTuple):
+    """Sync the superblock against the clock; then HealthChecked."""
+
+
+class Exit(NamedTuple):
+    """The process must end; `suspect`: mark this disk as not to be trusted first."""
+
+    reason: str
+    suspect: bool
+
+
+class Trace(NamedTuple):
+    """A line for people: what was done and why."""
+
+    text: str

@@ -1,0 +1,757 @@
+"""Room 2, agreement: one replica's part in keeping the same log on every member of the view.
+
+What it is not: it knows no clock, socket, file, thread or dice; what happens arrives as an event, what must be done leaves as effects, and
+the payload of a batch is opaque bytes. Who decides a view is the policy's affair (`survivor.py`); this room runs the view once it is decided.
+
+    status now    what happened                      next status   done by
+    learner       a view has me as a member          view_change   adopt
+    normal        a newer view has me                view_change   adopt
+    view_change   a newer view has me                view_change   adopt
+    view_change   my log is the primary's log        normal        enter_view
+    normal        a view without me                  learner       adopt
+    view_change   a view without me                  learner       adopt
+    normal        the last member's disk fails       read_only     lose_disk
+    read_only     the disk takes the batch again     normal        on_persisted
+    any           committed ops are missing          halted        halt
+
+Normal operation (VSR Revisited 4.1, with every member in the place of the quorum and a batch in the place of the request):
+
+    guest ── Submitted ──▶ primary ── Prepare ──▶ backups
+                             │ Persist              │ Persist
+                             ◀────── PrepareOk ─────┘        every member has it synced: commit, Apply, answer
+                             ── Commit or the next Prepare ──▶ backups apply
+
+Invariants, asserted where they could break:
+- One batch is in flight: in every log all but the last batch is committed, so nothing but a last batch is ever cut.
+- A PrepareOk leaves only after its batch and log_view are synced, and counts only in its own view and with the primary's own hash.
+- applied ≤ commit ≤ head at a primary; view, log_view and commit never go back; log_view ≤ view.
+- An answer of the disk counts only in the generation in which it was asked; a packet of a new view waits for all answers of the old one.
+
+Read next: `survivor.py` (who decides a view), `server.py` (who carries the effects out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from events import (
+    Applied,
+    Apply,
+    Cut,
+    CutDone,
+    DiskFailed,
+    Effect,
+    Event,
+    Exit,
+    Fetched,
+    FetchSnapshot,
+    HealthChecked,
+    Idled,
+    Installed,
+    InstallSnapshot,
+    Linked,
+    LockProbed,
+    LogRead,
+    Persist,
+    Persisted,
+    Proposed,
+    Received,
+    RegisterRead,
+    Saved,
+    SaveLogView,
+    Send,
+    StopAsked,
+    Submitted,
+    Ticked,
+    Trace,
+    Unlinked,
+)
+from packets import (
+    Batch,
+    Commit,
+    CommitOk,
+    DamagedBatch,
+    GetState,
+    Leave,
+    Member,
+    NewState,
+    Packet,
+    Prepare,
+    PrepareOk,
+    Recovery,
+    RecoveryResponse,
+    SnapshotOffer,
+    StartView,
+    View,
+)
+
+LEARNER, VIEW_CHANGE, NORMAL, READ_ONLY, HALTED = "learner", "view_change", "normal", "read_only", "halted"
+LIVE = (NORMAL, VIEW_CHANGE, READ_ONLY)
+
+STATUS_CHANGES: dict[tuple[str, str], tuple[str, str]] = {
+    (LEARNER, "a view has me as a member"): (VIEW_CHANGE, "adopt"),
+    (NORMAL, "a newer view has me"): (VIEW_CHANGE, "adopt"),
+    (VIEW_CHANGE, "a newer view has me"): (VIEW_CHANGE, "adopt"),
+    (VIEW_CHANGE, "my log is the primary's log"): (NORMAL, "enter_view"),
+    (NORMAL, "a view without me"): (LEARNER, "adopt"),
+    (VIEW_CHANGE, "a view without me"): (LEARNER, "adopt"),
+    (NORMAL, "the last member's disk fails"): (READ_ONLY, "lose_disk"),
+    (READ_ONLY, "the disk takes the batch again"): (NORMAL, "on_persisted"),
+}
+
+ASK_MORE, LEVEL = "ask more", "level"  # what a learner does next
+CATCH_UP_BYTES = 1 << 20  # bytes of one catch-up answer, and the lag at which a learner is taken in
+CATCH_UP_MOST = 3 << 20  # the same for a learner that failed three times: joint mode itself then slows the others down
+RETRY_FULL = 10.0  # seconds between two tries of a read_only replica whose disk is full
+PAUSED = 0.25  # seconds; a tick this late means that this process stood still
+STALLED = 1.0  # seconds without an answer after which a transfer begins again
+
+
+class Start(NamedTuple):
+    """What a process knows when it begins: its disk, read and synced."""
+
+    inc: int
+    view: int
+    log_view: int
+    head_op: int
+    head_hash: bytes
+    parent_op: int
+    parent_hash: bytes
+    last: Batch | None  # batch at head; None: the head is a snapshot or nothing
+    digest: int
+    damage: str  # why this disk may not speak for the cluster; empty: it is intact
+    register: View | None
+
+
+class Timers(NamedTuple):
+    """Seconds; see `cluster.yaml`."""
+
+    heartbeat: float = 0.05
+    suspect: float = 1.0
+    ack: float = 2.0
+    restart: float = 1.0
+    join: float = 0.5
+
+
+class Policy(Protocol):
+    """What the two modes of a cluster decide differently (docs/replication.md, table of policies)."""
+
+    def is_eligible(self) -> bool:
+        """Whether this replica's disk may begin a view after a total failure."""
+
+    def counts(self, sender: Member) -> bool:
+        """Whether an ack of this member counts."""
+
+    def has_enough(self, acks: set[int]) -> bool:
+        """Whether a batch that these replicas have synced is committed."""
+
+    def receivers(self) -> tuple[int, ...]:
+        """To whom the primary sends its batches."""
+
+    def is_joining(self) -> bool:
+        """Whether this learner is being taken in: commits wait for its acks."""
+
+    def on_tick(self) -> None: ...
+    def on_paused(self) -> None: ...
+    def on_event(self, event: Event) -> None: ...
+    def on_newer_view(self) -> None: ...
+    def on_sign_of_life(self, sender: Member) -> None: ...
+    def on_recovery(self, sender: Member, packet: Recovery) -> None: ...
+    def on_response(self, sender: Member, packet: RecoveryResponse) -> None: ...
+    def on_leave(self, sender: Member, packet: Leave) -> None: ...
+    def on_ack(self, sender: Member, packet: PrepareOk) -> None: ...
+    def on_get_state(self, sender: Member, packet: GetState) -> None: ...
+    def on_log_read(self, event: LogRead) -> None: ...
+    def on_quiet(self) -> None: ...
+    def on_disk_trouble(self, reason: str, *, full: bool) -> None: ...
+
+
+class Replica:
+    """One replica. `step` is the only way to change it.
+
+    Public and read-only outside: status, view, log_view, primary (replica id or None), head_op, commit, applied, serving, can_prepare, wake_at.
+    """
+
+    def __init__(self, me: int, replicas: tuple[int, ...], cluster: str, timers: Timers, start: Start, now: float) -> None:
+        self.me, self.replicas, self.cluster, self.timers = Member(me, start.inc), replicas, cluster, timers
+        self.status = LEARNER
+        self.view, self.log_view = start.view, start.log_view
+        self.generation = 0
+        self.primary: Member | None = None
+        self.head_op, self.head_hash = start.head_op, start.head_hash
+        self.parent_op, self.parent_hash = start.parent_op, start.parent_hash
+        self.last = start.last
+        self.commit = self.applied = start.parent_op if start.last else start.head_op
+        self.digest = start.digest
+        self.synced = start.head_op
+        self.time = start.last.time + start.last.count if start.last else 0
+        self.damage = start.damage
+        self.empty = start.view == 0 and start.head_op == 0 and not start.damage
+        self.start_op = 0
+        self.in_flight: Batch | None = None
+        self.sent_at = 0.0  # when the batch in flight, or StartView, was sent last
+        self.flying_since = 0.0
+        self.acked_at = 0.0  # when this backup acknowledged a batch that is not known committed yet
+        self.acks: set[int] = set()
+        self.acked_view = 0  # view of the last PrepareOk of this process
+        self.writing = 0  # disk orders under way
+        self.start_view: StartView | None = None
+        self.installed: set[int] = set()  # members that have answered StartView
+        self.told_commit = 0
+        self.heard_applied: dict[int, int] = {}  # op each backup said it has applied
+        self.stopping = self.stops_everybody = False
+        self.transfer_at = 0.0  # when the last piece of a catch-up was asked for or came; 0: none under way
+        self.new_state: NewState | None = None
+        self.goal = ""
+        self.early: Received | None = None  # came before its view was read from the register
+        self.digest_op = self.applied  # op that `digest` belongs to
+        self.expected = (0, 0)  # op and digest as the primary told them
+        self.round = 0
+        self.beat_at = 0.0
+        self.last_tick = now
+        self.now = now
+        self.wake_at = now
+        self.effects: list[Effect] = []
+        self.policy: Policy
+
+    # --- for the server -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this replica leads the view it has adopted."""
+        return self.primary == self.me
+
+    @property
+    def serving(self) -> bool:
+        """Whether commands and queries of guests can be served here: every batch of earlier views is applied."""
+        return self.is_primary and self.status in (NORMAL, READ_ONLY) and self.applied == self.commit >= self.start_op
+
+    @property
+    def can_prepare(self) -> bool:
+        """Whether the next batch may be formed: nothing is in flight, and nothing of the old view is left."""
+        return self.in_flight is None and self.status == NORMAL and self.serving and not self.stopping and not self.writing
+
+    def step(self, now: float, event: Event) -> list[Effect]:
+        """One event in, effects out, to be carried out in order. `now`: monotonic seconds."""
+        self.now = now
+        self.effects = effects = list[Effect]()
+        if self.status != HALTED:
+            HANDLERS[type(event)](self, event)
+            assert self.applied <= self.commit and self.log_view <= self.view, f"ladder: {self}"
+        return effects
+
+    def __repr__(self) -> str:
+        return f"replica {self.me.replica} {self.status} view {self.view}/{self.log_view} head {self.head_op} commit {self.commit} applied {self.applied}"
+
+    def emit(self, effect: Effect) -> None:
+        """Order the effect."""
+        self.effects.append(effect)
+
+    def trace(self, text: str) -> None:
+        """Say what was done and why."""
+        self.emit(Trace(text))
+
+    def halt(self, reason: str) -> None:
+        """Stop for ever: going on could lose what was acknowledged."""
+        self.status = HALTED
+        self.emit(Exit(reason, suspect=False))
+
+    def leave_process(self, reason: str, *, suspect: bool = False) -> None:
+        """End this incarnation; the next one begins as a learner."""
+        self.status = HALTED
+        self.emit(Exit(reason, suspect))
+
+    # --- normal operation -----------------------------------------------------------------------------------------------------------------
+
+    def on_submitted(self, event: Submitted) -> None:
+        """Form the next batch, send it and sync it here at the same time."""
+        assert self.can_prepare, f"a batch was submitted to {self}"
+        time = max(self.time, event.time)
+        batch = Batch(first_op=self.head_op + 1, count=event.ops, view=self.view, time=time, prev_hash=self.head_hash, body=event.body)
+        self._extend(batch)
+        self.in_flight, self.flying_since = batch, self.now
+        self.acks.clear()
+        self.send_in_flight()
+        self.order(Persist(self.generation, (batch,)))
+
+    def send_in_flight(self) -> None:
+        """Prepare for every member but this one, and for the learner that is being taken in."""
+        batch = self.in_flight
+        if batch is not None and self.status == NORMAL:
+            self.sent_at, self.told_commit = self.now, self.commit
+            self.emit(Send(self.policy.receivers(), Prepare(self.view, self.commit, self.digest, batch.image)))
+
+    def on_prepare(self, sender: Member, packet: Prepare) -> None:
+        """Append what follows my log, in my view, from my primary; anything else is asked for or ignored."""
+        if self.log_view != self.view or not (self.status == NORMAL or self.policy.is_joining()):
+            return self.ignore(packet, "my log is not the view's log yet")
+        try:
+            batch = Batch.decode(packet.image)
+        except DamagedBatch as error:
+            return self.ignore(packet, str(error))
+        if batch.op == self.head_op and batch.hash == self.head_hash:
+            if self.synced == self.head_op:
+                self.send_ok()
+        elif batch.prev_hash == self.head_hash and batch.first_op == self.head_op + 1 and not self.writing:
+            before = self.last
+            self._extend(batch)
+            self.acked_at = 0.0
+            self.order(Persist(self.generation, (batch,)))
+            self._apply_followed(before)
+        elif batch.first_op > self.head_op + 1:
+            self.ask_state()
+        else:
+            self.ignore(packet, "does not follow my log")
+        self.learn_commit(packet.commit, packet.digest)
+
+    def _extend(self, batch: Batch) -> None:
+        assert batch.first_op == self.head_op + 1 and batch.prev_hash == self.head_hash, f"{batch} does not follow {self}"
+        self.parent_op, self.parent_hash = self.head_op, self.head_hash
+        self.head_op, self.head_hash = batch.op, batch.hash
+        self.last, self.time = batch, batch.time + batch.count
+
+    def on_persisted(self, event: Persisted) -> None:
+        """My own disk has it: an ack of mine."""
+        self.writing -= 1
+        if (event.op, event.hash) == (self.head_op, self.head_hash):
+            self.synced = event.op
+        if event.generation != self.generation:
+            return self.proceed()
+        assert self.synced == self.head_op, f"persisted {event.op} at {self}"
+        if self.status == READ_ONLY:
+            self.trace("the disk takes batches again: read_only ends")
+            self.status = NORMAL
+        if self.is_primary and self.status == NORMAL:
+            self.acks.add(self.me.replica)
+            self.commit_if_safe()
+        elif self.log_view == self.view and (self.status == NORMAL or self.policy.is_joining()):
+            self.send_ok()
+        self.proceed()
+
+    def send_ok(self) -> None:
+        """The one place where a PrepareOk is born."""
+        assert self.synced == self.head_op and self.log_view == self.view and self.primary is not None, f"would ack early: {self}"
+        self.acked_view = self.view
+        if self.head_op > self.commit and not self.acked_at:
+            self.acked_at = self.now
+        self.emit(Send((self.primary.replica,), PrepareOk(self.view, self.head_op, self.head_hash)))
+
+    def on_prepare_ok(self, sender: Member, packet: PrepareOk) -> None:
+        """Count an ack of this view for the newest batch, with my own hash."""
+        if not self.is_primary or self.status not in (NORMAL, READ_ONLY) or not self.policy.counts(sender):
+            return self.ignore(packet, "I do not lead this view, or the sender is not in it")
+        if self.status == READ_ONLY:
+            return self.policy.on_ack(sender, packet)
+        if packet.op == self.head_op and packet.hash != self.head_hash:
+            self.emit(Send((sender.replica,), self.make_start_view()))
+            return self.ignore(packet, "another log: answered with StartView")
+        if packet.op != self.head_op:
+            return self.ignore(packet, "an older op")
+        self.installed.add(sender.replica)
+        self.acks.add(sender.replica)
+        self.commit_if_safe()
+        self.policy.on_ack(sender, packet)
+
+    def commit_if_safe(self) -> None:
+        """Commit the batch in flight once all that the policy requires have it synced."""
+        batch = self.in_flight
+        if batch is None or not self.policy.has_enough(self.acks):
+            return
+        assert self.me.replica in self.acks and self.synced == batch.op
+        self.in_flight = None
+        self.commit = batch.op
+        self.apply_ready()
+        self.policy.on_quiet()
+
+    def on_idled(self, event: Idled) -> None:
+        """Nothing follows at once, so the commit must travel alone."""
+        if self.is_primary and self.status == NORMAL and self.told_commit < self.commit == self.head_op:
+            self._tell_commit(0)
+
+    def _tell_commit(self, round: int) -> None:
+        self.told_commit = self.commit
+        at_head = self.commit == self.head_op
+        tip = self.head_hash if at_head else self.parent_hash
+        digest = self.digest if self.digest_op == self.commit else 0
+        self.emit(Send(self.policy.receivers(), Commit(self.view, self.commit, tip, digest, round)))
+
+    def on_commit(self, sender: Member, packet: Commit) -> None:
+        """The primary lives, and may have committed more."""
+        if packet.round:
+            self.emit(Send((sender.replica,), CommitOk(self.view, packet.round, self.applied)))
+        if self.log_view != self.view or not (self.status == NORMAL or self.policy.is_joining()):
+            return self.ignore(packet, "my log is not the view's log yet")
+        if packet.op > self.head_op:
+            self.ask_state()
+        elif packet.op == self.head_op and packet.hash != self.head_hash:
+            return self.halt(f"COMMITTED DATA DIFFERS: op {packet.op} is another batch at the primary")
+        self.learn_commit(packet.op, packet.digest)
+
+    def learn_commit(self, op: int, digest: int) -> None:
+        """Commit moves forward only; what is in the view's log is applied."""
+        # Packets overtake each other on the wire, and a commit may be ahead of this log.
+        known = min(op, self.head_op)
+        if known > self.commit:
+            self.commit = known
+            if self.commit == self.head_op:
+                self.acked_at = 0.0
+        self.apply_ready()
+        if digest:
+            self.expected = (op, digest)
+            self._compare_digest()
+
+    def apply_ready(self) -> None:
+        """Apply the last batch once it is committed in the view's log; all before it are applied as soon as another follows."""
+        last = self.last
+        if last is not None and self.applied < last.op <= self.commit and self.log_view == self.view and self.synced >= last.op:
+            assert self.applied == last.first_op - 1, f"would skip ops: {last} at {self}"
+            self.applied = last.op
+            self.emit(Apply(last))
+
+    def on_applied(self, event: Applied) -> None:
+        """Keep the digest, which the next Prepare or Commit carries."""
+        self.digest_op, self.digest = event.op, event.digest
+        self._compare_digest()
+
+    def _compare_digest(self) -> None:
+        op, digest = self.expected
+        if op == self.digest_op and digest != self.digest and not self.is_primary:
+            self.leave_process(f"my state differs from the primary's after op {op}: it must be rebuilt from snapshot and journal")
+
+    # --- starting and installing a view ---------------------------------------------------------------------------------------------------
+
+    def adopt(self, number: int, primary: Member, *, member: bool, why: str) -> None:
+        """Take the view: from here on nothing of an older one is acknowledged."""
+        assert number > self.view or (number == self.view and self.status == LEARNER), f"view {number} at {self}"
+        was = self.status
+        self.view, self.primary = number, primary
+        self.generation += 1
+        self.in_flight, self.start_view, self.new_state, self.goal = None, None, None, ""
+        self.acks.clear()
+        self.installed.clear()
+        self.transfer_at = self.acked_at = 0.0
+        if self.status != READ_ONLY or not member:
+            self.status = VIEW_CHANGE if member else LEARNER
+        role = ("primary" if primary == self.me else "backup") if member else "learner"
+        self.trace(f"view {number}: {why}; primary is {primary.replica}, I am {role} (was {was})")
+        self.proceed()
+        early, self.early = self.early, None
+        if early is not None and early.packet.view == number:
+            self.on_received(early)
+
+    def proceed(self) -> None:
+        """Do the next thing that had to wait for the disk. Every answer of the disk leads here."""
+        if self.writing or self.status == HALTED:
+            return
+        if self.status == VIEW_CHANGE:
+            if self.is_primary:
+                self._start_own_view()
+            elif self.start_view is not None:
+                self._install(self.start_view)
+        elif self.goal:
+            self._reach_goal()
+        elif self.new_state is not None:
+            self._take_state(self.new_state)
+
+    def _start_own_view(self) -> None:
+        """The new primary goes on from its own log: every acknowledged batch is in it, because every member had acknowledged it."""
+        if self.log_view < self.view:
+            return self.order(SaveLogView(self.generation, self.view, self.view))
+        self.start_op = self.head_op
+        if self.last is not None and self.commit < self.head_op:
+            self.in_flight, self.flying_since = self.last, self.now
+        self.enter_view()
+        self.acks.add(self.me.replica)
+        self.sent_at = self.now
+        self.emit(Send(self.policy.receivers(), self.make_start_view()))
+        self.commit_if_safe()
+        self.policy.on_quiet()
+
+    def make_start_view(self) -> StartView:
+        """My log's end; the last batch travels with it, since a member may lack just that one."""
+        image = self.last.image if self.last is not None else b""
+        return StartView(self.view, self.head_op, self.head_hash, self.parent_op, self.parent_hash, image)
+
+    def on_start_view(self, sender: Member, packet: StartView) -> None:
+        """My primary tells its log's end; mine has to become it."""
+        if self.status == NORMAL and (packet.op, packet.hash) == (self.head_op, self.head_hash) and self.synced == self.head_op:
+            return self.send_ok()
+        if self.status != VIEW_CHANGE or self.is_primary:
+            return self.ignore(packet, f"I am {self.status}")
+        self.start_view = packet
+        self.proceed()
+
+    def _install(self, packet: StartView) -> None:
+        """Cut at most my last batch, add at most the primary's last, then make log_view durable, then acknowledge."""
+        if (self.head_op, self.head_hash) == (packet.op, packet.hash):
+            if self.log_view < self.view:
+                return self.order(SaveLogView(self.generation, self.view, self.view))
+            self.start_view = None
+            self.enter_view()
+            return self.send_ok()
+        if self.head_hash == packet.parent_hash and self.head_op == packet.parent_op and packet.image:
+            batch = Batch.decode(packet.image)
+            self._extend(batch)
+            return self.order(Persist(self.generation, (batch,)))
+        if self.last is not None and self.parent_hash in (packet.hash, packet.parent_hash):
+            return self.cut_last("the new primary does not have it")
+        self.halt(
+            f"COMMITTED DATA LOST AT PRIMARY: its log ends at op {packet.op}, mine at {self.head_op}, and they part before the last batch"
+        )
+
+    def cut_last(self, why: str) -> None:
+        """Drop my last batch, which was never acknowledged."""
+        assert self.last is not None and self.commit < self.head_op and self.applied < self.head_op, f"would cut committed op {self.commit}"
+        self.trace(f"cuts op {self.last.first_op}-{self.head_op}: {why}")
+        self.head_op, self.head_hash, self.last = self.parent_op, self.parent_hash, None
+        self.synced = min(self.synced, self.head_op)
+        self.order(Cut(self.generation))
+
+    def on_cut_done(self, event: CutDone) -> None:
+        self.writing -= 1
+        self.proceed()
+
+    def on_saved(self, event: Saved) -> None:
+        self.writing -= 1
+        if event.generation == self.generation:
+            self.log_view = max(self.log_view, event.log_view)
+            self.empty = False
+            if self.status == LEARNER:
+                self.send_ok()
+        self.proceed()
+
+    def enter_view(self) -> None:
+        """My log is the view's log."""
+        assert self.log_view == self.view and self.synced == self.head_op, f"enters a view unprepared: {self}"
+        self.status = NORMAL
+        self.trace(f"view {self.view} runs here from op {self.head_op}")
+
+    # --- catching up ----------------------------------------------------------------------------------------------------------------------
+
+    def ask_state(self) -> None:
+        """Ask the primary for what follows my log."""
+        if self.primary is None or self.is_primary or self.writing:
+            return
+        self.transfer_at = self.now
+        request = GetState(self.view, self.head_op, self.head_hash, self.parent_op, self.parent_hash)
+        self.emit(Send((self.primary.replica,), request))
+
+    def on_get_state(self, sender: Member, packet: GetState) -> None:
+        """Answered from the journal; what may be given to whom is the policy's affair."""
+        if not self.is_primary or self.status not in (NORMAL, READ_ONLY):
+            return self.ignore(packet, "I do not lead this view")
+        self.policy.on_get_state(sender, packet)
+
+    def on_new_state(self, sender: Member, packet: NewState) -> None:
+        """A piece of the primary's log."""
+        if self.status == VIEW_CHANGE or self.is_primary or not self.transfer_at:
+            return self.ignore(packet, "nothing was asked for")
+        if self.new_state is not None:
+            return self.ignore(packet, "one piece at a time")
+        self.new_state = packet
+        self.proceed()
+
+    def _take_state(self, packet: NewState) -> None:
+        base = (packet.base_op, packet.base_hash)
+        if base != (self.head_op, self.head_hash):
+            if base == (self.parent_op, self.parent_hash) and self.last is not None and self.commit < self.head_op:
+                if self.acked_view == self.view:
+                    return self.leave_process("would shorten a log that it has acknowledged in this view")
+                return self.cut_last("the primary's log goes on differently")
+            self.new_state, self.transfer_at = None, 0.0
+            return self.ignore(packet, "does not follow my log")
+        self.new_state, self.transfer_at = None, self.now
+        batches = self._decode_all(packet.images)
+        for batch in batches:
+            if batch.first_op != self.head_op + 1 or batch.prev_hash != self.head_hash:
+                return self.leave_process("the primary sent a broken piece of log")
+            before = self.last
+            self._extend(batch)
+            self._apply_followed(before)
+        self.goal = LEVEL if packet.joint else ASK_MORE if batches else ""
+        if batches:
+            return self.order(Persist(self.generation, tuple(batches)))
+        self._reach_goal()
+
+    def _decode_all(self, images: bytes) -> list[Batch]:
+        batches, at = [], 0
+        while at < len(images):
+            batch = Batch.decode(images, at)
+            at += len(batch.image)
+            batches.append(batch)
+        return batches
+
+    def _apply_followed(self, batch: Batch | None) -> None:
+        """Another batch follows this one in the primary's log, so it is committed."""
+        if batch is not None and self.applied < batch.op:
+            self.commit = max(self.commit, batch.op)
+            self.applied = batch.op
+            self.emit(Apply(batch))
+
+    def _reach_goal(self) -> None:
+        """What a learner does when the piece it took is synced: ask for the next, or declare that its log is the primary's."""
+        goal, self.goal = self.goal, ""
+        if goal == ASK_MORE:
+            self.ask_state()
+        elif goal == LEVEL and self.log_view < self.view:
+            self.order(SaveLogView(self.generation, self.view, self.view))
+        elif goal == LEVEL:
+            self.send_ok()
+
+    def on_log_read(self, event: LogRead) -> None:
+        self.policy.on_log_read(event)
+
+    def on_snapshot_offer(self, sender: Member, packet: SnapshotOffer) -> None:
+        """The primary no longer keeps the log that I lack."""
+        if self.status != LEARNER or not self.transfer_at or self.writing:
+            return self.ignore(packet, "nothing was asked for")
+        if packet.op <= self.parent_op or self.acked_view == self.view:
+            return self.ignore(packet, "older than my log")
+        self.transfer_at = self.now
+        self.emit(FetchSnapshot(self.generation, sender.replica, packet))
+
+    def on_fetched(self, event: Fetched) -> None:
+        """Install it if the view, and with it the right to change this disk, is still the one in which it was offered."""
+        if event.generation != self.generation or self.status != LEARNER or self.writing:
+            return
+        self.transfer_at = self.now
+        self.order(InstallSnapshot(self.generation, event.op, event.hash))
+
+    def on_installed(self, event: Installed) -> None:
+        self.writing -= 1
+        self.head_op = self.parent_op = self.synced = self.commit = self.applied = event.op
+        self.head_hash = self.parent_hash = event.hash
+        self.last, self.digest, self.digest_op, self.empty = None, event.digest, event.op, False
+        self.trace(f"installed the snapshot of op {event.op}")
+        if event.generation == self.generation:
+            self.ask_state()
+        self.proceed()
+
+    # --- everything else ------------------------------------------------------------------------------------------------------------------
+
+    def order(self, effect: Effect) -> None:
+        """An order to the disk, whose answer is awaited."""
+        self.writing += 1
+        self.emit(effect)
+
+    def ignore(self, packet: Packet, why: str) -> None:
+        """The other side of every if; traced where it is rare."""
+        if type(packet) not in (Commit, Recovery, PrepareOk):
+            self.trace(f"ignores {type(packet).__name__}: {why}")
+
+    def on_received(self, event: Received) -> None:
+        """Settle the view first: newer ones are looked up, older ones are told."""
+        sender, packet = event
+        if packet.view > self.view:
+            if type(packet) is Leave:
+                self.policy.on_leave(sender, packet)
+            # The register is asked; what came first must not wait for its repetition.
+            if self.early is None or type(self.early.packet) is not StartView or packet.view > self.early.packet.view:
+                self.early = event
+            return self.policy.on_newer_view()
+        kind = type(packet)
+        if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave):
+            self.emit(Send((sender.replica,), self.response(0)))
+            return self.ignore(packet, "older view")
+        self.policy.on_sign_of_life(sender)
+        if kind in FROM_PRIMARY and sender != self.primary:
+            return self.ignore(packet, "not from my primary")
+        PACKET_HANDLERS[kind](self, sender, packet)
+
+    def response(self, nonce: int) -> RecoveryResponse:
+        """Where I stand."""
+        return RecoveryResponse(self.view, nonce, self.status, self.head_op, self.commit, self.policy.is_eligible(), self.empty)
+
+    def on_recovery(self, sender: Member, packet: Recovery) -> None:
+        self.policy.on_recovery(sender, packet)
+
+    def on_recovery_response(self, sender: Member, packet: RecoveryResponse) -> None:
+        self.policy.on_response(sender, packet)
+
+    def on_leave(self, sender: Member, packet: Leave) -> None:
+        self.policy.on_leave(sender, packet)
+
+    def on_commit_ok(self, sender: Member, packet: CommitOk) -> None:
+        """A sign of life, and how far the backup is."""
+        self.heard_applied[sender.replica] = packet.op
+
+    def on_disk_failed(self, event: DiskFailed) -> None:
+        """Never retried on the same file; the last member goes on reading."""
+        self.writing -= 1
+        self.policy.on_disk_trouble(event.reason, full=event.full)
+
+    def lose_disk(self, reason: str) -> None:
+        """The last member cannot store any more: it answers what it knows and takes nothing new."""
+        self.status = READ_ONLY
+        self.trace(f"read_only: {reason}")
+
+    def on_stop_asked(self, event: StopAsked) -> None:
+        self.stopping, self.stops_everybody = True, event.everybody
+        self.policy.on_event(event)
+
+    def to_policy(self, event: Event) -> None:
+        self.policy.on_event(event)
+
+    def on_ticked(self, event: Ticked) -> None:
+        """Heartbeats, repetitions, and whatever the policy waits for."""
+        if self.now - self.last_tick > PAUSED:
+            self.policy.on_paused()
+        self.last_tick = self.now
+        if self.is_primary and self.status in (NORMAL, VIEW_CHANGE, READ_ONLY) and self.now >= self.beat_at:
+            self.beat_at = self.now + self.timers.heartbeat
+            self.round += 1
+            self._tell_commit(self.round)
+            self._repeat()
+        self.wake_at = self.now + self.timers.heartbeat / 2
+        self.policy.on_tick()
+
+    def _repeat(self) -> None:
+        """Packets may be lost with a link: StartView until it is answered, Prepare while it flies."""
+        if self.status != NORMAL or self.now - self.sent_at < 2 * self.timers.heartbeat:
+            return
+        late = tuple(r for r in self.policy.receivers() if r not in self.installed)
+        if late:
+            self.sent_at = self.now
+            self.emit(Send(late, self.make_start_view()))
+        if self.in_flight is not None:
+            self.send_in_flight()
+
+
+FROM_PRIMARY = frozenset({Prepare, Commit, StartView, NewState, SnapshotOffer})
+
+PACKET_HANDLERS: dict[type, Callable[[Replica, Member, Any], None]] = {
+    Prepare: Replica.on_prepare,
+    PrepareOk: Replica.on_prepare_ok,
+    Commit: Replica.on_commit,
+    CommitOk: Replica.on_commit_ok,
+    StartView: Replica.on_start_view,
+    GetState: Replica.on_get_state,
+    NewState: Replica.on_new_state,
+    SnapshotOffer: Replica.on_snapshot_offer,
+    Recovery: Replica.on_recovery,
+    RecoveryResponse: Replica.on_recovery_response,
+    Leave: Replica.on_leave,
+}
+
+HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
+    Received: Replica.on_received,
+    Submitted: Replica.on_submitted,
+    Idled: Replica.on_idled,
+    Persisted: Replica.on_persisted,
+    CutDone: Replica.on_cut_done,
+    Saved: Replica.on_saved,
+    Applied: Replica.on_applied,
+    LogRead: Replica.on_log_read,
+    Fetched: Replica.on_fetched,
+    Installed: Replica.on_installed,
+    DiskFailed: Replica.on_disk_failed,
+    StopAsked: Replica.on_stop_asked,
+    Ticked: Replica.on_ticked,
+    Linked: Replica.to_policy,
+    Unlinked: Replica.to_policy,
+    LockProbed: Replica.to_policy,
+    RegisterRead: Replica.to_policy,
+    Proposed: Replica.to_policy,
+    HealthChecked: Replica.to_policy,
+}

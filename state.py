@@ -1,0 +1,501 @@
+"""Room 1, memory: who has an account, what waits in whose mailbox, who is here, and which request was answered how.
+
+What it is not: it knows no replica, socket, file, clock or dice. It sees (op, time, commands) and answers, so that every replica which
+applied the same ops holds the same state, down to the byte.
+
+    table       one row is            columns
+    accounts    an account            name, number (op that made it), secret (password hash or empty), last_seq (newest message)
+    mailboxes   an undelivered        account, seq (1, 2, 3 … within the account), id (1, 2, 3 … of all messages), time (microseconds since 1970),
+                message               sender, text
+    sessions    a guest the cluster   session, kind, account, home (REPLICA.INC.CONNECTION or empty), last (newest request executed), low (replies
+                remembers             up to it are dropped), gone_op, gone_time (since when it has no home), replies (JSON list, low+1 … last)
+
+The history of delivered messages is not kept in memory: `history`, when it is a list, receives every message, and who asked for it writes
+it down (`snapshots.py`).
+
+Invariants:
+- `apply` never raises and touches nothing when a command is refused: handlers decide first and change last.
+- The reply for (session, request) never changes while it is kept; a request is executed once.
+- `seq` is gap-free within an account; a message is in its mailbox from apply until it is acknowledged, read, or refused at the start.
+- `online` of an account is the number of its sessions that have a home.
+
+Read next: `desk.py` (who feeds it and turns replies into bytes), `snapshots.py` (who writes its tables).
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from commands import (
+    COMMANDS,
+    CREATE,
+    DELETE,
+    ID_SUFFIX,
+    LOG_IN,
+    LOG_OUT,
+    MAILBOX_MAX,
+    ONLINE,
+    READ,
+    READ_MAX,
+    RESERVED,
+    RUN,
+    SEND,
+    SESSION_LIFE_US,
+    SESSION_MAX,
+    TEXT_MAX,
+    WAITING,
+    WINDOW,
+    Refusal,
+    fold,
+    is_name,
+)
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "accounts": ("name", "number", "secret", "last_seq"),
+    "mailboxes": ("account", "seq", "id", "time", "sender", "text"),
+    "sessions": ("session", "kind", "account", "home", "last", "low", "gone_op", "gone_time", "replies"),
+}
+MESSAGE_COLUMNS = ("id", "time", "sender", "recipient", "text")
+
+Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text
+Row = Sequence[str]
+
+
+class Account:
+    """A name, its mailbox, and how many of its guests are here."""
+
+    __slots__ = ("last_seq", "mailbox", "name", "number", "online", "secret", "sessions")
+
+    def __init__(self, name: str, number: int, secret: str = "", last_seq: int = 0) -> None:
+        self.name, self.number, self.secret, self.last_seq = name, number, secret, last_seq
+        self.mailbox: deque[Message] = deque()
+        self.sessions: dict[bytes, None] = {}
+        self.online = 0
+
+
+class Session:
+    """The cluster's memory of one guest (a row of the client table of VSR Revisited, section 4.1, with a window of replies)."""
+
+    __slots__ = ("account", "gone_op", "gone_time", "home", "key", "kind", "last", "low", "replies")
+
+    def __init__(self, key: bytes, kind: str) -> None:
+        self.key, self.kind = key, kind
+        self.last = self.low = self.gone_op = self.gone_time = 0
+        self.replies: list[str] = []  # of requests low + 1 … last; empty text: the request was a query
+        self.account: Account | None = None
+        self.home = ""
+
+
+class Opened:
+    """An `open` was executed. `known` is False when a guest wanted to resume a session that is forgotten."""
+
+    __slots__ = ("account", "home", "key", "known", "last", "number", "seq", "trimmed")
+
+    def __init__(self, key: bytes, home: str, session: Session | None) -> None:
+        account = session.account if session else None
+        self.key, self.home, self.known = key, home, session is not None
+        self.last = session.last if session else 0
+        self.account = account.name if account else ""
+        self.number = account.number if account else 0
+        self.seq = account.last_seq if account else 0
+        self.trimmed = self.seq - len(account.mailbox) if account else 0
+
+
+class Outcome:
+    """What one batch did, for the doors of this replica: replies in order, sessions opened, homes that lost their session, mailboxes filled."""
+
+    __slots__ = ("closed", "displaced", "filled", "opened", "replies")
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[bytes, int, list[str]]] = []  # session, first request number, replies
+        self.opened: list[Opened] = []
+        self.displaced: list[str] = []
+        self.closed: list[str] = []  # homes whose `close` was executed
+        self.filled: set[str] = set()
+
+
+class ChatState:
+    """See the module's page. `op` is the last applied op, `digest` a running CRC-32 over all replies."""
+
+    def __init__(self) -> None:
+        self.op = self.digest = self.message_count = 0
+        self.accounts: dict[str, Account] = {}  # in order of creation
+        self.sessions: dict[bytes, Session] = {}
+        self.history: list[tuple[int, int, str, str, str]] | None = None
+        self._folded: set[str] = set()
+        self._at: dict[str, dict[bytes, None]] = {}  # REPLICA.INC -> sessions at home there
+        self._gone: dict[bytes, None] = {}  # sessions without a home, longest gone first
+
+    # --- apply ----------------------------------------------------------------------------------------------------------------------------
+
+    def apply(self, first_op: int, count: int, time: int, body: bytes) -> Outcome:
+        """Execute a committed batch: `count` commands, the i-th at op first_op + i and time + i (microseconds). Never raises."""
+        assert first_op == self.op + 1, f"batch {first_op} applied after op {self.op}"
+        out, said, at, op = Outcome(), [], 0, first_op
+        while len(body) - at >= RUN.size:
+            kind, length, lines, key, first, low, skip = RUN.unpack_from(body, at)
+            at += RUN.size + length
+            text = body[at - length : at]
+            if kind == COMMANDS:
+                replies = self._apply_run(key, first, low, skip, _lines_of(text, lines), op, time + op - first_op, out)
+                out.replies.append((key, first, replies))
+                said += replies
+            else:
+                for line in _lines_of(text, lines):
+                    self._guarded_system(line, op, time + op - first_op, out)
+            op += lines
+        self.op = first_op + count - 1
+        self.digest = zlib.crc32("\n".join(said).encode(), self.digest)
+        return out
+
+    def _apply_run(self, key: bytes, first: int, low: int, skip: int, lines: list[str], op: int, time: int, out: Outcome) -> list[str]:
+        session = self.sessions.get(key)
+        if session is None:
+            return [Refusal.SESSION_UNKNOWN] * len(lines)
+        last, kept = session.last, session.replies
+        if low > session.low:
+            del kept[: min(low, last) - session.low]
+            session.low = min(low, last)
+        if first > last + 1:
+            if first - skip > last + 1:
+                return [f"{Refusal.GAP}|{last + 1}"] * len(lines)
+            kept += [""] * (first - 1 - last)
+            session.last = first - 1
+        done = max(0, session.last + 1 - first)  # lines that were executed before
+        replies = [self._stored(session, first + i) for i in range(min(done, len(lines)))] if done else []
+        fresh = []
+        for line in lines[done:] if done else lines:
+            fresh.append(self._guarded(session, line, op + done, time + done, out))
+            done += 1
+        kept += fresh
+        session.last += len(fresh)
+        if len(kept) > WINDOW:
+            session.low += len(kept) - WINDOW
+            del kept[: len(kept) - WINDOW]
+        return replies + fresh if replies else fresh
+
+    def _stored(self, session: Session, request: int) -> str:
+        return session.replies[request - session.low - 1] if request > session.low else Refusal.DONE
+
+    def _guarded(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+        """One command; the only place that catches everything, so that a poison command is one refusal instead of three dead replicas."""
+        try:
+            return HANDLERS.get(line[:1], ChatState._invalid)(self, session, line, op, time, out)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception:
+            return Refusal.INTERNAL
+
+    def _guarded_system(self, line: str, op: int, time: int, out: Outcome) -> None:
+        try:
+            word, *fields = line.split("|")
+            SYSTEM_HANDLERS[word](self, fields, op, time, out)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception:
+            return
+
+    # --- commands -------------------------------------------------------------------------------------------------------------------------
+
+    def _invalid(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+        return Refusal.INVALID
+
+    def _send(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+        _, name, text = line.split("|", 2)
+        sender = session.account
+        if sender is None:
+            return Refusal.NOT_LOGGED_IN
+        account = self.accounts.get(name) or self.by_id(name)
+        if account is None:
+            return Refusal.NO_SUCH_ACCOUNT
+        mailbox = account.mailbox
+        if len(mailbox) >= MAILBOX_MAX:
+            return Refusal.MAILBOX_FULL
+        if not 0 < len(text) <= TEXT_MAX:
+            return Refusal.INVALID
+        self.message_count = number = self.message_count + 1
+        account.last_seq = seq = account.last_seq + 1
+        mailbox.append((seq, number, time, sender.name, text))
+        out.filled.add(account.name)
+        if self.history is not None:
+            self.history.append((number, time, sender.name, account.name, text))
+        reply = ONLINE if account.online else WAITING
+        return reply if account.name == name else f"{reply}|{account.name}"
+
+    def _create(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+        _, name, *rest = line.split("|")
+        if not is_name(name) or len(rest) > 1:
+            return Refusal.INVALID
+        folded = fold(name)
+        if folded in RESERVED or folded in self._folded or folded + ID_SUFFIX in self._folded or self._is_folded_id(folded):
+            return Refusal.NAME_TAKEN
+        account = self._add(Account(name, op, rest[0] if rest else ""))
+        self._enter(session, account)
+        return f"c|{name}|0|{op}"
+
+    def _log_in(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+        _, name = line.split("|")
+        account = self.by_id(name)
+        if account is None:
+            return Refusal.NO_SUCH_ACCOUNT
+        if account.secret:
+            return Refusal.WRONG_PASSWORD
+        self._enter(session, account)
+        return f"l|{account.name}|{account.last_seq}|{account.number}"
+
+    def _log_out(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+        if session.account is None:
+            return Refusal.NOT_LOGGED_IN
+        self._enter(session, None)
+        return "o"
+
+    def _read(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+        _, name = line.split("|")
+        account = self.by_id(name)
+        if account is None:
+            return Refusal.NO_SUCH_ACCOUNT
+        if account.secret and session.account is not account:
+            return Refusal.WRONG_PASSWORD
+        size, rows = 0, list[str]()
+        for seq, _, _, sender, text in account.mailbox:
+            size += len(text)
+            if rows and size > READ_MAX:
+                break
+            rows.append(f"{seq}|{sender}|{text}")
+        reply = f"r|{account.name}|" + "\n".join(rows)
+        for _ in rows:
+            account.mailbox.popleft()
+        return reply
+
+    def _delete(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+        _, name = line.split("|")
+        account = self.by_id(name)
+        if account is None:
+            return Refusal.NO_SUCH_ACCOUNT
+        if account.secret and session.account is not account:
+            return Refusal.WRONG_PASSWORD
+        if account.mailbox:
+            return Refusal.MAILBOX_NOT_EMPTY
+        for key in list(account.sessions):
+            self._enter(self.sessions[key], None)
+        del self.accounts[account.name]
+        self._folded.discard(fold(account.name))
+        return "d"
+
+    # --- system commands ------------------------------------------------------------------------------------------------------------------
+
+    def _open(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
+        word, home, kind = fields
+        key = bytes.fromhex(word)
+        session = self.sessions.get(key)
+        if session is None and kind != "resumed":
+            if len(self.sessions) >= SESSION_MAX and self._gone:
+                self._forget(self.sessions[next(iter(self._gone))])
+            session = self.sessions[key] = Session(key, kind)
+        if session is not None and session.home != home:
+            if session.home:
+                out.displaced.append(session.home)
+            self._move(session, home, op, time)
+        out.opened.append(Opened(key, home, session))
+
+    def _close(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
+        word, home = fields
+        out.closed.append(home)
+        session = self.sessions.get(bytes.fromhex(word))
+        if session is not None and session.home == home:
+            self._leave(session, op, time)
+
+    def _ack(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
+        name, number, upto = fields
+        account = self.accounts.get(name)
+        if account is None or account.number != int(number):
+            return
+        limit, mailbox = int(upto), account.mailbox
+        while mailbox and mailbox[0][0] <= limit:
+            mailbox.popleft()
+
+    def _members(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
+        (members,) = fields
+        staying = set(members.split(","))
+        for place in sorted(self._at.keys() - staying):
+            for key in sorted(self._at[place]):
+                self._leave(self.sessions[key], op, time)
+
+    def _expire(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
+        for key in list(self._gone):
+            session = self.sessions[key]
+            if time - session.gone_time < SESSION_LIFE_US:
+                break
+            self._forget(session)
+
+    # --- small changes --------------------------------------------------------------------------------------------------------------------
+
+    def by_id(self, name: str) -> Account | None:
+        """The account whose id this is."""
+        return self.accounts.get(name[: -len(ID_SUFFIX)]) if name.endswith(ID_SUFFIX) else None
+
+    def _is_folded_id(self, folded: str) -> bool:
+        return folded.endswith(ID_SUFFIX) and folded[: -len(ID_SUFFIX)] in self._folded
+
+    def _add(self, account: Account) -> Account:
+        self.accounts[account.name] = account
+        self._folded.add(fold(account.name))
+        return account
+
+    def _enter(self, session: Session, account: Account | None) -> None:
+        """The session is logged in to this account from now on (None: to no account)."""
+        here = 1 if session.home else 0
+        if session.account is not None:
+            session.account.online -= here
+            del session.account.sessions[session.key]
+        session.account = account
+        if account is not None:
+            account.online += here
+            account.sessions[session.key] = None
+
+    def _move(self, session: Session, home: str, op: int, time: int) -> None:
+        """The session is at home here from now on (empty: nowhere)."""
+        account, before = session.account, session.home
+        if account is not None:
+            account.online += bool(home) - bool(before)
+        if before:
+            place = self._at[_place(before)]
+            del place[session.key]
+            if not place:
+                del self._at[_place(before)]
+        session.home = home
+        if home:
+            self._gone.pop(session.key, None)
+            self._at.setdefault(_place(home), {})[session.key] = None
+            session.gone_op = session.gone_time = 0
+        else:
+            self._gone[session.key] = None
+            session.gone_op, session.gone_time = op, time
+
+    def _leave(self, session: Session, op: int, time: int) -> None:
+        """Its connection is gone; a plain guest cannot come back, so nothing of it is kept."""
+        self._move(session, "", op, time)
+        if session.kind == "plain":
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        self._enter(session, None)
+        self._gone.pop(session.key, None)
+        del self.sessions[session.key]
+
+    # --- questions ------------------------------------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """All account names in order of creation."""
+        return list(self.accounts)
+
+    def present(self) -> list[str]:
+        """Names of the accounts that have a connection now, in order of creation."""
+        return [a.name for a in self.accounts.values() if a.online]
+
+    def undelivered(self, name: str, number: int, above: int) -> Iterator[Message]:
+        """Messages of the account (if it still is the one made at op `number`) with a seq above `above`, oldest first."""
+        account = self.accounts.get(name)
+        if account is None or account.number != number or account.last_seq <= above:
+            return
+        mailbox = account.mailbox
+        start = max(0, len(mailbox) - (account.last_seq - above))
+        if start * 2 < len(mailbox):
+            for i, message in enumerate(mailbox):
+                if i >= start:
+                    yield message
+        else:
+            for back in range(len(mailbox) - start, 0, -1):
+                yield mailbox[-back]
+
+    # --- tables ---------------------------------------------------------------------------------------------------------------------------
+
+    def tables(self) -> dict[str, tuple[tuple[str, ...], Iterable[Row]]]:
+        """Columns and rows of each table, all text, in an order that is the same on every replica."""
+        rows = {"accounts": self._account_rows(), "mailboxes": self._mailbox_rows(), "sessions": self._session_rows()}
+        return {name: (columns, rows[name]) for name, columns in TABLES.items()}
+
+    def _account_rows(self) -> Iterator[Row]:
+        for a in self.accounts.values():
+            yield a.name, str(a.number), a.secret, str(a.last_seq)
+
+    def _mailbox_rows(self) -> Iterator[Row]:
+        for a in self.accounts.values():
+            for seq, number, time, sender, text in a.mailbox:
+                yield a.name, str(seq), str(number), str(time), sender, text
+
+    def _session_rows(self) -> Iterator[Row]:
+        for key in sorted(self.sessions):
+            s = self.sessions[key]
+            account = s.account.name if s.account else ""
+            replies = json.dumps(s.replies, ensure_ascii=False, separators=(",", ":"))
+            yield key.hex(), s.kind, account, s.home, str(s.last), str(s.low), str(s.gone_op), str(s.gone_time), replies
+
+    @classmethod
+    def load(cls, op: int, digest: int, message_count: int, tables: dict[str, Iterable[Row]]) -> ChatState:
+        """The state whose `tables()` these are. Raises ValueError when they contradict themselves."""
+        state = cls()
+        state.op, state.digest, state.message_count = op, digest, message_count
+        for name, number, secret, last_seq in tables["accounts"]:
+            if name in state.accounts:
+                raise ValueError(f"account {name!r} stands there twice")
+            state._add(Account(name, int(number), secret, int(last_seq)))
+        try:
+            for owner, seq, number, time, sender, text in tables["mailboxes"]:
+                state.accounts[owner].mailbox.append((int(seq), int(number), int(time), sender, text))
+            for row in tables["sessions"]:
+                state._load_session(row)
+        except KeyError as error:
+            raise ValueError(f"no account {error}") from None
+        gone = [s for s in state.sessions.values() if not s.home]
+        state._gone = dict.fromkeys(s.key for s in sorted(gone, key=lambda s: (s.gone_op, s.key)))
+        return state
+
+    def _load_session(self, row: Row) -> None:
+        word, kind, account, home, last, low, gone_op, gone_time, replies = row
+        session = self.sessions[bytes.fromhex(word)] = Session(bytes.fromhex(word), kind)
+        session.last, session.low = int(last), int(low)
+        session.replies = json.loads(replies)
+        if len(session.replies) != session.last - session.low:
+            raise ValueError(f"session {word} has replies missing")
+        if account:
+            self._enter(session, self.accounts[account])
+        if home:
+            self._move(session, home, 0, 0)
+        session.gone_op, session.gone_time = int(gone_op), int(gone_time)
+
+
+def _place(home: str) -> str:
+    return home.rpartition(".")[0]
+
+
+def _lines_of(text: bytes, count: int) -> list[str]:
+    """The lines of a run; lines that are not what the header says become as many invalid ones."""
+    try:
+        lines = str(text, "utf-8").split("\n")
+    except UnicodeDecodeError:
+        return [""] * count
+    return lines if len(lines) == count else [""] * count
+
+
+Handler = Callable[[ChatState, Session, str, int, int, Outcome], str]
+SystemHandler = Callable[[ChatState, list[str], int, int, Outcome], None]
+
+HANDLERS: dict[str, Handler] = {
+    CREATE: ChatState._create,
+    LOG_IN: ChatState._log_in,
+    LOG_OUT: ChatState._log_out,
+    SEND: ChatState._send,
+    READ: ChatState._read,
+    DELETE: ChatState._delete,
+}
+SYSTEM_HANDLERS: dict[str, SystemHandler] = {
+    "open": ChatState._open,
+    "close": ChatState._close,
+    "ack": ChatState._ack,
+    "members": ChatState._members,
+    "expire": ChatState._expire,
+}
