@@ -458,7 +458,7 @@ class Desk:
         self.open_bytes = 0
         self.unanswered_bytes = 0
         self.queries: dict[int, tuple[Connection, Query]] = {}
-        self.tickets = 0
+        self.tickets = self.sent_ticket = 0
         self.connections: dict[str, Connection] = {}  # by home
         self.by_session: dict[bytes, Connection] = {}
         self.watching: dict[str, list[Connection]] = {}
@@ -563,6 +563,12 @@ class Desk:
         self.queries[self.tickets] = (connection, query)
         self.poke()
         return self.tickets
+
+    def unasked(self) -> list[tuple[int, str]]:
+        """Tickets and commands of the queries that have not been sent to the primary yet."""
+        fresh = [(ticket, query.command) for ticket, (_, query) in self.queries.items() if ticket > self.sent_ticket]
+        self.sent_ticket = self.tickets
+        return fresh
 
     def answer(self, ticket: int, words: str) -> None:
         """The answer to a query of this replica's guests, given behind the primary's guard."""

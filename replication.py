@@ -516,7 +516,7 @@ class Replica:
         self.writing -= 1
         if event.generation == self.generation:
             self.log_view = max(self.log_view, event.log_view)
-            self.empty = False
+            self.empty, self.damage = False, ""
             if self.status == LEARNER:
                 self.send_ok()
         self.proceed()

@@ -1,0 +1,409 @@
+"""The command line of `server.py`: start replicas, ask how they are, stop them.
+
+What it is not: it serves no guest and no replica; each replica is a process of its own (`server.py --replica N`).
+
+    python server.py                  every replica of cluster.yaml that lives on this host, each in its own process
+    python server.py --replica N      one replica in the foreground
+    python server.py status [--json]  one row a replica; exit code 0 while commands can be served
+    python server.py stop [--replica N]
+
+Operators reach a replica through the UNIX socket `admin.sock` in its directory: the same user only.
+
+Read next: `server.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import logging.handlers
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from host import VERSION, LoopHost, short_path
+from settings import Settings, SettingsError, load
+from server import BootFailed, Server
+
+ASK_S = 2.0  # seconds an operator's request may take
+START_S = 30.0  # seconds until the supervisor says that no primary was found
+STOP_S = 8.0  # seconds until the supervisor kills what does not stop
+LOCK_S = 5.0  # seconds a start waits for the lock of an incarnation that is just ending
+
+
+# --- one replica --------------------------------------------------------------------------------------------------------------------------
+
+
+def start_log(settings: Settings, path: str, *, console: bool) -> None:
+    """Readable or JSON lines to `log/replica.log`, rotated, and to the console."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    c = settings
+    form = JsonLines() if c.log_format == "json" else logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%Y-%m-%d %H:%M:%S")
+    to_file = logging.handlers.RotatingFileHandler(
+        os.path.join(path, "replica.log"), maxBytes=c.log_bytes, backupCount=c.log_files, encoding="utf-8"
+    )
+    handlers: list[logging.Handler] = [to_file, *([logging.StreamHandler(sys.stdout)] if console else [])]
+    for handler in handlers:
+        handler.setFormatter(form)
+        handler.addFilter(one_line)
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
+
+
+def one_line(record: logging.LogRecord) -> bool:
+    """Control characters of others' making stay visible and harmless; one record is one line."""
+    record.msg, record.args = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage()), ()
+    return True
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps({"time": round(record.created, 6), "level": record.levelname, "text": record.getMessage()}, ensure_ascii=False)
+
+
+def run_replica(settings: Settings, replica: int, base: str, config: str, *, console: bool, loop: str) -> int:
+    """One replica in this process, until it is stopped. Returns the exit code."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.umask(0o077)
+    start_log(settings, os.path.join(base, f"replica-{replica}", "log"), console=True)
+    with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
+        return runner.run(_run_replica(settings, replica, base, config, console=console))
+
+
+def _loop_factory(name: str) -> Any:
+    """uvloop where it is installed; the same code runs on asyncio's own loop."""
+    if name == "asyncio":
+        return asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _run_replica(settings: Settings, replica: int, base: str, config: str, *, console: bool) -> int:
+    host = LoopHost(settings, replica, base, config, console=console)
+    loop = asyncio.get_running_loop()
+    try:
+        if console:
+            print("SERVER WORKING".center(60), flush=True)
+        host.bind_doors()
+        server = Server(host, settings, replica, base, host.console if console else None)
+        host.hands = server
+        await _boot(server)
+        await host.start_links(server.replica.me.inc, server.directory_identity())
+        await host.start_admin(os.path.join(server.path, "admin.sock"))
+    except (BootFailed, OSError) as error:
+        print(f"replica {replica} cannot start: {error}{owner_of(error)}", file=sys.stderr, flush=True)
+        await host.stop()
+        return 2
+    for word in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(word, lambda: server.stop(everybody=False))
+    server.run()
+    looks = asyncio.create_task(_look(host))
+    code = await host.finished
+    looks.cancel()
+    await host.stop()
+    return code
+
+
+async def _boot(server: Server) -> None:
+    """An incarnation that is just ending holds its lock a moment longer."""
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            return server.boot()
+        except BootFailed as error:
+            if not error.may_pass or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def _look(host: LoopHost) -> None:
+    while True:
+        await asyncio.sleep(1)
+        host.look()
+
+
+def owner_of(error: BaseException) -> str:
+    """Who listens on the port an error names, if /proc tells."""
+    text = str(error)
+    words = text.split()
+    if "port" not in words:
+        with contextlib.suppress(ValueError, IndexError):
+            words = ["port", text.rpartition(", ")[2].rstrip(")")] if "address" in text and "(" in text else words
+    try:
+        port = int(words[words.index("port") + 1])
+    except (ValueError, IndexError):
+        return ""
+    inode = _listening_inode(port)
+    for pid in filter(str.isdigit, os.listdir("/proc")) if inode else ():
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{fd}") == f"socket:[{inode}]":
+                    with open(f"/proc/{pid}/cmdline", "rb") as file:
+                        name = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+                    return f"; it is taken by process {pid} ({name})"
+    return "; it is taken by a process of another user" if inode else ""
+
+
+def _listening_inode(port: int) -> str:
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table, encoding="ascii") as file:
+            for row in list(file)[1:]:
+                fields = row.split()
+                if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "0A":
+                    return fields[9]
+    return ""
+
+
+# --- operators ------------------------------------------------------------------------------------------------------------------------------
+
+
+def ask(base: str, replica: int, request: dict[str, Any], seconds: float = ASK_S) -> dict[str, Any] | None:
+    """The replica's answer; None: it does not run."""
+    path = os.path.join(base, f"replica-{replica}", "admin.sock")
+    try:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(seconds)
+            line.connect(short_path(path))
+            line.sendall(json.dumps(request).encode() + b"\n")
+            with line.makefile("rb") as answers:
+                answer = json.loads(answers.readline())
+                return answer if isinstance(answer, dict) else None
+    except (OSError, ValueError):
+        return None
+
+
+def gather_status(settings: Settings, base: str) -> dict[str, Any]:
+    """All replicas' own words, put together; `serving` says whether commands can be served now."""
+    rows = [ask(base, r.id, {"verb": "status"}) or {"id": r.id, "role": "down"} for r in settings.replicas]
+    newest = max(rows, key=lambda row: (row.get("view", -1), row.get("serving", False), row.get("changed", 0)))
+    head = max((row.get("commit", 0) for row in rows), default=0)
+    for row, r in zip(rows, settings.replicas, strict=True):
+        row["port"] = next((ports[0] for ports in r.doors.values()), 0)
+        if row["role"] != "down":
+            row["lag"] = head - row["applied"]
+    return {
+        "cluster": settings.name,
+        "policy": settings.policy,
+        "survives": settings.survives(),
+        "view": newest.get("view", 0),
+        "members": newest.get("members", []),
+        "reason": newest.get("reason", ""),
+        "changed": newest.get("changed", 0),
+        "serving": any(row.get("serving") for row in rows),
+        "missing": [row["id"] for row in rows if row["role"] == "down"],
+        "replicas": rows,
+    }
+
+
+COLUMNS = ("id", "role", "port", "view", "op", "commit", "applied", "lag", "pid", "uptime", "connections")
+
+
+def show_status(settings: Settings, base: str, *, as_json: bool) -> int:
+    """Print it; exit code 0 while commands can be served."""
+    report = gather_status(settings, base)
+    if as_json:
+        print(json.dumps(report, indent=1))
+        return 0 if report["serving"] else 1
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report["changed"] / 1e6)) if report["changed"] else "never"
+    print(f"cluster {report['cluster']}, policy {report['policy']}: {len(report['replicas'])} replicas, survives {survives(settings)}")
+    print(
+        f"view {report['view']}, members {', '.join(map(str, report['members'])) or 'none yet'}, since {when}: {report['reason'] or 'first start'}"
+    )
+    rows = [[f"{row.get(c, '-')}{' s' if c == 'uptime' and c in row else ''}" for c in COLUMNS] for row in report["replicas"]]
+    widths = [max(len(row[i]) for row in [list(COLUMNS), *rows]) for i in range(len(COLUMNS))]
+    for row in [list(COLUMNS), *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for row in report["replicas"]:
+        for word in ("waiting", "trouble"):
+            if row.get(word):
+                print(f"replica {row['id']} {'waits ' if word == 'waiting' else 'reports: '}{row[word]}")
+    if not report["serving"]:
+        print(f"no commands are served now; not running: {', '.join(map(str, report['missing'])) or 'none'}")
+    return 0 if report["serving"] else 1
+
+
+def survives(settings: Settings) -> str:
+    """`2 deaths`, in words."""
+    count = settings.survives()
+    return f"{count} death{'' if count == 1 else 's'}"
+
+
+def stop_replicas(settings: Settings, base: str, replica: int | None) -> int:
+    """A clean stop. Of all: the backups are told first, so that nobody votes anybody out; the primary closes the view."""
+    wanted = [r.id for r in settings.replicas] if replica is None else [replica]
+    states = {i: row for i in wanted if (row := ask(base, i, {"verb": "status"}))}
+    for i in sorted(states, key=lambda i: states[i]["role"] == "primary"):
+        ask(base, i, {"verb": "stop", "everybody": replica is None})
+    deadline = time.monotonic() + STOP_S
+    left = set(states)
+    while left and time.monotonic() < deadline:
+        left = {i for i in left if _is_alive(states[i]["pid"])}
+        time.sleep(0.02)
+    for i in wanted:
+        print(f"replica {i} " + ("did not run" if i not in states else "does not stop: see its log" if i in left else "stopped"))
+    return 1 if left or not states else 0
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+# --- all replicas of this host ----------------------------------------------------------------------------------------------------------------
+
+
+class Supervisor:
+    """Starts the replicas of this host and stays until they have ended. It restarts nobody: a dead replica is for people to see."""
+
+    def __init__(self, settings: Settings, base: str, arguments: Iterable[str]) -> None:
+        self.settings, self.base = settings, base
+        server = os.path.join(os.path.dirname(os.path.abspath(__file__)), "server.py")
+        self.command = [sys.executable, server, *arguments]
+        self.children: dict[int, subprocess.Popen[bytes]] = {}
+        self.is_stopping = False
+
+    def run(self) -> int:
+        """Start, say who leads, wait. Ctrl-C and SIGTERM stop all cleanly."""
+        running = [r.id for r in self.settings.replicas if ask(self.base, r.id, {"verb": "status"})]
+        if running:
+            print(
+                f"replica {', '.join(map(str, running))} runs already: `python server.py status` shows it, `python server.py stop` stops all"
+            )
+            return 2
+        for word in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(word, self._on_signal)
+        for replica in self.settings.local_replicas():
+            # A session of its own: Ctrl-C reaches the supervisor alone, which then stops all in the right order.
+            self.children[replica.id] = subprocess.Popen([*self.command, "--replica", str(replica.id)], start_new_session=True)
+        code = self._wait_for_primary()
+        return code if code else self._wait_for_end()
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self.is_stopping = True
+
+    def _wait_for_primary(self) -> int:
+        deadline = time.monotonic() + START_S
+        while not self.is_stopping:
+            failed = {i: c.returncode for i, c in self.children.items() if c.poll() is not None}
+            if failed:
+                print(f"replica {', '.join(map(str, failed))} did not start: see the line above", flush=True)
+                self._stop()
+                return 2
+            report = gather_status(self.settings, self.base)
+            if report["serving"] and not report["missing"]:
+                self._banner(report)
+                return 0
+            if time.monotonic() > deadline:
+                show_status(self.settings, self.base, as_json=False)
+                deadline = float("inf")
+            time.sleep(0.02)
+        self._stop()
+        return 0
+
+    def _banner(self, report: dict[str, Any]) -> None:
+        settings = self.settings
+        primary = next((row["id"] for row in report["replicas"] if row["role"] == "primary"), None)
+        print()
+        print(
+            f"Understudy {VERSION}: cluster {settings.name} is up. Policy {settings.policy}: "
+            f"{len(settings.replicas)} replicas, survives {survives(settings)}."
+        )
+        for r in settings.replicas:
+            ports = "; ".join(f"{door} {' '.join(map(str, ports))}" for door, ports in r.doors.items())
+            print(f"  replica {r.id}  {'primary' if r.id == primary else 'backup '}  {ports}")
+        port = settings.replica(primary if primary is not None else 0).doors["pipe"][0]
+        print(f"Open a client in another terminal:  .venv/bin/python client.py {port}")
+        print("Ctrl-C stops all replicas cleanly.", flush=True)
+
+    def _wait_for_end(self) -> int:
+        while not self.is_stopping:
+            for i, child in list(self.children.items()):
+                if child.poll() is not None:
+                    del self.children[i]
+                    how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else f"ended with code {child.returncode}"
+                    print(f"-- replica {i} {how}; to start it again: .venv/bin/python server.py --replica {i}", flush=True)
+            if not self.children and not any(ask(self.base, r.id, {"verb": "status"}) for r in self.settings.replicas):
+                print("no replica is left", flush=True)
+                return 1
+            time.sleep(0.2)
+        self._stop()
+        return 0
+
+    def _stop(self) -> None:
+        print("\nstopping all replicas ...", flush=True)
+        stop_replicas(self.settings, self.base, None)
+        for child in self.children.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(STOP_S)
+            if child.poll() is None:
+                child.kill()
+
+
+# --- main -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line; --config and --data are understood before and after a verb."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", default=argparse.SUPPRESS, metavar="PATH", help="the cluster's description (default: cluster.yaml)")
+    common.add_argument("--data", default=argparse.SUPPRESS, metavar="DIR", help="where the replicas keep their state (default: data/)")
+    parser = argparse.ArgumentParser(
+        prog="server.py",
+        parents=[common],
+        description="Runs the replicas of an Understudy cluster. Without a verb: all replicas of cluster.yaml that live on this host.",
+    )
+    parser.add_argument("--version", action="version", version=f"Understudy {VERSION}")
+    parser.add_argument("--replica", type=int, metavar="N", help="run this one replica in the foreground")
+    parser.add_argument("--console", action="store_true", help="print guests' commands as they come (on by itself in a terminal)")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop; uvloop where it is installed")
+    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop}")
+    status = verbs.add_parser("status", parents=[common], help="one row a replica; exit code 0 while commands can be served")
+    status.add_argument("--json", action="store_true", help="the same as JSON")
+    stop = verbs.add_parser("stop", parents=[common], help="a clean stop of all replicas, or of one")
+    stop.add_argument("--replica", type=int, metavar="N", dest="stopped", help="stop this one; its guests move to the others")
+    return parser
+
+
+def main() -> None:
+    """Entry point of `server.py`."""
+    parser = make_parser()
+    arguments = parser.parse_args()
+    config, base = getattr(arguments, "config", "cluster.yaml"), os.path.abspath(getattr(arguments, "data", "data"))
+    if not sys.platform.startswith("linux"):
+        sys.exit(
+            "Understudy's server needs Linux: its register and locks rely on Linux file systems and /proc. The client runs elsewhere too."
+        )
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    wanted = arguments.stopped if arguments.verb == "stop" else arguments.replica
+    if wanted is not None and wanted not in {r.id for r in settings.replicas}:
+        sys.exit(f"there is no replica {wanted} in {config}: it lists {', '.join(str(r.id) for r in settings.replicas)}")
+    if arguments.verb == "status":
+        sys.exit(show_status(settings, base, as_json=arguments.json))
+    if arguments.verb == "stop":
+        sys.exit(stop_replicas(settings, base, wanted))
+    if wanted is not None:
+        console = arguments.console or sys.stdout.isatty()
+        sys.exit(run_replica(settings, wanted, base, config, console=console, loop=arguments.loop))
+    passed = ["--config", config, "--data", base, "--loop", arguments.loop, *(["--console"] if arguments.console else [])]
+    sys.exit(Supervisor(settings, base, passed).run())

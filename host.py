@@ -1,0 +1,318 @@
+"""The host: clock, dice, sockets and other processes, as one object that the simulator replaces.
+
+What it is not: it knows no rule of the protocol and no word of any door; `server.py` decides, this carries.
+
+Read next: `server.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from desk import Desk
+from disk import Disk, OsDisk
+from doors.stream import StreamShell
+from links import Identity, Links, load_secret, wire_version
+from packets import AnyPacket, Packet
+from settings import Settings
+
+VERSION = "0.1.0"
+CONSOLE_LINES_S = 100  # lines a second of guests' doings on the console; more help nobody
+ADMIN_LINE_MAX = 4096  # bytes of an operator's request
+LOOK_S = 1.0  # seconds between two looks at stuck guests
+SO_PEERCRED = struct.Struct("3i")
+
+
+class Timer(Protocol):
+    """A callback to come."""
+
+    def cancel(self) -> None: ...
+
+
+class Hands(Protocol):
+    """What the host asks of the server."""
+
+    desk: Desk
+
+    def on_linked(self, replica: int, inc: int) -> None: ...
+    def on_unlinked(self, replica: int, reason: str) -> None: ...
+    def on_packet(self, replica: int, packet: AnyPacket) -> None: ...
+    def holds_lock(self, replica: int, inc: int) -> bool: ...
+    def on_operator(self, request: dict[str, Any]) -> dict[str, Any]: ...
+
+
+class Host(Protocol):
+    """See `LoopHost` (production) and `tests/simulator/world.py`."""
+
+    disk: Disk
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def wall(self) -> int:
+        """Microseconds since 1970, for people and for the order of messages only."""
+
+    def at(self, when: float, callback: Callable[[], None]) -> Timer: ...
+    def soon(self, callback: Callable[[], None]) -> None: ...
+    def random(self, size: int) -> bytes: ...
+    def settle(self, callback: Callable[..., None], *args: Any) -> None:
+        """Report an order to the disk as done: here at once, in the simulator after a while."""
+
+    def send(self, replicas: tuple[int, ...], packet: Packet) -> None: ...
+    def log(self, text: str) -> None: ...
+    def open_doors(self) -> None: ...
+    def close_doors(self) -> None: ...
+    def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None: ...
+    def exit(self, code: int) -> None: ...
+
+
+def boot_id() -> str:
+    """Which boot of which kernel this is."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+class LoopHost:
+    """The production host: one asyncio loop."""
+
+    def __init__(self, settings: Settings, replica: int, base: str, config: str, *, console: bool) -> None:
+        self.settings, self.replica, self.base, self.config = settings, replica, base, config
+        self.loop = asyncio.get_running_loop()
+        self.disk: Disk = OsDisk()
+        self.now = self.loop.time
+        self.random = secrets.token_bytes
+        self.hands: Hands
+        self.links: Links | None = None
+        self.finished: asyncio.Future[int] = self.loop.create_future()
+        self.shells: set[StreamShell] = set()
+        self.sockets: list[tuple[str, socket.socket]] = []
+        self.servers: list[asyncio.Server] = []
+        self.doors_open = False
+        self.worker: asyncio.subprocess.Process | None = None
+        self.admin: asyncio.Server | None = None
+        self.logger = logging.getLogger("understudy")
+        self.shows_guests = console
+        self.console_second, self.console_lines = 0, 0
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    # --- clock, dice, words -------------------------------------------------------------------------------------------------------------
+
+    def wall(self) -> int:
+        return time.time_ns() // 1000
+
+    def at(self, when: float, callback: Callable[[], None]) -> Timer:
+        return self.loop.call_at(when, callback)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.loop.call_soon(callback)
+
+    def settle(self, callback: Callable[..., None], *args: Any) -> None:
+        callback(*args)
+
+    def log(self, text: str) -> None:
+        self.logger.info(text)
+
+    def console(self, line: str) -> None:
+        """A guest's doing, for people who watch: never more than CONSOLE_LINES_S a second, control characters made visible."""
+        second = int(self.now())
+        if second != self.console_second:
+            self.console_second, self.console_lines = second, 0
+        self.console_lines += 1
+        if self.console_lines <= CONSOLE_LINES_S:
+            print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line[:200]), flush=True)
+
+    def exit(self, code: int) -> None:
+        if not self.finished.done():
+            self.finished.set_result(code)
+
+    # --- links to the other replicas ------------------------------------------------------------------------------------------------------
+
+    def send(self, replicas: tuple[int, ...], packet: Packet) -> None:
+        if self.links is not None:
+            self.links.send(replicas, packet)
+
+    async def start_links(self, inc: int, directory: tuple[int, int]) -> None:
+        """Listen for and dial the other replicas. Raises OSError when the port is taken."""
+        settings, hands = self.settings, self.hands
+        me = Identity(
+            cluster=settings.name,
+            replica=self.replica,
+            inc=inc,
+            config_hash=settings.config_hash(),
+            policy=settings.policy,
+            version=wire_version(VERSION),
+            pid=os.getpid(),
+            boot_id=boot_id(),
+            directory=directory,
+        )
+        self.links = Links(
+            me,
+            settings.peers(),
+            load_secret(os.path.join(self.base, "cluster", "secret")),
+            on_linked=hands.on_linked,
+            on_unlinked=hands.on_unlinked,
+            on_packet=hands.on_packet,
+            holds_lock=hands.holds_lock,
+            log=self.log,
+        )
+        await self.links.start()
+
+    # --- doors ------------------------------------------------------------------------------------------------------------------------------
+
+    def bind_doors(self) -> None:
+        """Take the ports. Raises OSError, with the address in its text, when one is taken."""
+        for door, ports in self.settings.replica(self.replica).doors.items():
+            for port in ports:
+                for address in self.settings.listen:
+                    bound = _bind(address, port)
+                    if bound is not None:
+                        self.sockets.append((door, bound))
+                print(f"socket binded to port {port}", flush=True)
+
+    def open_doors(self) -> None:
+        if not self.doors_open:
+            self.doors_open = True
+            self._spawn(self._listen())
+
+    async def _listen(self) -> None:
+        for door, bound in self.sockets:
+            if self.doors_open:
+                self.servers.append(await self.loop.create_server(self._shell_maker(door), sock=bound.dup(), backlog=4096))
+        if self.doors_open:
+            self.log("doors are open")
+
+    def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
+        return lambda: StreamShell(self.hands.desk, door, self.shells, self.log, self.settings.clients_max)
+
+    def close_doors(self) -> None:
+        if self.doors_open:
+            self.doors_open = False
+            for server in self.servers:
+                server.close()
+            self.servers.clear()
+            # A closed listener must refuse, not queue: the next listen() needs fresh sockets.
+            ports = {bound.getsockname()[:2]: (door, bound) for door, bound in self.sockets}
+            self.sockets.clear()
+            for (address, port), (door, bound) in ports.items():
+                bound.close()
+                self.sockets.append((door, _bind(address, port) or bound))
+
+    def look(self) -> None:
+        """Once a second: guests that are stuck."""
+        for shell in tuple(self.shells):
+            shell.look(self.now())
+
+    # --- the snapshot worker ----------------------------------------------------------------------------------------------------------------
+
+    def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        self._spawn(self._ask_worker(order, done))
+
+    async def _ask_worker(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        try:
+            for _ in range(2):  # one that was about to leave for want of work is replaced once
+                worker = self.worker
+                if worker is None or worker.returncode is not None:
+                    worker = self.worker = await self._start_worker()
+                assert worker.stdin is not None and worker.stdout is not None
+                with contextlib.suppress(ConnectionError):
+                    worker.stdin.write(json.dumps(order).encode() + b"\n")
+                    await worker.stdin.drain()
+                line = await worker.stdout.readline()
+                if line:
+                    return done(json.loads(line))
+                await worker.wait()
+            done({"failed": "the snapshot worker ended without an answer"})
+        except OSError as error:
+            done({"failed": str(error)})
+
+    async def _start_worker(self) -> asyncio.subprocess.Process:
+        here = os.path.dirname(os.path.abspath(__file__))
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            os.path.join(here, "snapshots.py"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            close_fds=True,
+        )
+
+    # --- the operator's door ------------------------------------------------------------------------------------------------------------------
+
+    async def start_admin(self, path: str) -> None:
+        """A UNIX socket for status and stop; only the same user gets in (SO_PEERCRED)."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self.admin = await asyncio.start_unix_server(self._serve_operator, short_path(path), limit=ADMIN_LINE_MAX)
+        os.chmod(path, 0o600)
+
+    async def _serve_operator(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, SO_PEERCRED.size)
+            if SO_PEERCRED.unpack(credentials)[1] != os.getuid():
+                return
+            request = json.loads(await asyncio.wait_for(reader.readline(), 5))
+            answer = self.hands.on_operator(request) if isinstance(request, dict) else {"error": "a request is a JSON object"}
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except (ValueError, OSError, TimeoutError) as error:
+            self.log(f"operator's door: {error}")
+        finally:
+            writer.close()
+
+    # --- the end ------------------------------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Any) -> None:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def stop(self) -> None:
+        """Close everything that is open."""
+        self.close_doors()
+        for shell in tuple(self.shells):
+            shell.close("")
+        if self.links is not None:
+            await self.links.stop()
+        if self.worker is not None and self.worker.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.worker.terminate()
+                await self.worker.wait()
+
+
+def _bind(address: str, port: int) -> socket.socket | None:
+    """A bound socket that does not listen yet; None where this machine has no such address family."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        return None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((address, port))
+    except OSError as error:
+        bound.close()
+        if error.errno in (97, 99) and family == socket.AF_INET6:  # EAFNOSUPPORT, EADDRNOTAVAIL: a machine without IPv6
+            return None
+        raise OSError(error.errno, f"port {port} on {address} cannot be used: {error.strerror}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def short_path(path: str) -> str:
+    """A name of this socket that fits the 108 bytes of a UNIX address, whatever the directory is called."""
+    if len(os.fsencode(path)) < 100:
+        return path
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{directory}/{os.path.basename(path)}"

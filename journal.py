@@ -1,0 +1,634 @@
+"""The file that does not forget: a replica's log on its own disk, in segments of batches.
+
+What it is not: it does not know what is committed, nor what a body means, and it never decides to drop anything by itself but what a
+power cut left half-written.
+
+    journal/GGGGGGGG-OOOOOOOOOOOOOOOO.seg      G: journal generation, O: first op, both hexadecimal
+    journal/spare.tmp                          the next segment, being filled with zeros
+
+    segment   sector 0: header  b"USJ1" | size u32 | generation u64 | first_op u64 | prev_hash 16 | crc32 | zeros
+              then batches (their bytes: packets.py), each from a sector boundary on, zeros up to the next one
+              then zeros up to `size`
+
+A segment is written full of zeros and synced before it gets its name, so it is never short, and every sector of it is either zeros or what was
+written there. A batch is appended after the one before it was synced. Hence the **tail rule**, for what stands behind the last whole batch:
+
+    zeros to the end                                       the log ends here
+    one batch, some sector of it still all zeros           torn: it was never synced, so nobody was told of it; dropped
+    anything else                                          damage: it may have been acknowledged
+
+Only a catch-up writes several batches under one sync; a power cut in the middle of it may look like damage. The replica is no member then,
+and takes what it lost from the others again.
+
+`open` changes nothing on the disk. What it found torn is overwritten by the first append or cut, so a replica that may not change its disk
+(a learner that the register still lists) can open its journal, and evidence stays where it is.
+
+Invariants:
+- Each batch carries the hash of the one before it; each segment the hash of the batch before its first one.
+- A segment is begun only when a batch follows all that is in the others, so only the newest is ever cut, by its last batch.
+- After a failed sync nothing is written any more.
+
+Read next: `server.py` (who appends), `docs/disk-format.md`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from disk import SECTOR, Disk
+from packets import BATCH_MAX, HEADER, HEADER_SIZE, MAGIC, NO_HASH, TRAILER_SIZE, Batch, DamagedBatch, body_length
+
+SEGMENT_BYTES = 16 << 20  # a restart reads the newest one or few; a deleted one gives this much room back
+FIRST_BYTES = 1 << 20  # the first segment is made while people wait
+SLICE_BYTES = 256 << 10  # zeros written and synced by one call of prepare_next: about a millisecond
+MARK_BYTES = 64 << 10  # of journal between two remembered positions
+WINDOW_BYTES = 256 << 10  # read at once
+CURSORS = 8  # replicas that walk through the log at the same time
+IMAGE_MAX = HEADER_SIZE + BATCH_MAX + TRAILER_SIZE
+
+_SEGMENT = struct.Struct("<4sIQQ16s")
+_CRC = struct.Struct("<I")
+_SEGMENT_MAGIC = b"USJ1"
+_ZEROS = bytes(1 << 20)
+_SPARE = "spare.tmp"
+_SUFFIX = ".seg"
+
+
+class JournalDamaged(Exception):
+    """The journal is not what was written, in words for the operator; `offsets`: (file, byte) pairs."""
+
+    def __init__(self, sentence: str, *offsets: tuple[str, int]) -> None:
+        where = ", ".join(f"{path} at byte {at}" for path, at in offsets)
+        super().__init__(f"{where}: {sentence}" if where else sentence)
+        self.sentence, self.offsets = sentence, offsets
+
+
+class Segment:
+    """One file, open. `ops` and `offsets` are marks: where some of its batches begin, as far as somebody has walked through it."""
+
+    __slots__ = ("fd", "first_op", "generation", "offsets", "ops", "path", "prev_hash", "size")
+
+    def __init__(self, path: str, fd: int, size: int, generation: int, first_op: int, prev_hash: bytes) -> None:
+        self.path, self.fd, self.size = path, fd, size
+        self.generation, self.first_op, self.prev_hash = generation, first_op, prev_hash
+        self.ops: list[int] = []
+        self.offsets: list[int] = []
+
+    def mark(self, first_op: int, at: int) -> None:
+        """Remember this batch if the mark before it is far enough."""
+        if not self.offsets or at - self.offsets[-1] >= MARK_BYTES:
+            self.ops.append(first_op)
+            self.offsets.append(at)
+
+    def nearest(self, op: int) -> int:
+        """Offset of a batch's beginning that is not behind the batch that holds `op`."""
+        at = bisect_right(self.ops, op) - 1
+        return self.offsets[at] if at >= 0 else SECTOR
+
+    def forget(self, at: int) -> None:
+        """No batch stands at `at` or behind it any more."""
+        while self.offsets and self.offsets[-1] >= at:
+            self.offsets.pop()
+            self.ops.pop()
+
+
+class _Place(NamedTuple):
+    """Just behind the batch that ends in (op, hash); the next one stands at `at`, or at the beginning of the next segment."""
+
+    index: int
+    at: int
+    op: int
+    hash: bytes
+
+
+class Journal:
+    """See the module's drawing. Read-only outside: generation, head_op, head_hash, parent_op, parent_hash, last, oldest_op, damage.
+
+    `last` is the batch at the head; None where the head is the base, or the last one was cut. `damage` says what `open(salvage=True)` found
+    wrong; then the log is the sound part, and the first append drops the rest.
+    """
+
+    def __init__(self, disk: Disk, path: str, generation: int, *, segment_bytes: int, first_bytes: int) -> None:
+        assert segment_bytes >= SECTOR + _padded(IMAGE_MAX), "a segment must hold the longest batch"
+        self._disk, self._path, self.generation = disk, path, generation
+        self._segment_bytes, self._first_bytes = segment_bytes, first_bytes
+        self.head_op = self.parent_op = 0
+        self.head_hash = self.parent_hash = NO_HASH
+        self.last: Batch | None = None
+        self.damage = ""
+        self._segments: list[Segment] = []
+        self._doomed: list[str] = []  # files behind the end of the log: removed before the next write
+        self._foreign: list[str] = []  # files of other generations
+        self._stale = False  # behind the end of the log may stand something else than zeros
+        self._fd = -1  # of the newest segment; then its size, where the log ends in it, and where its last batch begins
+        self._size = self._end = self._last_at = 0
+        self._dirty = False
+        self._failed = ""
+        self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
+        self._cursors: dict[tuple[int, bytes], _Place] = {}
+
+    # --- beginning ------------------------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        path: str,
+        generation: int,
+        base_op: int,
+        base_hash: bytes,
+        durable_op: int = 0,
+        *,
+        salvage: bool = False,
+        segment_bytes: int = SEGMENT_BYTES,
+        first_bytes: int = FIRST_BYTES,
+    ) -> Journal:
+        """The log that goes on from the snapshot (base_op, base_hash) and may reach back before it; what is returned is synced.
+
+        `durable_op`: up to here it was synced once, so one that ends below has lost something. Where nothing ever was, it is made.
+        Raises JournalDamaged, or with `salvage` gives what is sound. OSError: a sync failed, the disk is suspect.
+        """
+        self = cls(disk, path, generation, segment_bytes=segment_bytes, first_bytes=first_bytes)
+        self.head_op, self.head_hash = self.parent_op, self.parent_hash = base_op, base_hash
+        if not disk.exists(path):
+            disk.mkdir(path)
+            disk.sync_dir(os.path.dirname(path) or ".")
+        try:
+            paths = self._sort_out(path)
+            if base_op == durable_op == 0 and not paths and not self._foreign:
+                self._begin_segment(1, NO_HASH, first_bytes)
+            else:
+                damage = self._recover(paths, base_op, base_hash, durable_op)
+                if damage is not None and not salvage:
+                    raise damage
+                self.damage = str(damage or "")
+            if self._segments:
+                # A process that was killed may have left a batch that no disk holds yet: it must not be counted before one does.
+                self._sync(self._fd)
+                disk.sync_dir(path)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Give all descriptors back; writes nothing."""
+        for segment in self._segments:
+            self._disk.close(segment.fd)
+        if self._spare >= 0:
+            self._disk.close(self._spare)
+        self._segments, self._fd, self._spare = [], -1, -1
+
+    def _sort_out(self, path: str) -> list[str]:
+        """Paths of this generation's segments, oldest first; the others are remembered for drop_old."""
+        paths = [f"{path}/{name}" for name in self._disk.listdir(path) if name.endswith(_SUFFIX)]
+        own = [p for p in paths if p.startswith(f"{path}/{self.generation:08x}-")]
+        self._foreign = [p for p in paths if p not in own]
+        return own
+
+    def _recover(self, paths: list[str], base_op: int, base_hash: bytes, durable_op: int) -> JournalDamaged | None:
+        """Find the end of the log, and what is wrong with it; afterwards only sound segments are left."""
+        self._segments, unreadable = _open_segments(self._disk, paths)
+        kept, damage = self._scan(base_op, base_hash)
+        for segment in self._segments[kept:]:
+            self._disk.close(segment.fd)
+        del self._segments[kept:]
+        self._doomed = paths[kept:]
+        if kept:
+            newest = self._segments[-1]
+            self._fd, self._size = newest.fd, newest.size
+        damage = damage or unreadable
+        if damage is None and self.head_op < durable_op:
+            where = (self._segments[-1].path, self._end)
+            damage = JournalDamaged(f"the log ends at op {self.head_op}, but it was synced up to op {durable_op}", where)
+        return damage
+
+    def _scan(self, base_op: int, base_hash: bytes) -> tuple[int, JournalDamaged | None]:
+        """Walk through all that is above the base. Returns how many segments are sound, and what is wrong behind them."""
+        segments = self._segments
+        first = bisect_right([s.first_op for s in segments], base_op + 1) - 1
+        if first < 0:
+            return 0, JournalDamaged(f"{self._path} holds nothing of generation {self.generation} that follows op {base_op}")
+        op, hash = segments[first].first_op - 1, segments[first].prev_hash
+        if op == base_op and hash != base_hash:
+            return 0, JournalDamaged(f"the log does not go on from the snapshot of op {base_op}", (segments[first].path, 0))
+        for index in range(first, len(segments)):
+            segment = segments[index]
+            if (op, hash) != (segment.first_op - 1, segment.prev_hash):
+                return (index if op >= base_op else 0), JournalDamaged(f"the segment does not follow op {op}", (segment.path, 0))
+            at = SECTOR
+            for after, batch in _batches(self._disk, segment, at, op, hash):
+                if batch.first_op <= base_op <= batch.op and (batch.op, batch.hash) != (base_op, base_hash):
+                    return 0, JournalDamaged(f"this batch is not the one that the snapshot of op {base_op} ends with", (segment.path, at))
+                segment.mark(batch.first_op, at)
+                if batch.op > base_op:
+                    self.parent_op, self.parent_hash = op, hash
+                    self.head_op, self.head_hash, self.last, self._last_at = batch.op, batch.hash, batch, at
+                op, hash, at = batch.op, batch.hash, after
+            self._end = at
+            found = _judge(self._disk, segment, at, op, hash)
+            self._stale = found != ENDS
+            if found not in (ENDS, TORN):
+                return (index + 1 if op >= base_op else 0), JournalDamaged(found, (segment.path, at))
+            if found == TORN and index + 1 < len(segments):
+                return (index + 1 if op >= base_op else 0), JournalDamaged("a hole before the end of the log", (segment.path, at))
+        if op < base_op:
+            return 0, JournalDamaged(f"the log ends at op {op}, below the snapshot of op {base_op}", (segments[-1].path, self._end))
+        return len(segments), None
+
+    # --- writing --------------------------------------------------------------------------------------------------------------------------
+
+    def append(self, batch: Batch) -> None:
+        """Write the batch behind the head; it counts once `sync` has returned. OSError: nothing was appended."""
+        assert batch.first_op == self.head_op + 1 and batch.prev_hash == self.head_hash, f"{batch} does not follow op {self.head_op}"
+        if self._stale or self._doomed or self._failed or not self._segments:
+            self._make_writable()
+        image = batch.image
+        at = self._end
+        after = at + (len(image) + SECTOR - 1) // SECTOR * SECTOR
+        if after > self._size:
+            self._begin_segment(batch.first_op, batch.prev_hash, self._segment_bytes)
+            at = SECTOR
+            after = at + _padded(len(image))
+        self._stale = True
+        self._disk.pwrite(self._fd, image, at)
+        self._stale = False
+        self._segments[-1].mark(batch.first_op, at)
+        self.parent_op, self.parent_hash = self.head_op, self.head_hash
+        self.head_op, self.head_hash, self.last = batch.op, batch.hash, batch
+        self._last_at, self._end, self._dirty = at, after, True
+
+    def sync(self) -> None:
+        """What was appended survives a power cut. After an error this journal takes nothing more."""
+        if self._dirty:
+            self._sync(self._fd)
+            self._dirty = False
+
+    def cut(self) -> None:
+        """Drop the last batch, which no other can be behind: `last` is None afterwards, and a second cut has nothing to drop."""
+        assert self.last is not None, f"nothing to cut at op {self.head_op}"
+        assert self._last_at, f"op {self.head_op} stands in a closed segment: all of it is committed"
+        self._make_writable()
+        at, end = self._last_at, self._end
+        self._stale = True
+        self._disk.pwrite(self._fd, bytes(end - at), at)
+        self._sync(self._fd)
+        self._stale = self._dirty = False
+        self._end, self._last_at, self.last = at, 0, None
+        self.head_op, self.head_hash = self.parent_op, self.parent_hash
+        self._segments[-1].forget(at)
+        self._cursors.clear()
+
+    def prepare_next(self) -> bool:
+        """A slice of the next segment; call it off the hot path, now and then. True: there is more to do already."""
+        if self._failed or self._end * 2 < self._size or self._spare_filled == self._segment_bytes:
+            return False
+        self._fill_spare(self._segment_bytes, SLICE_BYTES)
+        return self._spare_filled < self._segment_bytes
+
+    def restart(self, generation: int, base_op: int, base_hash: bytes) -> None:
+        """An empty log behind this snapshot. The old files stay until `drop_old`, which must wait for the superblock that names the new ones."""
+        assert generation > self.generation, f"generation {generation} after {self.generation}"
+        self._require_sound()
+        self._foreign += [s.path for s in self._segments] + self._doomed
+        for path in [p for p in self._foreign if p.startswith(f"{self._path}/{generation:08x}-")]:
+            # Left by an installation that a crash ended before the superblock named it.
+            self._disk.unlink(path)
+            self._foreign.remove(path)
+        for segment in self._segments:
+            self._disk.close(segment.fd)
+        self._segments, self._doomed, self._stale, self._dirty = [], [], False, False
+        self._cursors.clear()
+        self.generation, self.damage, self.last = generation, "", None
+        self.head_op, self.head_hash = self.parent_op, self.parent_hash = base_op, base_hash
+        self._begin_segment(base_op + 1, base_hash, self._first_bytes)
+
+    def drop_old(self) -> None:
+        """Remove the files of other generations."""
+        foreign, self._foreign = self._foreign, []
+        for path in foreign:
+            self._disk.unlink(path)
+        if foreign:
+            self._disk.sync_dir(self._path)
+
+    def drop_below(self, op: int) -> None:
+        """Remove whole segments that end at or below `op`."""
+        while len(self._segments) > 1 and self._segments[1].first_op <= op + 1:
+            segment = self._segments.pop(0)
+            self._cursors.clear()
+            self._disk.close(segment.fd)
+            self._disk.unlink(segment.path)
+            # One by one: no crash may remove a later one and leave an earlier one, which would be a gap.
+            self._disk.sync_dir(self._path)
+
+    def _make_writable(self) -> None:
+        """Remove what stands behind the end of the log, so that the next batch is followed by zeros."""
+        self._require_sound()
+        if self._doomed:
+            while self._doomed:
+                self._disk.unlink(self._doomed[-1])
+                self._doomed.pop()
+            self._sync_dir()
+        if not self._segments:
+            return self._begin_segment(self.head_op + 1, self.head_hash, self._first_bytes)
+        if self._stale:
+            for at in range(self._end, self._size, len(_ZEROS)):
+                self._disk.pwrite(self._fd, _ZEROS[: self._size - at], at)
+            self._sync(self._fd)
+            self._stale = False
+
+    def _begin_segment(self, first_op: int, prev_hash: bytes, size: int) -> None:
+        """The spare becomes the newest segment: all of it durable before the first batch is written."""
+        self._require_sound()
+        self.sync()
+        while self._spare_bytes != size or self._spare_filled < size:
+            self._fill_spare(size, len(_ZEROS))
+        header = _SEGMENT.pack(_SEGMENT_MAGIC, size, self.generation, first_op, prev_hash)
+        path = f"{self._path}/{self.generation:08x}-{first_op:016x}{_SUFFIX}"
+        self._disk.pwrite(self._spare, (header + _CRC.pack(zlib.crc32(header))).ljust(SECTOR, b"\0"), 0)
+        self._sync(self._spare)
+        self._disk.rename(f"{self._path}/{_SPARE}", path)
+        segment = Segment(path, self._spare, size, self.generation, first_op, prev_hash)
+        self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
+        if self._segments and self._segments[-1].path == path:
+            # The first one was too small for the first batch: the rename has taken its name.
+            self._disk.close(self._segments.pop().fd)
+        self._segments.append(segment)
+        self._fd, self._size, self._end, self._last_at = segment.fd, size, SECTOR, 0
+        self._sync_dir()
+
+    def _fill_spare(self, size: int, count: int) -> None:
+        """Some more zeros, synced. Real ones: reserved blocks would cost the hot path a second write each."""
+        path = f"{self._path}/{_SPARE}"
+        if self._spare_bytes != size:
+            if self._spare >= 0:
+                self._disk.close(self._spare)
+            self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
+            if self._disk.exists(path):
+                self._disk.unlink(path)
+            self._spare, self._spare_bytes = self._disk.open(path, create=True), size
+        count = min(count, size - self._spare_filled)
+        self._disk.pwrite(self._spare, _ZEROS[:count], self._spare_filled)
+        self._sync(self._spare)
+        self._spare_filled += count
+
+    def _sync(self, fd: int) -> None:
+        try:
+            self._disk.sync(fd)
+        except OSError as error:
+            # The kernel may count the lost page as clean now: another sync would lie.
+            self._failed = str(error)
+            raise
+
+    def _sync_dir(self) -> None:
+        try:
+            self._disk.sync_dir(self._path)
+        except OSError as error:
+            self._failed = str(error)
+            raise
+
+    def _require_sound(self) -> None:
+        if self._failed:
+            raise OSError(errno.EIO, f"the journal takes nothing more since a sync failed: {self._failed}")
+
+    # --- reading --------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def oldest_op(self) -> int:
+        """First op that is still here."""
+        return self._segments[0].first_op if self._segments else self.head_op + 1
+
+    def batches(self, after_op: int) -> Iterator[Batch]:
+        """All batches behind the one that ends at `after_op`, verified. Raises JournalDamaged when that one is not here either."""
+        place = self._locate(after_op)
+        if place is None:
+            raise JournalDamaged(f"{self._path} holds no batch that ends at op {after_op}")
+        for _, batch in _walk(self._disk, self._segments, place, self.head_op):
+            yield batch
+
+    def read_after(self, op: int, hash: bytes, limit_bytes: int, until: int | None = None) -> bytes | None:
+        """Images behind the batch that ends in (op, hash): whole ones, at least one if there is one, none that ends above `until`.
+
+        Empty: nothing follows. None: (op, hash) is not here, because it is too old or of another log. JournalDamaged: it cannot be read.
+        """
+        if (op, hash) == (self.head_op, self.head_hash):
+            return b""
+        place = self._cursors.pop((op, hash), None) or self._locate(op)
+        if place is None or place.hash != hash:
+            return None
+        images, size = [], 0
+        for behind, batch in _walk(self._disk, self._segments, place, self.head_op if until is None else min(until, self.head_op)):
+            size += len(batch.image)
+            if images and size > limit_bytes:
+                break
+            images.append(batch.image)
+            place = behind
+        if len(self._cursors) >= CURSORS:
+            del self._cursors[next(iter(self._cursors))]
+        self._cursors[place.op, place.hash] = place
+        return b"".join(images)
+
+    def hash_at(self, op: int) -> bytes | None:
+        """Hash of the batch that ends at `op`, if it is here."""
+        place = self._locate(op)
+        return None if place is None else place.hash
+
+    def bytes_since(self, op: int) -> int:
+        """Bytes of journal above `op`, to within MARK_BYTES."""
+        if op >= self.head_op or not self._segments:
+            return 0
+        index = max(0, bisect_right(self._segments, op + 1, key=_first_op) - 1)
+        total = -self._segments[index].nearest(op + 1)
+        for segment in self._segments[index:-1]:
+            total += segment.size
+        return total + self._end
+
+    def _locate(self, op: int) -> _Place | None:
+        """The place behind the batch that ends at `op`; None: no batch here does."""
+        if op == self.head_op:
+            return _Place(len(self._segments) - 1, self._end, op, self.head_hash)
+        index = bisect_right(self._segments, op + 1, key=_first_op) - 1
+        if index < 0 or op > self.head_op:
+            return None
+        segment = self._segments[index]
+        if op + 1 == segment.first_op:
+            return _Place(index, SECTOR, op, segment.prev_hash)
+        for at, after, block, offset in _images(self._disk, segment, segment.nearest(op)):
+            _, first_op, count, *_ = HEADER.unpack_from(block, offset)
+            segment.mark(first_op, at)
+            if first_op + count - 1 >= op:
+                if first_op + count - 1 > op:
+                    return None
+                try:
+                    return _Place(index, after, op, Batch.decode(block, offset).hash)
+                except DamagedBatch as error:
+                    raise JournalDamaged(str(error), (segment.path, at)) from error
+        raise JournalDamaged(f"op {op} should stand here and does not", (segment.path, segment.nearest(op)))
+
+
+def read_segments(
+    disk: Disk, path: str, after_op: int, after_hash: bytes, until_op: int, generation: int | None = None
+) -> Iterator[Batch]:
+    """Batches behind (after_op, after_hash) up to `until_op`, verified: for another process, while the owner appends.
+
+    `generation`: None means the newest. Raises JournalDamaged when they are not all here. Writes nothing.
+    """
+    names = [name for name in disk.listdir(path) if name.endswith(_SUFFIX)]
+    prefix = f"{generation:08x}-" if generation is not None else names[-1][:9] if names else ""
+    segments, damage = _open_segments(disk, [f"{path}/{name}" for name in names if name.startswith(prefix)])
+    try:
+        index = bisect_right(segments, after_op + 1, key=_first_op) - 1
+        if index < 0:
+            raise damage or JournalDamaged(f"{path} holds nothing that follows op {after_op}")
+        start = segments[index]
+        op, hash = start.first_op - 1, start.prev_hash
+        for place, batch in _walk(disk, segments, _Place(index, SECTOR, op, hash), until_op):
+            if batch.first_op == after_op + 1 and batch.prev_hash != after_hash:
+                raise JournalDamaged(f"{path} goes on from another op {after_op}")
+            op = place.op
+            if op > after_op:
+                yield batch
+        if op != until_op:
+            raise JournalDamaged(f"{path} has no batch that ends at op {until_op}")
+    finally:
+        for segment in segments:
+            disk.close(segment.fd)
+
+
+# --- the format -------------------------------------------------------------------------------------------------------------------------------
+
+ENDS, TORN = "", "torn"
+
+
+def _judge(disk: Disk, segment: Segment, at: int, op: int, hash: bytes) -> str:
+    """What stands at `at`, where no whole batch that follows (op, hash) does: ENDS, TORN, or the damage in words."""
+    if _is_zero(disk, segment, at):
+        return ENDS
+    rest = disk.pread(segment.fd, segment.size - at, at)
+    written = len(rest.rstrip(b"\0"))
+    try:
+        length = HEADER_SIZE + body_length(rest) + TRAILER_SIZE
+    except DamagedBatch:
+        return _judge_headless(rest, written)
+    _, first_op, _, _, _, _, prev_hash = HEADER.unpack_from(rest)
+    if (first_op, prev_hash) != (op + 1, hash):
+        return f"a batch that does not follow op {op}"
+    if length > len(rest) or written > _padded(length):
+        return f"the batch behind op {op} is damaged, and something stands behind it"
+    if any(not rest[s : min(s + SECTOR, length)].strip(b"\0") for s in range(0, length, SECTOR)):
+        return TORN
+    return f"the batch behind op {op} is damaged, though all of it was written"
+
+
+def _judge_headless(rest: bytes, written: int) -> str:
+    """The same where the first sector is no header: the rest of one torn batch may stand there if that sector is zero."""
+    if rest[:SECTOR].strip(b"\0"):
+        return "neither a batch nor zeros"
+    if written > _padded(IMAGE_MAX):
+        return "a hole, and more behind it than one batch"
+    for at in range(SECTOR, written, SECTOR):
+        if rest.startswith(MAGIC, at) and zlib.crc32(rest[at : at + HEADER.size]) == _CRC.unpack_from(rest, at + HEADER.size)[0]:
+            return "a hole, and a batch behind it"
+    return TORN
+
+
+def _is_zero(disk: Disk, segment: Segment, at: int) -> bool:
+    while at < segment.size:
+        got = disk.pread(segment.fd, min(len(_ZEROS), segment.size - at), at)
+        if not got or got != (_ZEROS if len(got) == len(_ZEROS) else bytes(len(got))):
+            return False
+        at += len(got)
+    return True
+
+
+def _open_segments(disk: Disk, paths: list[str]) -> tuple[list[Segment], JournalDamaged | None]:
+    """The segments, oldest first, up to the first that is none, and what is wrong with that."""
+    segments = []
+    for path in paths:
+        try:
+            fd = disk.open(path)
+        except FileNotFoundError:
+            continue  # another process reads, and its owner has just dropped the oldest
+        sector = disk.pread(fd, SECTOR, 0)
+        size = disk.size(fd)
+        end = _SEGMENT.size
+        if len(sector) < SECTOR or _CRC.unpack_from(sector, end)[0] != zlib.crc32(sector[:end]) or sector[end + _CRC.size :].strip(b"\0"):
+            disk.close(fd)
+            return segments, JournalDamaged("no journal segment begins here", (path, 0))
+        magic, length, generation, first_op, prev_hash = _SEGMENT.unpack_from(sector)
+        segments.append(Segment(path, fd, length, generation, first_op, prev_hash))
+        if magic != _SEGMENT_MAGIC or not path.endswith(f"/{generation:08x}-{first_op:016x}{_SUFFIX}"):
+            disk.close(segments.pop().fd)
+            return segments, JournalDamaged("a segment of another name or version", (path, 0))
+        if size != length:
+            disk.close(segments.pop().fd)
+            return segments, JournalDamaged(f"the segment has {size} bytes and was made with {length}", (path, min(size, length)))
+    return segments, None
+
+
+def _walk(disk: Disk, segments: list[Segment], place: _Place, until_op: int) -> Iterator[tuple[_Place, Batch]]:
+    """Batches behind `place`, with the place behind each, none that ends above `until_op`."""
+    index, at, op, hash = place
+    while op < until_op:
+        if index + 1 < len(segments) and segments[index + 1].first_op == op + 1:
+            index, at = index + 1, SECTOR
+        before = op
+        for after, batch in _batches(disk, segments[index], at, op, hash):
+            if batch.op > until_op:
+                return
+            segments[index].mark(batch.first_op, at)
+            op, hash, at = batch.op, batch.hash, after
+            yield _Place(index, at, op, hash), batch
+            if op == until_op:
+                return
+        if op == before:
+            raise JournalDamaged(f"the batch behind op {op} cannot be read", (segments[index].path, at))
+
+
+def _batches(disk: Disk, segment: Segment, at: int, op: int, hash: bytes) -> Iterator[tuple[int, Batch]]:
+    """Whole batches from `at` on, each following the one before it, with the offset behind each; ends at the first thing that is none."""
+    for _, after, block, offset in _images(disk, segment, at):
+        try:
+            batch = Batch.decode(block, offset)
+        except DamagedBatch:
+            return
+        if batch.first_op != op + 1 or batch.prev_hash != hash:
+            return
+        end = offset + len(batch.image)
+        if block[end : end + -len(batch.image) % SECTOR].strip(b"\0"):
+            return
+        op, hash = batch.op, batch.hash
+        yield after, batch
+
+
+def _images(disk: Disk, segment: Segment, at: int) -> Iterator[tuple[int, int, bytes, int]]:
+    """What the headers from `at` on say: (at, offset behind the image, a block of bytes, where in it the image begins)."""
+    block, base = b"", at
+    while at < segment.size:
+        if at + SECTOR > base + len(block):
+            block, base = disk.pread(segment.fd, min(WINDOW_BYTES, segment.size - at), at), at
+        try:
+            after = at + _padded(HEADER_SIZE + body_length(block, at - base) + TRAILER_SIZE)
+        except DamagedBatch:
+            return
+        if after > segment.size:
+            return
+        if after > base + len(block):
+            block, base = disk.pread(segment.fd, max(after - at, min(WINDOW_BYTES, segment.size - at)), at), at
+        yield at, after, block, at - base
+        at = after
+
+
+def _padded(count: int) -> int:
+    """Up to the next sector boundary."""
+    return (count + SECTOR - 1) // SECTOR * SECTOR
+
+
+def _first_op(segment: Segment) -> int:
+    return segment.first_op

@@ -1,0 +1,553 @@
+"""Links between replicas: one authenticated TCP connection per pair, over which packets go in order.
+
+What it is not: it decides nothing about views and keeps no packet for later. A packet to a replica that is not linked is dropped, as a
+network would drop it; who needs an answer asks again.
+
+The replica with the higher id dials the lower one's peer address, again and again. A frame is a 4-byte big-endian length and that many
+bytes; the length is checked before anything is kept for it. The first frames are the handshake, later ones are packets:
+
+    dialler                                      acceptor
+       │ Hello (who I am, fresh nonce)   ──────►    │
+       │    ◄──────   Hello (who I am, fresh nonce) │    each checks the other's identity
+       │ Proof (mac, role dialler)       ──────►    │    … the mac, and that the peer's lock file names this incarnation
+       │    ◄──────      Proof (mac, role acceptor) │
+       │ Ready                           ──────►    │    the dialler is linked when it sends Ready, the acceptor when it reads it
+
+Ready comes last so that neither side counts a link which the other is about to refuse. The mac is an HMAC-SHA256 with the cluster's secret
+over the role and both Hellos byte for byte: it covers ids, incarnations, cluster and both nonces, cannot be replayed (the nonces) and
+cannot be reflected (the role). Whatever goes wrong closes the connection and is logged; nothing of it is applied.
+
+    limit             why
+    HANDSHAKE_MAX     a stranger may not make us keep more than this
+    PACKET_MAX        nor a peer more than that
+    HANDSHAKE_S       a handshake, or the rest of a frame that has begun, must come within it
+    STRANGERS_MAX     connections that have not ended their handshake; the oldest makes room
+    UNSENT_MAX        bytes a peer has not drained: it is cut rather than remembered
+
+Invariants:
+- `on_linked(r)` and `on_unlinked(r)` alternate for each replica; `on_packet(r)` comes only between them.
+- No callback is called inside `send`: the caller may be in the middle of carrying out effects.
+
+Read next: `packets.py` (what is sent), `server.py` (who sends it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import struct
+import unicodedata
+from collections.abc import Callable, Container, Mapping
+from typing import Annotated, NamedTuple, cast
+
+import msgspec
+
+from packets import PACKET_MAX, AnyPacket, Packet, decode, encode
+
+WIRE_FORMAT = 1  # grows with any change of a packet or of the handshake
+LENGTH = struct.Struct(">I")
+HANDSHAKE_MAX = 4096  # bytes of a frame before the link is up
+HANDSHAKE_S = 10.0  # seconds
+STRIKES = 4  # looks at an unfinished frame before it is late; counted, so that a pause of this process is nobody's fault
+STRANGERS_MAX = 64
+UNSENT_MAX = 64 << 20  # bytes
+RETRY_S = (0.02, 0.05, 0.1)  # seconds between attempts to dial; the last one goes on for ever
+REPEAT_S = 10.0  # seconds in which the same complaint about the same replica is not logged again
+FLUSH_S = 1.0  # seconds a stop waits for what was already sent
+NONCE_SIZE = 16
+MAC_SIZE = 32
+SECRET_SIZE = 32
+SURVIVOR = "survivor"  # the policy under which all replicas must share host and directory
+
+Address = tuple[str, int]
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Who a process is. `directory` is (st_dev, st_ino) of the cluster's directory."""
+
+    cluster: str
+    replica: int
+    inc: int
+    config_hash: str
+    policy: str
+    version: str
+    pid: int
+    boot_id: str
+    directory: tuple[int, int]
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag="understudy-hello"):
+    """The first frame of both sides."""
+
+    who: Identity
+    nonce: Annotated[bytes, msgspec.Meta(min_length=NONCE_SIZE, max_length=NONCE_SIZE)]
+
+
+class Proof(msgspec.Struct, frozen=True, array_like=True, tag="understudy-proof"):
+    """The sender knows the secret, and saw these two Hellos."""
+
+    mac: Annotated[bytes, msgspec.Meta(min_length=MAC_SIZE, max_length=MAC_SIZE)]
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="understudy-ready"):
+    """The dialler has accepted the acceptor; packets follow."""
+
+
+_letters = msgspec.msgpack.Decoder(Hello | Proof | Ready)
+
+
+class LinkRefused(Exception):
+    """The other side is not who it should be; the text says why."""
+
+
+class SecretRefused(Exception):
+    """The cluster's secret cannot be used; the text tells the operator what to do."""
+
+
+def wire_version(project: str) -> str:
+    """What must be equal at both ends: names are compared by Unicode's tables, so their version counts too."""
+    return f"{project}/unicode-{unicodedata.unidata_version}/wire-{WIRE_FORMAT}"
+
+
+def load_secret(path: str) -> bytes:
+    """The secret all replicas of this directory share; whoever comes first makes it. Raises SecretRefused or OSError."""
+    try:
+        return _read_secret(path)
+    except FileNotFoundError:
+        pass
+    directory = os.path.dirname(path) or "."
+    draft = f"{path}.{secrets.token_hex(8)}"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(secrets.token_hex(SECRET_SIZE).encode() + b"\n")
+            file.flush()
+            os.fsync(fd)
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # another replica was first: its secret is the one
+    finally:
+        os.unlink(draft)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return _read_secret(path)
+
+
+def _read_secret(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SecretRefused(f"{path} cannot be read as a plain file of this user: {error.strerror}") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise SecretRefused(f"{path} is not a plain file; remove it while all replicas are down")
+        if status.st_uid != os.geteuid():
+            raise SecretRefused(f"{path} belongs to another user (uid {status.st_uid}); run as that user or restore the directory")
+        if status.st_mode & 0o077:
+            raise SecretRefused(
+                f"{path} may be read by others: chmod 600 it, or, if somebody may have read it, remove it while all replicas are down"
+            )
+        text = os.read(fd, 4 * SECRET_SIZE)
+    finally:
+        os.close(fd)
+    try:
+        secret = bytes.fromhex(text.decode("ascii").strip())
+    except ValueError:
+        secret = b""
+    if len(secret) != SECRET_SIZE:
+        raise SecretRefused(f"{path} does not hold {2 * SECRET_SIZE} hexadecimal digits; remove it while all replicas are down")
+    return secret
+
+
+class Handshake:
+    """One side of the handshake: frames in, frames out, no socket.
+
+    `dialled` is the replica that this side dialled; None at the acceptor. `peer` is what the other side says; it is to be believed only
+    once `is_done`. `holds_lock(replica, inc)` asks whether that replica's lock file is held and names this incarnation.
+    """
+
+    def __init__(
+        self,
+        me: Identity,
+        secret: bytes,
+        *,
+        dialled: int | None,
+        replicas: Container[int],
+        nonce: bytes,
+        holds_lock: Callable[[int, int], bool],
+    ) -> None:
+        assert len(secret) == SECRET_SIZE
+        assert len(nonce) == NONCE_SIZE
+        self.hello = msgspec.msgpack.encode(Hello(me, nonce))
+        self.peer: Identity | None = None
+        self._me, self._secret, self._dialled, self._replicas, self._holds_lock = me, secret, dialled, replicas, holds_lock
+        self._heard = b""
+        self._awaited: list[type[Hello | Proof | Ready]] = [Hello, Proof] if dialled is not None else [Hello, Proof, Ready]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether both sides have accepted each other."""
+        return not self._awaited
+
+    def take(self, frame: bytes) -> bytes:
+        """The frame to send in answer, empty if there is none. Raises LinkRefused."""
+        assert self._awaited
+        try:
+            letter = _letters.decode(frame)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise LinkRefused("it speaks something else than this handshake") from None
+        if type(letter) is not self._awaited[0]:
+            raise LinkRefused(f"{type(letter).__name__} came out of turn")
+        answer = b""
+        if isinstance(letter, Hello):
+            self.peer, self._heard = letter.who, frame
+            self._check(letter.who)
+            if self._dialled is not None:
+                answer = self._proof(is_mine=True)
+        elif isinstance(letter, Proof):
+            answer = self._take_proof(letter.mac)
+        del self._awaited[0]  # only now: a refused letter leaves the handshake where it was
+        return answer
+
+    def _take_proof(self, mac: bytes) -> bytes:
+        assert self.peer is not None
+        wanted = _letters.decode(self._proof(is_mine=False))
+        assert isinstance(wanted, Proof)
+        if not hmac.compare_digest(wanted.mac, mac):
+            raise LinkRefused("its proof is wrong: it does not know this cluster's secret")
+        # After the proof, so that no stranger makes us touch lock files.
+        if not self._holds_lock(self.peer.replica, self.peer.inc):
+            raise LinkRefused(f"replica {self.peer.replica}'s lock is not held by incarnation {self.peer.inc} here")
+        return msgspec.msgpack.encode(Ready()) if self._dialled is not None else self._proof(is_mine=True)
+
+    def _proof(self, *, is_mine: bool) -> bytes:
+        is_dialler = (self._dialled is not None) == is_mine
+        hellos = (self.hello, self._heard) if self._dialled is not None else (self._heard, self.hello)
+        covered = [b"understudy link, dialler:" if is_dialler else b"understudy link, acceptor:"]
+        covered += [LENGTH.pack(len(hello)) + hello for hello in hellos]
+        return msgspec.msgpack.encode(Proof(hmac.digest(self._secret, b"".join(covered), hashlib.sha256)))
+
+    def _check(self, peer: Identity) -> None:
+        me = self._me
+        if peer.cluster != me.cluster:
+            raise LinkRefused(f"it belongs to another cluster, {peer.cluster!r}")
+        if peer.replica == me.replica:
+            raise LinkRefused("it uses this replica's own id")
+        if peer.replica not in self._replicas:
+            raise LinkRefused(f"replica {peer.replica} is not configured here")
+        if self._dialled is None and peer.replica < me.replica:
+            raise LinkRefused(f"replica {peer.replica} dialled, but the higher id dials")
+        if self._dialled is not None and peer.replica != self._dialled:
+            raise LinkRefused(f"replica {peer.replica} answers in its place")
+        if peer.version != me.version:
+            raise LinkRefused(f"it runs version {peer.version}, this replica {me.version}")
+        if (peer.policy, peer.config_hash) != (me.policy, me.config_hash):
+            raise LinkRefused(f"its configuration differs in name, ids, peer addresses or policy (its policy is {peer.policy})")
+        if me.policy == SURVIVOR and (peer.boot_id, peer.directory) != (me.boot_id, me.directory):
+            raise LinkRefused("it uses another host or cluster directory, which policy survivor cannot allow")
+
+
+class Link(asyncio.Protocol):
+    """One connection. It is a stranger's until the handshake has ended; from then on `replica` is set."""
+
+    def __init__(self, owner: Links, handshake: Handshake, dialled: int | None, gone: asyncio.Future[None]) -> None:
+        self.replica: int | None = None
+        self.dialled, self.gone, self.handshake = dialled, gone, handshake
+        self.is_over = False
+        self._owner, self._on_packet = owner, owner.on_packet
+        self._frame_max = HANDSHAKE_MAX
+        self._pending = bytearray()  # a frame that has begun; a new object for each, which is how `look` tells them apart
+        self._wanted = 0  # bytes `_pending` must hold before it is worth reading
+        self._strikes = 0
+        self._seen: bytearray | None = None
+
+    @property
+    def peer(self) -> Identity:
+        """Who is at the other end; only asked of a link that is up."""
+        assert self.handshake.peer is not None
+        return self.handshake.peer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet. (Both loops switch TCP_NODELAY on by themselves.)"""
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one, but does not derive from it
+        self.write = self._transport.write
+        self._transport.set_write_buffer_limits(high=UNSENT_MAX)
+        self._owner.on_arrived(self)
+        self._write_frame(self.handshake.hello)
+
+    def data_received(self, chunk: bytes | bytearray) -> None:
+        """Whole frames are read where they lie; only a frame that comes in pieces is put together first."""
+        if self._pending:
+            self._pending += chunk
+            if len(self._pending) < self._wanted:
+                return
+            chunk, self._pending = self._pending, bytearray()
+        at, size, view = 0, len(chunk), memoryview(chunk)
+        self._wanted = LENGTH.size
+        while size - at >= LENGTH.size and not self.is_over:
+            (length,) = LENGTH.unpack_from(chunk, at)
+            if length > self._frame_max:
+                return self.cut(f"a frame of {length} bytes is over the limit of {self._frame_max}")
+            end = at + LENGTH.size + length
+            if end > size:
+                self._wanted = end - at
+                break
+            frame = bytes(view[at + LENGTH.size : end])
+            if self.replica is None:
+                self._greet(frame)
+            else:
+                try:
+                    packet = decode(frame)
+                except ValueError as error:  # BadPacket, or a text that is no UTF-8
+                    return self.cut(f"a frame is no packet: {error}")
+                self._on_packet(self.replica, packet)
+            at = end
+        if at < size and not self.is_over:
+            self._pending = bytearray(view[at:])
+        return None
+
+    def _greet(self, frame: bytes) -> None:
+        try:
+            answer = self.handshake.take(frame)
+        except LinkRefused as refusal:
+            return self.cut(str(refusal))
+        if answer:
+            self._write_frame(answer)
+        if self.handshake.is_done:
+            self._frame_max = PACKET_MAX
+            self._owner.on_greeted(self)
+        return None
+
+    def _write_frame(self, body: bytes) -> None:
+        self.write(LENGTH.pack(len(body)) + body)
+
+    def eof_received(self) -> None:
+        """Nothing more will come; a peer never closes half of a link."""
+        self.cut("it closed the connection")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The transport is gone, whoever ended it."""
+        self.cut(f"the connection broke: {error}" if error else "it closed the connection")
+        self.gone.set_result(None)
+        self._owner.on_gone(self)
+
+    def pause_writing(self) -> None:
+        """More than UNSENT_MAX waits for this peer. Called inside `send`, so the cut comes in the loop's next turn."""
+        self.gone.get_loop().call_soon(self.cut, f"it leaves more than {UNSENT_MAX} bytes unread")
+
+    def look(self) -> None:
+        """Called STRIKES times in HANDSHAKE_S: cut what has begun and does not go on."""
+        if self.replica is None or (self._pending and self._pending is self._seen):
+            self._strikes += 1
+        else:
+            self._strikes, self._seen = 0, self._pending
+        if self._strikes >= STRIKES:
+            self.cut("its handshake takes too long" if self.replica is None else "the rest of a frame does not come")
+
+    def cut(self, reason: str) -> None:
+        """End it now; what was not sent yet is lost."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self._transport.abort()
+        self._owner.on_parted(self, reason)
+
+    def close(self) -> None:
+        """End it after what was sent has left; nothing that still comes is read."""
+        self.is_over = True
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End what `close` could not."""
+        self._transport.abort()
+
+
+class Complaint(NamedTuple):
+    """What was last logged about a replica, and when it may be logged again."""
+
+    reason: str
+    until: float
+
+
+class Links:
+    """All links of this replica. `addresses` names every replica of the cluster, this one too: there it listens.
+
+    `on_linked(replica, inc)`, `on_unlinked(replica, reason)`, `on_packet(replica, packet)` are called from the loop, never inside `send`,
+    and not after `stop` was called.
+    """
+
+    def __init__(
+        self,
+        me: Identity,
+        addresses: Mapping[int, Address],
+        secret: bytes,
+        *,
+        on_linked: Callable[[int, int], None],
+        on_unlinked: Callable[[int, str], None],
+        on_packet: Callable[[int, AnyPacket], None],
+        holds_lock: Callable[[int, int], bool],
+        log: Callable[[str], None],
+        handshake_s: float = HANDSHAKE_S,
+    ) -> None:
+        assert me.replica in addresses
+        self.on_packet = on_packet
+        self._me, self._addresses, self._secret, self._holds_lock = me, dict(addresses), secret, holds_lock
+        self._on_linked, self._on_unlinked, self._log, self._handshake_s = on_linked, on_unlinked, log, handshake_s
+        self._links: dict[int, Link] = {}
+        self._strangers: dict[Link, None] = {}  # oldest first
+        self._open: set[Link] = set()  # all whose transport is still there, cut ones too
+        self._complaints: dict[int | None, Complaint] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: asyncio.Server | None = None
+        self._is_stopped = False
+
+    async def start(self) -> None:
+        """Listen, and dial every lower id until `stop`. Raises OSError when the port is taken."""
+        loop = asyncio.get_running_loop()
+        host, port = self._addresses[self._me.replica]
+        self._server = await loop.create_server(lambda: self._new_link(None), host, port)
+        lower = [replica for replica in sorted(self._addresses) if replica < self._me.replica]
+        self._tasks = [asyncio.create_task(self._dial(replica)) for replica in lower]
+        self._tasks.append(asyncio.create_task(self._look()))
+
+    async def stop(self) -> None:
+        """Close every link after what was sent has left, within FLUSH_S."""
+        self._is_stopped = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+        self._links.clear()
+        self._strangers.clear()
+        for link in self._open:
+            link.close()
+        if self._open:
+            await asyncio.wait([link.gone for link in self._open], timeout=FLUSH_S)
+        for link in self._open:
+            link.abort()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def linked(self) -> dict[int, int]:
+        """Incarnation of each replica that is linked now."""
+        return {replica: link.peer.inc for replica, link in self._links.items()}
+
+    def peer(self, replica: int) -> Identity | None:
+        """Who the linked replica is (its pid, for one); None while it is not linked."""
+        link = self._links.get(replica)
+        return link.peer if link is not None else None
+
+    def send(self, replicas: tuple[int, ...], packet: Packet) -> None:
+        """Hand the packet to the kernel for each of these that is linked; it is encoded once."""
+        frame = b""
+        for replica in replicas:
+            link = self._links.get(replica)
+            if link is None:
+                continue
+            if not frame:
+                body = encode(packet)
+                assert len(body) <= PACKET_MAX, f"{type(packet).__name__} of {len(body)} bytes"
+                frame = LENGTH.pack(len(body)) + body
+            link.write(frame)
+
+    def on_arrived(self, link: Link) -> None:
+        """A connection is there; nobody knows whose."""
+        self._open.add(link)
+        if self._is_stopped:
+            return link.cut("this replica stops")
+        self._strangers[link] = None
+        if len(self._strangers) > STRANGERS_MAX:
+            next(iter(self._strangers)).cut("too many connections have not ended their handshake")
+        return None
+
+    def on_greeted(self, link: Link) -> None:
+        """The link is up; it takes the place of an older one of the same replica, whose other end must have given it up."""
+        peer = link.peer
+        older = self._links.get(peer.replica)
+        if older is not None and older.peer.inc > peer.inc:
+            return link.cut(f"replica {peer.replica} is linked with a newer incarnation, {older.peer.inc}")
+        if older is not None:
+            older.cut("a newer link took its place")
+        del self._strangers[link]
+        link.replica = peer.replica
+        self._links[peer.replica] = link
+        self._complaints.pop(peer.replica, None)
+        self._log(f"linked with replica {peer.replica}, incarnation {peer.inc}, process {peer.pid}")
+        self._on_linked(peer.replica, peer.inc)
+        return None
+
+    def on_parted(self, link: Link, reason: str) -> None:
+        """A link or a stranger's connection has ended."""
+        self._strangers.pop(link, None)
+        if self._is_stopped:
+            return
+        if link.replica is not None:
+            assert self._links.pop(link.replica) is link
+            self._log(f"link with replica {link.replica} lost: {reason}")
+            self._on_unlinked(link.replica, reason)
+        elif link.dialled is not None:
+            self._complain(link.dialled, f"no link with replica {link.dialled}: {reason}")
+        else:
+            claimed = link.handshake.peer
+            # An unproven id only chooses where the complaint is remembered; unknown ones share a place, so that places are few.
+            about = claimed.replica if claimed is not None and claimed.replica in self._addresses else None
+            whose = "a connection" if claimed is None else f"a connection as replica {claimed.replica}"
+            self._complain(about, f"{whose} to the peer port was refused: {reason}")
+
+    def on_gone(self, link: Link) -> None:
+        """Nothing is left of the connection."""
+        self._open.discard(link)
+
+    def _complain(self, about: int | None, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        last = self._complaints.get(about)
+        if last is None or last.reason != reason or now >= last.until:
+            self._complaints[about] = Complaint(reason, now + REPEAT_S)
+            self._log(reason)
+
+    def _new_link(self, dialled: int | None) -> Link:
+        handshake = Handshake(
+            self._me,
+            self._secret,
+            dialled=dialled,
+            replicas=self._addresses,
+            nonce=secrets.token_bytes(NONCE_SIZE),
+            holds_lock=self._holds_lock,
+        )
+        return Link(self, handshake, dialled, asyncio.get_running_loop().create_future())
+
+    async def _dial(self, replica: int) -> None:
+        tries = 0
+        while True:
+            tries = 0 if await self._dial_once(replica) else tries + 1
+            await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+
+    async def _dial_once(self, replica: int) -> bool:
+        """One connection from its first to its last moment; whether it ever was a link."""
+        host, port = self._addresses[replica]
+        link = self._new_link(replica)
+        try:
+            async with asyncio.timeout(self._handshake_s):
+                await asyncio.get_running_loop().create_connection(lambda: link, host, port)
+        except OSError as error:  # a timeout is one too
+            self._complain(replica, f"no link with replica {replica}: {host}:{port} does not answer ({error.strerror or 'timed out'})")
+            return False
+        await asyncio.shield(link.gone)  # a stop cancels this task, and still waits for the connection
+        return link.replica is not None
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(self._handshake_s / STRIKES)
+            for link in [*self._strangers, *self._links.values()]:
+                link.look()

@@ -1,0 +1,374 @@
+"""The transfer of a snapshot from one replica to another, both halves.
+
+What it is not: it sends nothing (packets are handed over by the server), knows no clock (time is an argument) and does not install what
+it received. All files go through `Disk`.
+
+    Sender (primary)                                     Receiver (learner), one for each transfer
+      offer(now)        ── SnapshotOffer: manifest ──►     begin
+      chunk(…, now)     ◄── GetChunk (WINDOW at a time) ── next_requests: after each chunk, and at every tick
+                        ── Chunk ──────────────────────►   take: written in order, hashed on the way, each file synced at its end
+      pinned(now)                                          … the last one: manifest and directory synced; the server installs `path`
+
+A snapshot that was offered or asked for stays pinned for PIN_S after the last request, so that it is not pruned half-way. The receiver
+believes nothing: names are plain CSV names (no path leads elsewhere), sizes and SHA-256 are those of the manifest. A file that the
+receiver's own newest snapshot holds too is linked instead of fetched, but hashed before, since a transfer is also how rot is repaired.
+
+Invariants:
+- At most WINDOW chunks are asked for and not yet written, so memory is bounded whatever the snapshot's size.
+- `take` says that the snapshot is complete once, with every file of the manifest in place, whole, verified and synced.
+
+Read next: `snapshots.py` (what the files are), `server.py` (who carries the packets).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from typing import NamedTuple
+
+import msgspec
+
+from disk import Disk
+from packets import HASH_SIZE, NO_HASH, Chunk, GetChunk, SnapshotOffer
+
+CHUNK = 256 * 1024  # bytes: small enough to be read, sent and written between two heartbeats
+WINDOW = 4  # chunks asked for at a time: the link stays busy, the log's packets still get through
+KEPT_SLICE = 4 << 20  # bytes of a file of its own that the receiver hashes in one go: some 10 ms, in which only a learner is deaf
+PIN_S = 10.0  # seconds a snapshot is kept after the last request for it
+ASK_AGAIN_S = 1.0  # seconds after which a chunk that did not come is asked for again
+FILES_MAX = 20_000  # files of a snapshot, a thousand million messages; a manifest of so many still fits a packet
+FILE_MAX = 1 << 36  # bytes of one file
+MANIFEST = "MANIFEST.json"
+FILE_NAME = re.compile(r"[a-z]{1,32}(-[0-9]{6,12})?\.csv", re.ASCII)
+SNAPSHOT_NAME = re.compile(r"[0-9]{16}", re.ASCII)
+SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class TransferFailed(Exception):
+    """The transfer must begin again, or cannot succeed; the text says why."""
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """What the manifest says of one file."""
+
+    bytes: int
+    rows: int
+    sha256: str
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What a transfer needs of a manifest; the rest is for whoever loads the snapshot."""
+
+    op: int
+    hash: str
+    files: dict[str, FileEntry]
+
+
+class Piece(NamedTuple):
+    """Bytes of a file that one chunk carries."""
+
+    name: str
+    offset: int
+    length: int
+
+
+_contents = msgspec.json.Decoder(Contents)
+
+
+def read_contents(manifest: bytes) -> Contents:
+    """The sound part of a manifest. Raises TransferFailed."""
+    try:
+        contents = _contents.decode(manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TransferFailed(f"the manifest of the snapshot cannot be read: {error}") from None
+    if contents.op < 1 or not re.fullmatch(f"[0-9a-f]{{{2 * HASH_SIZE}}}", contents.hash):
+        raise TransferFailed("the manifest of the snapshot names no op and hash")
+    if not 1 <= len(contents.files) <= FILES_MAX:
+        raise TransferFailed(f"the manifest of the snapshot names {len(contents.files)} files, not 1 to {FILES_MAX}")
+    for name, entry in contents.files.items():
+        if not FILE_NAME.fullmatch(name):
+            raise TransferFailed(f"the manifest of the snapshot names a file {name[:80]!r}, which is no file of a snapshot")
+        if not 1 <= entry.bytes <= FILE_MAX or not SHA256.fullmatch(entry.sha256):
+            raise TransferFailed(f"the manifest of the snapshot gives {name} an impossible size or digest")
+    return contents
+
+
+def complete_snapshots(disk: Disk, snapshots_dir: str) -> list[int]:
+    """Ops of the snapshots that are in place, newest first. Raises OSError."""
+    if not disk.exists(snapshots_dir):
+        return []
+    return [int(name) for name in reversed(disk.listdir(snapshots_dir)) if SNAPSHOT_NAME.fullmatch(name)]
+
+
+def snapshot_path(snapshots_dir: str, op: int) -> str:
+    """Where the snapshot of this op lies."""
+    return f"{snapshots_dir}/{op:016d}"
+
+
+def read_manifest(disk: Disk, directory: str) -> bytes:
+    """The manifest's bytes. Raises OSError."""
+    fd = disk.open(f"{directory}/{MANIFEST}")
+    try:
+        return disk.pread(fd, disk.size(fd), 0)
+    finally:
+        disk.close(fd)
+
+
+class Pin(NamedTuple):
+    """A snapshot in use, and until when it must stay."""
+
+    contents: Contents
+    until: float
+
+
+class Sender:
+    """The half that has a snapshot. What its disk cannot read it does not have: no learner may bring a primary down."""
+
+    def __init__(self, disk: Disk, snapshots_dir: str) -> None:
+        self._disk, self._directory = disk, snapshots_dir
+        self._pins: dict[int, Pin] = {}
+        self._file: tuple[int, str, int] | None = None  # op, name, descriptor: the next chunk mostly is of the same file
+
+    def offer(self, now: float) -> tuple[int, bytes, bytes] | None:
+        """Op, hash and manifest of the newest sound snapshot, pinned from now on; None if there is none."""
+        for op in self._complete():
+            loaded = self._load(op)
+            if loaded is not None:
+                manifest, contents = loaded
+                self._pins[op] = Pin(contents, now + PIN_S)
+                return op, bytes.fromhex(contents.hash), manifest
+        return None
+
+    def chunk(self, op: int, name: str, offset: int, now: float) -> bytes:
+        """The bytes asked for; empty when they are not kept (any more)."""
+        contents = self._renew(op, now)
+        entry = contents.files.get(name) if contents is not None else None
+        if entry is None or not 0 <= offset < entry.bytes:
+            return b""
+        try:
+            return self._disk.pread(self._open(op, name), min(CHUNK, entry.bytes - offset), offset)
+        except OSError:
+            return b""
+
+    def pinned(self, now: float) -> frozenset[int]:
+        """Ops of the snapshots that a transfer uses: they and the journal above them stay."""
+        for op in [op for op, pin in self._pins.items() if pin.until <= now]:
+            del self._pins[op]
+            if self._file is not None and self._file[0] == op:
+                self.close()
+        return frozenset(self._pins)
+
+    def close(self) -> None:
+        """Let go of the open file."""
+        if self._file is not None:
+            self._disk.close(self._file[2])
+            self._file = None
+
+    def _complete(self) -> list[int]:
+        try:
+            return complete_snapshots(self._disk, self._directory)
+        except OSError:
+            return []
+
+    def _load(self, op: int) -> tuple[bytes, Contents] | None:
+        try:
+            manifest = read_manifest(self._disk, snapshot_path(self._directory, op))
+            contents = read_contents(manifest)
+        except (TransferFailed, OSError):
+            return None
+        return (manifest, contents) if contents.op == op else None
+
+    def _renew(self, op: int, now: float) -> Contents | None:
+        """Pin it for longer; also one that was offered by an earlier incarnation, or whose pin has run out."""
+        pin = self._pins.get(op)
+        if pin is None:
+            loaded = self._load(op) if op in self._complete() else None
+            if loaded is None:
+                return None
+            pin = Pin(loaded[1], now)
+        self._pins[op] = Pin(pin.contents, now + PIN_S)
+        return pin.contents
+
+    def _open(self, op: int, name: str) -> int:
+        if self._file is None or self._file[:2] != (op, name):
+            self.close()
+            self._file = (op, name, self._disk.open(f"{snapshot_path(self._directory, op)}/{name}"))
+        return self._file[2]
+
+
+class KeptFile:
+    """A file of an own snapshot that the offered one seems to hold too: read and hashed slice by slice before it is believed."""
+
+    def __init__(self, disk: Disk, path: str, entry: FileEntry) -> None:
+        self._disk, self._path, self._entry = disk, path, entry
+        self._fd: int | None = None
+        self._at, self._hash = 0, hashlib.sha256()
+
+    def check(self) -> bool | None:
+        """Whether it is as the manifest says; None while it is not read to its end. Raises OSError."""
+        if self._fd is None:
+            self._fd = self._disk.open(self._path)
+            if self._disk.size(self._fd) != self._entry.bytes:
+                return False
+        content = self._disk.pread(self._fd, min(KEPT_SLICE, self._entry.bytes - self._at), self._at)
+        self._hash.update(content)
+        self._at += len(content)
+        if content and self._at < self._entry.bytes:
+            return None
+        return self._hash.hexdigest() == self._entry.sha256
+
+    def link(self, path: str) -> None:
+        """Make it part of the received snapshot."""
+        self._disk.link(self._path, path)
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._fd is not None:
+            self._disk.close(self._fd)
+            self._fd = None
+
+
+class Receiver:
+    """The half that lacks one: one transfer, from `replica`, in this `generation` (both for the server to compare; neither is used here).
+
+    It works in `path`, which it makes (and removes at `abort`), beside the snapshots. Disk errors come through as OSError. After any
+    exception, `abort`.
+    """
+
+    def __init__(self, disk: Disk, snapshots_dir: str, generation: int, replica: int) -> None:
+        self.generation, self.replica = generation, replica
+        self.path = f"{snapshots_dir}/tmp-transfer"
+        self.op, self.hash = 0, NO_HASH
+        self._disk, self._snapshots_dir = disk, snapshots_dir
+        self._manifest = b""
+        self._files: dict[str, FileEntry] = {}
+        self._to_fetch: deque[str] = deque()
+        self._cut_at = 0  # offset of the next piece of the first file to fetch
+        self._window: list[Piece] = []  # in the order in which they are written
+        self._asked: dict[Piece, float] = {}  # when
+        self._arrived: dict[Piece, bytes] = {}
+        self._kept: deque[tuple[str, KeptFile]] = deque()
+        self._fd: int | None = None  # of the file that is being written
+        self._hash = hashlib.sha256()  # of what was written to it
+
+    def begin(self, offer: SnapshotOffer) -> None:
+        """Look at the offer and plan. Raises TransferFailed when it is not sound."""
+        assert not self.op, "a transfer begins once"
+        contents = read_contents(offer.manifest)
+        if (contents.op, bytes.fromhex(contents.hash)) != (offer.op, offer.hash):
+            raise TransferFailed(f"the offer names op {offer.op}, its manifest op {contents.op} or another hash")
+        self.abort()
+        self._disk.mkdir(self.path)
+        self.op, self.hash, self._manifest, self._files = offer.op, offer.hash, offer.manifest, contents.files
+        own, directory = self._own_files()
+        for name, entry in sorted(self._files.items()):
+            if own.get(name) == entry:
+                self._kept.append((name, KeptFile(self._disk, f"{directory}/{name}", entry)))
+            else:
+                self._to_fetch.append(name)
+        if not self._to_fetch:  # the end of a transfer is a chunk that was taken, so there must be one
+            self._to_fetch.append(self._kept.pop()[0])
+
+    def _own_files(self) -> tuple[dict[str, FileEntry], str]:
+        try:
+            for op in complete_snapshots(self._disk, self._snapshots_dir)[:1]:
+                directory = snapshot_path(self._snapshots_dir, op)
+                return read_contents(read_manifest(self._disk, directory)).files, directory
+        except (TransferFailed, OSError):
+            pass  # a damaged snapshot of ours is one more reason to fetch everything
+        return {}, ""
+
+    def next_requests(self, view: int, now: float) -> list[GetChunk]:
+        """What to ask the sender for now; a little of the kept files is checked on the way."""
+        self._check_kept()
+        while self._to_fetch and len(self._window) < WINDOW:
+            name = self._to_fetch[0]
+            size = self._files[name].bytes
+            piece = Piece(name, self._cut_at, min(CHUNK, size - self._cut_at))
+            is_last = len(self._to_fetch) == 1 and piece.offset + piece.length == size
+            if is_last and self._kept:
+                break  # a kept file may yet prove bad
+            self._window.append(piece)
+            self._cut_at += CHUNK
+            if self._cut_at >= size:
+                self._to_fetch.popleft()
+                self._cut_at = 0
+        due = [p for p in self._window if p not in self._arrived and self._asked.get(p, now - ASK_AGAIN_S) <= now - ASK_AGAIN_S]
+        self._asked.update(dict.fromkeys(due, now))
+        return [GetChunk(view, self.op, piece.name, piece.offset) for piece in due]
+
+    def _check_kept(self) -> None:
+        if not self._kept:
+            return
+        name, file = self._kept[0]
+        try:
+            is_sound = file.check()
+            if is_sound:
+                file.link(f"{self.path}/{name}")
+        except OSError:
+            is_sound = False  # whatever ails this file, the sender has it too
+        if is_sound is None:
+            return
+        file.close()
+        self._kept.popleft()
+        if not is_sound:
+            self._to_fetch.append(name)
+
+    def take(self, chunk: Chunk) -> bool:
+        """Write it when its turn has come; true once, with the chunk that completes the snapshot. What was not asked for is ignored.
+
+        Raises TransferFailed."""
+        piece = next((p for p in self._window if p[:2] == (chunk.name, chunk.offset)), None)
+        if chunk.op != self.op or piece is None or piece not in self._asked or piece in self._arrived:
+            return False
+        if not chunk.content:
+            raise TransferFailed(f"the sender does not keep the snapshot of op {chunk.op} any more")
+        if len(chunk.content) != piece.length:
+            raise TransferFailed(f"{len(chunk.content)} bytes of {chunk.name} came for {piece.length} at {chunk.offset}")
+        self._arrived[piece] = chunk.content
+        while self._window and self._window[0] in self._arrived:
+            first = self._window.pop(0)
+            del self._asked[first]
+            self._write(first, self._arrived.pop(first))
+        if self._window or self._to_fetch or self._kept:
+            return False
+        self._finish()
+        return True
+
+    def _write(self, piece: Piece, content: bytes) -> None:
+        if piece.offset == 0:
+            assert self._fd is None
+            self._fd, self._hash = self._disk.open(f"{self.path}/{piece.name}", create=True), hashlib.sha256()
+        assert self._fd is not None
+        self._disk.pwrite(self._fd, content, piece.offset)
+        self._hash.update(content)
+        entry = self._files[piece.name]
+        if piece.offset + piece.length < entry.bytes:
+            return
+        if self._hash.hexdigest() != entry.sha256:
+            raise TransferFailed(f"{piece.name} is not what the manifest says: the sender's snapshot of op {self.op} is damaged")
+        self._disk.sync(self._fd)
+        self._close_file()
+
+    def _finish(self) -> None:
+        self._fd = self._disk.open(f"{self.path}/{MANIFEST}", create=True)
+        self._disk.pwrite(self._fd, self._manifest, 0)
+        self._disk.sync(self._fd)
+        self._close_file()
+        self._disk.sync_dir(self.path)
+
+    def _close_file(self) -> None:
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            self._disk.close(fd)
+
+    def abort(self) -> None:
+        """Remove what is under way, and what an earlier process left. Nothing happens to a snapshot that was moved into its place."""
+        self._close_file()
+        for _, file in self._kept:
+            file.close()
+        for container in (self._kept, self._to_fetch, self._window, self._asked, self._arrived):
+            container.clear()
+        if self._disk.exists(self.path):
+            self._disk.remove_tree(self.path)
