@@ -34,6 +34,7 @@ from host import VERSION, LoopHost, short_path
 from settings import Settings, SettingsError, load
 from server import BootFailed, Server
 
+EXIT_BUG = 70  # as in sysexits.h
 ASK_S = 2.0  # seconds an operator's request may take
 START_S = 30.0  # seconds until the supervisor says that no primary was found
 STOP_S = 8.0  # seconds until the supervisor kills what does not stop
@@ -110,12 +111,25 @@ async def _run_replica(settings: Settings, replica: int, base: str, config: str,
         return 2
     for word in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(word, lambda: server.stop(everybody=False))
+    loop.set_exception_handler(lambda _, context: on_bug(host, server, context))
     server.run()
     looks = asyncio.create_task(_look(host))
     code = await host.finished
     looks.cancel()
     await host.stop()
     return code
+
+
+def on_bug(host: LoopHost, server: Server, context: dict[str, Any]) -> None:
+    """A bug of ours. In the core it ends this incarnation, since nothing it believes can be relied on; at a door, that guest's connection."""
+    host.logger.error(context["message"], exc_info=context.get("exception"))
+    if server.depth:
+        host.logger.error("the core broke a promise to itself: this process ends")
+        logging.shutdown()
+        os._exit(EXIT_BUG)
+    transport = context.get("transport")
+    if transport is not None:
+        transport.abort()
 
 
 async def _boot(server: Server) -> None:

@@ -1,29 +1,24 @@
-"""Room 4, the guest: finds a replica that serves, keeps the number of each request, and asks the same thing again when its replica dies.
+"""Room 4, the guest's house: it finds a replica that serves, and when that one dies it asks the same things of the next.
 
-What it is not: it decides nothing about the chat and draws nothing (`terminal.py`); it knows no view, only ports.
+What it is not: it parses no protocol (`guest.py`) and draws nothing (`terminal.py`).
 
-    guest says                          server says
-    understudy 1 SESSION                = ACCOUNT LAST MSEQ     the session is taken up; LAST: newest request executed
-    resume SEEN     (session was up)    ! session | gap N | newer
-    N LOW COMMAND                       N BYTES, bytes          the reply; replies come in the order of N
-    ack UPTO        (64 or 200 ms)      * MSEQ BYTES, bytes     a message SENDER|TIME|ID|TEXT
-    cluster                             @ BYTES, bytes          the replicas, JSON
-                                        .                       heartbeat
+    p0 ── connected ── greeted ── open (`=`) ──── EOF, or nothing heard for SILENCE ───┐
+    p1 ◀── at once; after a whole round in vain 2, 5, 10 … 250 ms, with jitter ◀───────┘
 
-    ports  p0 ── connected ── greeted ── opened (=) ───────────── EOF, or nothing heard for SILENCE ─┐
-           p1  ◀── at once; after a whole round in vain 2, 5, 10 … 250 ms with jitter ◀──────────────┘
+    file of a session   one per running client, locked while it lives, 0600, under $XDG_STATE_HOME/understudy
+    written             before a request is sent; before messages are handed on ("may be shown"); after they were displayed
+    removed             when the client ends in good order: then the cluster has confirmed that all displayed messages are acknowledged
 
-Invariants:
-- A request keeps its number until it is answered, whatever dies; a number never means two things.
-- A message is handed on once: what has an id at or below the last one handed on is a repetition.
-- Only what was displayed is acknowledged; the memory file says "about to show" before, "shown" after.
-- After a crash of this process what stands between the two is shown once more, marked `again`.
+Which session: a terminal takes up the one that its last client left without `bye` (`--fresh`: it does not); a script begins a new one
+(`--resume`: it takes one up). Messages that a crashed client may have shown are shown once more, marked, whichever it is.
 
-As a library: `async with ChatClient([6666, 6667]) as client: await client.request("1|mason")`; `async for message in client.messages()`.
-Which session: a terminal takes up the one that its last client left without `bye` (`--fresh`: does not); a script begins a new one
-(`--resume`: takes up). Two running clients never share one: the file of a session is locked while its client lives.
+As a library (no file, no terminal):
 
-Read next: `terminal.py`, `doors/pipe.py` (the other end).
+    async with ChatClient([6666, 6667]) as client:
+        print(await client.request("1|mason"))
+        async for message in client.messages(): ...
+
+Read next: `guest.py`, `terminal.py`.
 """
 
 from __future__ import annotations
@@ -38,336 +33,437 @@ import random
 import secrets
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from commands import ID_SUFFIX, SESSION_LIFE_US, TEXT_MAX, WINDOW
-from doors.pipe import GREETING, INVALID
+from commands import SESSION_LIFE_US, WINDOW
+from guest import SILENCE, About, Event, Guest, Mail, Message, Opened, Reply, Trouble
 
-SILENCE = 0.4  # seconds; a server beats every 0.15, so two beats are missing
-PATIENCE = 2.0  # seconds between greeting and `=`: a replica that greets may have to wait for a view change, which takes 1.5
 TICK = 0.05  # seconds between looks at the clock
-LATE = 0.25  # seconds; a tick later than that means that this process slept, not the server
-ACK_EVERY, ACK_AFTER = 64, 0.2  # messages, seconds
-PAUSES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)  # seconds between tries, after each port was tried once
+PAUSES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)  # seconds between tries, once each port was tried
 UNANSWERED_MAX = WINDOW // 2  # requests under way; half of what a session may have, so that the server never stops reading
-LINE_MAX = TEXT_MAX + 1024  # bytes of a request; the door hangs up on longer ones
-HEAD_MAX, BODY_MAX = 256, 64 << 20  # bytes of a line that announces a body; of the body: a million names
 WORRY_AFTER = 1.0  # seconds without a server after which the person is told
-RIVALS_MAX = 5  # take-overs in a row; a late echo of our own old connection makes one, another client makes them for ever
-SLOTS = 32  # memory files kept; more clients than that at once run without
-BLANK = "-"  # a request that means nothing, for a number whose answered query the log never saw
-ENTERING, OTHERS = ("0|", "1|", "5|"), ("bye",)  # requests after which this session may belong to another account
+LEAVE_WITHIN = 2.0  # seconds for a good-bye; a failover fits in
+SETTLED_AFTER = 0.25  # seconds a server must serve us to count as found
+RIVALS_MAX = 5  # times in a row that the session was taken over: our own late echo does it once, another client again and again
+ADDRESSES_MAX = 64  # ports learned
+SLOTS = 32  # files of sessions; more clients at once run without
+DEFAULT_CONFIG = "cluster.yaml"
 
 Address = tuple[str, int]
 
 
-class Message(NamedTuple):
-    """A text for this guest; `seq` counts within the account, `id` within the cluster, `time` is microseconds since 1970."""
-
-    seq: int
-    sender: str
-    time: int
-    id: int
-    text: str
-    account: str
-    again: bool = False  # this client may have shown it before it crashed
-
-
-class Opened(NamedTuple):
-    """The server has taken the session up."""
-
-    account: str
-
-
-class Reply(NamedTuple):
-    """The answer to a request."""
-
-    number: int
-    line: str
-    text: str
-
-
-class About(NamedTuple):
-    """What the server says about its cluster."""
-
-    cluster: dict[str, Any]
-
-
-class Trouble(NamedTuple):
-    """The server refuses the session (`session`, `gap`, `newer`) or is no server of ours (`stranger`)."""
-
-    word: str
-    words: str = ""
-
-
 class Moved(NamedTuple):
-    """The client has changed its server; `why` is `gone` or `silent`."""
+    """The client has another server; `gap_ms`: between noticing (or the last sign of life) and being served again."""
 
     old: Address
     new: Address
     gap_ms: float
-    why: str
-
-
-Event = Opened | Reply | Message | About | Trouble
+    is_silent: bool  # the old one hung; otherwise its connection ended
 
 
 class NoAnswer(Exception):
     """The request may have been executed or not; the text says why nobody knows."""
 
 
-class Mail:
-    """What was handed on and what was displayed of one account's messages. `seq` 0: not known in this log-in."""
+class Wire(asyncio.Protocol):
+    """One connection of a client."""
 
-    __slots__ = ("again_id", "again_time", "displayed_id", "displayed_seq", "handed_id", "handed_seq", "handed_time")
+    def __init__(self, client: ChatClient, address: Address) -> None:
+        self.client, self.address = client, address
+        self.transport: asyncio.Transport | None = None
+        self.opened_at = self.silent_since = 0.0
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def __init__(self) -> None:
-        self.handed_seq = self.handed_id = self.handed_time = self.displayed_seq = self.displayed_id = self.again_id = self.again_time = 0
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.client.on_connected(self)
 
-    def entered(self) -> None:
-        """A log-in: an account that was deleted and made again counts from 1, while ids only grow."""
-        self.handed_seq = self.displayed_seq = 0
+    def data_received(self, chunk: bytes) -> None:
+        self.client.on_chunk(self, chunk)
 
-    def forget(self) -> None:
-        """A new session, maybe of another cluster: everything is new, but what was shown before is marked."""
-        self.again_id, self.again_time = max(self.again_id, self.handed_id), max(self.again_time, self.handed_time)
-        self.handed_seq = self.handed_id = self.displayed_seq = self.displayed_id = 0
+    def connection_lost(self, error: Exception | None) -> None:
+        self.client.on_lost(self)
+        if not self.over.done():
+            self.over.set_result(None)
 
 
-class Guest:
-    """The protocol without a socket: bytes and times in, events and bytes (`take`) out. See the module's page."""
+class ChatClient:
+    """A guest on asyncio. Callbacks: `on_messages(batch)` must lead to `displayed(message)`, `on_move(moved)`, `on_trouble(sentence)`.
 
-    def __init__(self, session: str) -> None:
-        self.session = session
-        self.account = ""
-        self.count = 0  # newest request number
-        self.firm = 0  # newest request known to be in the log
-        self.pending: dict[int, str] = {}
-        self.mail: dict[str, Mail] = {}
-        self.is_known = False  # the server has confirmed the session once
-        self.asked = 0  # `cluster` lines unanswered
-        self.ticked = 0.0
-        self.connected = False
-        self.rest, self.out = bytearray(), list[str]()
-        self.heard, self.ack_due, self.acked = 0.0, 0.0, 0
-        self.greeted = self.opened = self.filled = self.held = False
+    Without `on_messages`, messages wait for `messages()`. `save(memory)` keeps what a later process needs. `give_up_after`: seconds
+    without any server after which all requests fail; None: never.
+    """
 
-    # --- out ------------------------------------------------------------------------------------------------------------------------------
+    def __init__(
+        self,
+        ports: Sequence[Address | int | str],
+        *,
+        guest: Guest | None = None,
+        on_messages: Callable[[list[Message]], None] | None = None,
+        on_move: Callable[[Moved], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
+        save: Callable[[dict[str, Any]], None] | None = None,
+        give_up_after: float | None = None,
+    ) -> None:
+        self.addresses = list(dict.fromkeys(map(address_of, ports)))
+        self.guest = guest or Guest(secrets.token_hex(16))
+        self.on_messages, self.on_move, self.on_trouble, self.save = on_messages, on_move, on_trouble, save
+        self.give_up_after = give_up_after
+        self.cluster: dict[str, Any] = {}  # as the server last described it
+        self.address: Address | None = None  # of the server that serves us, or last did
+        self.ended = ""  # why it has ended
+        self._at = 0
+        self._wire: Wire | None = None
+        self._lost_at, self._lost_silent, self._worried = 0.0, False, False
+        self._rivals, self._strangers = 0, set[Address]()
+        self._answers: dict[int, asyncio.Future[str]] = {}
+        self._waiting: list[asyncio.Future[dict[str, Any]]] = []
+        self._room, self._queue, self._arrived = asyncio.Event(), deque[Message](), asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_flushing = self._is_dirty = False
 
-    def connect(self, now: float) -> None:
-        """There is a connection: say who we are, and again what is unanswered."""
-        self.rest, self.out, self.heard, self.acked, self.asked = bytearray(), [], now, 0, 0
-        self.greeted = self.opened = self.filled = False
-        self.connected = True
-        self.out.append(f"understudy 1 {self.session}\n")
-        changing, mail = self._is_changing(), self.mail.get(self.account)
-        if self.is_known:
-            # whose messages they are is not known while a log-in is unanswered: then let all come again
-            self.out.append(f"resume {mail.handed_seq if mail and not changing else 0}\n")
-        # a log-out that overtakes the acknowledgement would leave displayed messages in the mailbox
-        self.held = changing and mail is not None and mail.displayed_seq > 0
-        if not self.held:
-            self._resend()
+    # --- for its owner --------------------------------------------------------------------------------------------------------------------
 
-    def lose(self) -> None:
-        """The connection is gone."""
-        self.connected = self.opened = False
-        self.out = []
+    @property
+    def account(self) -> str:
+        """Who is logged in; empty: nobody."""
+        return self.guest.account
 
-    def request(self, line: str) -> int:
-        """Ask; the number comes back with the reply. Raises ValueError for what is no line."""
-        if "\n" in line or len(line.encode(errors="surrogateescape")) > LINE_MAX:
-            raise ValueError(f"a request is one line of at most {LINE_MAX} bytes")
-        if _is_entering(line):
-            self.acknowledge()
-        self.count += 1
-        self.pending[self.count] = line
-        if self.connected and not self.held:
-            self._write(self.count, line)
-        return self.count
+    @property
+    def is_open(self) -> bool:
+        """Whether a server serves us now."""
+        return self.guest.is_open
 
-    def ask_cluster(self) -> None:
-        """Ask for the list of replicas."""
-        if self.opened:
-            self.asked += 1
-            self.out.append("cluster\n")
+    @property
+    def pending(self) -> list[str]:
+        """Requests that are not answered, oldest first."""
+        return list(self.guest.pending.values())
 
-    def displayed(self, message: Message, now: float) -> None:
-        """The message is on the screen, and all handed on before it."""
-        mail = self.mail[message.account]
-        mail.displayed_id = max(mail.displayed_id, message.id)
-        if message.account == self.account and mail.handed_seq:
-            self._shown(mail, message.seq, now)
+    def start(self) -> None:
+        """Begin to connect, for good."""
+        self._lost_at = asyncio.get_running_loop().time()
+        self._task = asyncio.create_task(self._stay_connected())
+        self._tick()
 
-    def acknowledge(self) -> None:
-        """Tell the server what was displayed."""
-        mail = self.mail.get(self.account)
-        if mail and self.opened and mail.displayed_seq > self.acked and not self._is_changing():
-            self.acked = mail.displayed_seq
-            self.out.append(f"ack {self.acked}\n")
-            self.ack_due = 0.0
+    def ask(self, line: str) -> asyncio.Future[str]:
+        """Send a request now. The future fails with NoAnswer. Raises ValueError for what cannot be one line."""
+        if self.ended:
+            raise NoAnswer(self.ended)
+        number = self.guest.request(line)
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        self._remember()
+        self._flush_soon()
+        return future
 
-    def tick(self, now: float) -> bool:
-        """The clock's turn. Returns whether the server has been silent for too long."""
-        if now - self.ticked > LATE:
-            self.heard = now
-        self.ticked = now
-        if self.ack_due and now >= self.ack_due:
-            self.acknowledge()
-        return self.connected and now - self.heard > (SILENCE if self.opened or not self.greeted else PATIENCE)
+    async def request(self, line: str) -> str:
+        """The reply to a request; waits as long as it takes, over any number of deaths."""
+        while len(self.guest.pending) >= UNANSWERED_MAX and not self.ended:
+            self._room.clear()
+            await self._room.wait()
+        return await self.ask(line)
 
-    def take(self) -> bytes:
-        """The bytes to send."""
-        out, self.out = self.out, []
-        return "".join(out).encode(errors="surrogateescape")
+    async def about(self) -> dict[str, Any]:
+        """The cluster as the server sees it. All messages that it had pushed before are handed on before."""
+        if self.ended:
+            raise NoAnswer(self.ended)
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self.guest.ask_cluster()
+        self._flush_soon()
+        return await future
 
-    def _shown(self, mail: Mail, seq: int, now: float) -> None:
-        mail.displayed_seq = max(mail.displayed_seq, seq)
-        self.ack_due = self.ack_due or now + ACK_AFTER
-        if mail.displayed_seq - self.acked >= ACK_EVERY:
-            self.acknowledge()
+    async def messages(self) -> AsyncIterator[Message]:
+        """Messages, once each, in order; asking for the next one says that this one was displayed. Ends with the client."""
+        while not self.ended or self._queue:
+            while self._queue:
+                message = self._queue.popleft()
+                yield message
+                self.displayed(message)
+            self._arrived.clear()
+            if not self.ended:
+                await self._arrived.wait()
 
-    def _write(self, number: int, line: str) -> None:
-        if not self.filled:
-            self.filled = True
-            # the server takes no request above the next number of its log, and answered queries never stood in there
-            self.out += [f"{n} {n - 1} {BLANK}\n" for n in range(self.firm + 1, number)]
-        self.out.append(f"{number} {next(iter(self.pending)) - 1} {line}\n")
+    def displayed(self, message: Message) -> None:
+        """The message, and all before it, is on the screen."""
+        self.guest.displayed(message, asyncio.get_running_loop().time())
+        self._is_dirty = True
+        self._flush_soon()
 
-    def _resend(self) -> None:
-        for number, line in self.pending.items():
-            self._write(number, line)
+    async def leave(self, within: float = LEAVE_WITHIN) -> bool:
+        """Log out and end. Returns whether the cluster has confirmed it, and with it all that was displayed and asked."""
+        is_confirmed = not self.ended
+        if not self.ended and (self.guest.account or self.guest.pending):
+            future = self.ask("bye")
+            await asyncio.wait([future], timeout=within)
+            is_confirmed = future.done() and future.exception() is None
+        self.stop("the client was left")
+        return is_confirmed
 
-    def _is_changing(self) -> bool:
-        return any(_is_entering(line) for line in self.pending.values())
+    def stop(self, why: str) -> None:
+        """End now. What is unanswered stays unknown."""
+        if self.ended:
+            return
+        self.ended = why
+        if self._task:
+            self._task.cancel()
+        if self._timer:
+            self._timer.cancel()
+        if self._wire and self._wire.transport:
+            self._flush()
+            self._wire.transport.close()
+        self._fail(why)
+        self._room.set()
+        self._arrived.set()
 
-    # --- in -------------------------------------------------------------------------------------------------------------------------------
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
 
-    def receive(self, chunk: bytes, now: float) -> list[Event]:
-        """Bytes from the server, cut anywhere."""
-        self.heard = now
-        rest, at, events = self.rest, 0, list[Event]()
-        rest += chunk
-        while self.connected and (end := rest.find(b"\n", at, at + HEAD_MAX)) >= 0:
-            head = rest[at:end].split(b" ")
-            start, size = end + 1, 0
-            if head[0] in (b"*", b"@") or head[0].isdigit():
-                if not (head[-1].isdigit() and len(head) == (3 if head[0] == b"*" else 2) and (size := int(head[-1])) <= BODY_MAX):
-                    return [*events, self._strange(rest[at:end])]
-                if len(rest) - start < size:
-                    break
-            try:
-                event = self._on_line(head, bytes(rest[start : start + size]), now)
-            except ValueError:
-                return [*events, self._strange(rest[at:end])]
-            if event:
-                events.append(event)
-            at = start + size
-        del rest[:at]
-        if self.connected and len(rest) > HEAD_MAX and b"\n" not in rest[:HEAD_MAX]:
-            events.append(self._strange(rest[:40]))
-        return events
+    async def __aexit__(self, *_: object) -> None:
+        await self.leave()
 
-    def _on_line(self, head: list[bytearray], body: bytes, now: float) -> Event | None:
-        word = head[0]
-        if word == b".":
-            return None
-        if word.isdigit():
-            return self._on_reply(int(word), body)
-        if word == b"*":
-            return self._on_push(int(head[1]), body.decode("utf-8", "replace"), now)
-        if word == b"=":
-            account, last, _ = head[1:]
-            return self._on_opened(account.decode().removeprefix("-") if account == b"-" else account.decode(), int(last), now)
-        if word == b"@":
-            self.asked = max(0, self.asked - 1)
-            about = json.loads(body)
-            return About(about) if isinstance(about, dict) else None
-        if word == b"!":
-            if head[1:2] == [b"gap"]:
-                self.firm = min(self.firm, int(head[2]) - 1)
-            return Trouble(b" ".join(head[1:2]).decode())
-        if not self.greeted and b" ".join(head).startswith(GREETING[:14]):
-            self.greeted = True
-            return None
-        raise ValueError("no line of ours")
+    # --- the connection -------------------------------------------------------------------------------------------------------------------
 
-    def _strange(self, words: bytearray) -> Trouble:
-        self.lose()
-        return Trouble("stranger", words[:40].decode("utf-8", "replace"))
+    async def _stay_connected(self) -> None:
+        loop, tries = asyncio.get_running_loop(), 0
+        while True:
+            wire = await self._connect(self.addresses[self._at])
+            # a server that takes the session up and lets go of it again and again must not be asked without a pause
+            tries = 1 if wire.opened_at and loop.time() - wire.opened_at > SETTLED_AFTER else tries + 1
+            self._at = (self._at + 1) % len(self.addresses)
+            beyond = tries - len(self.addresses)
+            if beyond > 0:
+                await asyncio.sleep(random.uniform(0.5, 1.0) * PAUSES[min(beyond, len(PAUSES)) - 1])
 
-    def _on_opened(self, account: str, last: int, now: float) -> Opened:
-        self.is_known = self.opened = True
-        self.account, self.firm = account, max(last, 0)
-        self.heard = now
-        self.acknowledge_shown()
-        self.ask_cluster()
-        if self.held:
-            self.held = False
-            self._resend()
-        return Opened(account)
+    async def _connect(self, address: Address) -> Wire:
+        """Returns when the connection is over, or there was none."""
+        wire = Wire(self, address)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(SILENCE):
+                await asyncio.get_running_loop().create_connection(lambda: wire, *address)
+            await wire.over
+        return wire
 
-    def acknowledge_shown(self) -> None:
-        """After a change of servers: the acknowledgement may have died with the old one, so it is said again."""
-        mail = self.mail.get(self.account)
-        if mail and mail.displayed_seq:
-            self.acked = mail.displayed_seq
-            self.out.append(f"ack {self.acked}\n")
+    def on_connected(self, wire: Wire) -> None:
+        """A connection is made."""
+        self._wire = wire
+        self.guest.connect(asyncio.get_running_loop().time())
+        self._flush()
 
-    def _on_reply(self, number: int, body: bytes) -> Reply | None:
-        line = self.pending.pop(number, None)
-        if line is None:
-            return None  # a blank, or the second answer to a request that was sent twice
-        if body != INVALID and line != "who" and not line.startswith("2"):
-            self.firm = max(self.firm, number)
-        text = body.decode("utf-8", "replace")
-        if _is_entering(line):
-            self._on_entered(line, text)
-        return Reply(number, line, text)
+    def on_chunk(self, wire: Wire, chunk: bytes) -> None:
+        """Bytes from the server."""
+        if wire is not self._wire:
+            return
+        batch = list[Message]()
+        for event in self.guest.receive(chunk, asyncio.get_running_loop().time()):
+            if isinstance(event, Message):
+                batch.append(event)
+                continue
+            self._hand_on(batch)
+            batch = []
+            self._on_event(wire, event)
+        self._hand_on(batch)
+        self._flush_soon()
 
-    def _on_entered(self, line: str, text: str) -> None:
-        name = line[2:].partition("|")[0]
-        if line == "bye":
-            self.account, self.acked = "" if text.startswith("logged out") else self.account, 0
-        elif line[0] == "5":
-            if text.startswith("Your account has been deleted") and name == self.account + ID_SUFFIX:
-                self.account = ""
-        elif text.startswith(("Success ", "user : ")) and not text.endswith("a new one\n"):
-            self.account = name if line[0] == "1" else name.removesuffix(ID_SUFFIX)
-            self.mail.setdefault(self.account, Mail()).entered()
-            self.acked, self.ack_due = 0, 0.0
+    def on_lost(self, wire: Wire) -> None:
+        """The connection has ended."""
+        if wire is not self._wire:
+            return
+        self._wire = None
+        self.guest.lose()
+        if wire.opened_at:
+            self._lost_at, self._lost_silent = wire.silent_since or asyncio.get_running_loop().time(), bool(wire.silent_since)
 
-    def _on_push(self, seq: int, body: str, now: float) -> Message | None:
-        sender, stamp, number, text = body.split("|", 3)
-        mail = self.mail.setdefault(self.account, Mail())
-        mail.handed_seq = seq
-        if int(number) <= mail.handed_id:
-            if int(number) <= mail.displayed_id:
-                self._shown(mail, seq, now)
-            return None
-        mail.handed_id, mail.handed_time = int(number), int(stamp)
-        again = mail.handed_id <= mail.again_id and mail.handed_time <= mail.again_time
-        return Message(seq, sender, mail.handed_time, mail.handed_id, text, self.account, again)
+    def _on_event(self, wire: Wire, event: Event) -> None:
+        if isinstance(event, Reply):
+            future = self._answers.pop(event.number, None)
+            if future and not future.done():
+                future.set_result(event.text)
+            self._is_dirty = True
+            self._room.set()
+        elif isinstance(event, Opened):
+            self._on_opened(wire)
+        elif isinstance(event, About):
+            self._on_about(event.cluster)
+        elif isinstance(event, Trouble):
+            self._on_refused(wire, event)
 
-    # --- memory ---------------------------------------------------------------------------------------------------------------------------
+    def _on_opened(self, wire: Wire) -> None:
+        old, self.address = self.address, wire.address
+        wire.opened_at, self._worried = asyncio.get_running_loop().time(), False
+        if old and self._lost_at and self.on_move:
+            self.on_move(Moved(old, wire.address, (wire.opened_at - self._lost_at) * 1000, self._lost_silent))
+        self._lost_at, self._is_dirty = 0.0, True
 
-    def forgotten(self, session: str) -> list[str]:
-        """The cluster does not know the session any more: begin a new one. Returns what will never be answered."""
-        lost, mail = list(self.pending.values()), self.mail
-        self.lose()
-        self.__init__(session)  # type: ignore[misc]
-        self.mail = mail
+    def _on_about(self, cluster: dict[str, Any]) -> None:
+        self.cluster = cluster
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            learned = [address_of(port) for replica in cluster["replicas"] for port in replica["ports"]]
+            self.addresses = list(dict.fromkeys(self.addresses + learned))[:ADDRESSES_MAX]
+        if not self.guest.asked:
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(cluster)
+
+    def _on_refused(self, wire: Wire, trouble: Trouble) -> None:
+        """The server does not go on with this session; for `gap` the next connection says what is missing."""
+        assert wire.transport
+        wire.transport.close()
+        self.address = None  # a server that stays where it is was not left
+        if trouble.word == "session":
+            self._begin_anew()
+        elif trouble.word == "newer":
+            lasted = asyncio.get_running_loop().time() - wire.opened_at
+            self._rivals = self._rivals + 1 if lasted < SETTLED_AFTER else 1
+            if self._rivals > RIVALS_MAX:
+                self.stop("another client goes on with this session: end one of the two")
+                self._tell(self.ended)
+        elif trouble.word == "stranger" and wire.address not in self._strangers:
+            self._strangers.add(wire.address)
+            self._tell(f"what listens on {label(wire.address)} is no replica of ours: it says {trouble.words!r}")
+
+    def _begin_anew(self) -> None:
+        """The cluster has forgotten the session. What is unanswered may have happened: it is not sent again."""
+        lost, mail = self.pending, self.guest.mail
         for one in mail.values():
             one.forget()
-        return lost
+        self.guest.lose()
+        self.guest = Guest(secrets.token_hex(16), mail)
+        self._is_dirty = True
+        unknown = f"; nobody knows whether {'this was' if len(lost) == 1 else 'these were'} done: {', '.join(lost)[:200]}" if lost else ""
+        why = f"the cluster does not know this session any more (a week has passed, or its data was reset): log in again{unknown}"
+        self._fail(why)
+        self._tell(why)
 
-    def remember(self) -> dict[str, Any]:
-        """What a later process needs to go on, or at least to mark what it shows again."""
-        mail = {name: [m.displayed_seq, m.displayed_id, m.handed_id or m.again_id, m.handed_time or m.again_time] for name, m in self.mail.items()}
-        secret = any(line.startswith(("0|", "1|")) and line.count("|") > 1 for line in self.pending.values())
-        # a password is never written down: a session that waits for one cannot be taken up
-        is_resumable = self.is_known and not secret
-        pending = {} if secret else self.pending
-        return {"session": self.session if is_resumable else "", "account": self.account, "count": self.count, "pending": pending, "mail": mail}
+    def _hand_on(self, batch: list[Message]) -> None:
+        if not batch:
+            return
+        self._remember()
+        if self.on_messages:
+            self.on_messages(batch)
+        else:
+            self._queue.extend(batch)
+            self._arrived.set()
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(TICK, self._tick)
+        now, wire = loop.time(), self._wire
+        if self.guest.tick(now) and wire and wire.transport:
+            wire.silent_since = self.guest.heard
+            wire.transport.abort()
+        self._flush()
+        if self._is_dirty:
+            self._remember()
+        if not self._lost_at:
+            return
+        if self.give_up_after is not None and now - self._lost_at > self.give_up_after:
+            self.stop(self._nobody())
+        elif now - self._lost_at > WORRY_AFTER and not self._worried:
+            self._worried = True
+            self._tell(f"{self._nobody()}; trying on")
+
+    def _nobody(self) -> str:
+        """Why nothing happens."""
+        ports = ", ".join(map(label, self.addresses))
+        heard = "a replica answers but does not serve yet" if self.guest.is_greeted and self.guest.is_connected else f"nobody answers on {ports}"
+        return f"{heard} (to start the replicas: bash scripts/start.sh)"
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        words = self.guest.take()
+        if words and self._wire and self._wire.transport:
+            self._wire.transport.write(words)
+
+    def _flush_soon(self) -> None:
+        if not self._is_flushing:
+            self._is_flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _remember(self) -> None:
+        self._is_dirty = False
+        if self.save:
+            self.save({**self.guest.remember(), "ports": [label(a) for a in self.addresses]})
+
+    def _tell(self, sentence: str) -> None:
+        if self.on_trouble:
+            self.on_trouble(sentence)
+
+    def _fail(self, why: str) -> None:
+        answers, self._answers = self._answers, {}
+        for future in [*answers.values(), *self._waiting]:
+            if not future.done():
+                future.set_exception(NoAnswer(why))
+                future.exception()  # it may have no owner any more
+        self._waiting = []
+        self._room.set()
+
+
+def address_of(port: Address | int | str) -> Address:
+    """`6666`, `HOST:6666`, `[::1]:6666`. Raises ValueError with a sentence."""
+    if isinstance(port, tuple):
+        host, number = str(port[0]), str(port[1])
+    else:
+        host, colon, number = str(port).rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not number.isascii() or not number.isdigit() or not 0 < int(number) < 65536:
+        raise ValueError(f"{port!r} is no port: write a number from 1 to 65535, or HOST:PORT")
+    return host, int(number)
+
+
+def label(address: Address) -> str:
+    """How people call it: the port alone where the host goes without saying."""
+    host, port = address
+    return str(port) if host in ("127.0.0.1", "::1", "localhost") else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def ports_to_use(given: Sequence[str], config: str | None) -> list[Address]:
+    """The ports given, and those of the configuration when they belong to it. Raises ValueError with a sentence."""
+    wanted, configured = [address_of(port) for port in given], list[Address]()
+    try:
+        import settings
+
+        if config or os.path.exists(DEFAULT_CONFIG):
+            configured = [address_of(port) for port in settings.load(config or DEFAULT_CONFIG).pipe_ports()]
+    except ImportError:
+        pass
+    except (settings.SettingsError, OSError) as error:
+        if config or not given:
+            raise ValueError(str(error)) from None
+    if not wanted and not configured:
+        raise ValueError("no port to try: name one (python client.py 6666) or a configuration (--config PATH)")
+    # a scratch cluster's guest must not stray into the one that happens to be configured here
+    return list(dict.fromkeys(wanted + configured)) if set(wanted) <= set(configured) else wanted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `python client.py`."""
+    parser = argparse.ArgumentParser(prog="client.py", description=ABOUT, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ports", nargs="*", metavar="PORT", help="PORT or HOST:PORT of a replica; the client moves along them when one dies")
+    parser.add_argument("--config", metavar="PATH", help=f"where the other ports are looked up (default: {DEFAULT_CONFIG}, if it is there)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--resume", action="store_true", help="take up the session that the last client left without bye (a terminal's default)")
+    which.add_argument("--fresh", action="store_true", help="begin a new session (a script's default)")
+    parser.add_argument("--wait", type=float, metavar="SECONDS", help="give up when no replica serves for so long (default: 30; a terminal: never)")
+    parser.add_argument("--times", action="store_true", help="show the time of each message in scripts too")
+    parser.add_argument("--plain", action="store_true", help="plain lines, even on a terminal")
+    parser.add_argument("--version", action="version", version=f"understudy client, numbered mode {NUMBERED_MODE}")
+    options = parser.parse_args(arguments)
+    try:
+        addresses = ports_to_use(options.ports, options.config)
+    except ValueError as error:
+        print(f"client.py: {error}", file=sys.stderr)
+        return 2
+    import terminal
+
+    return terminal.run(addresses, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -71,7 +71,7 @@ class Applied(NamedTuple):
 class LogRead(NamedTuple):
     """What follows the log end that a GetState named: `images` after (base_op, base_hash), or None where it is not kept here.
 
-    `reaches_head`: nothing follows these images. `oldest_op`: first op still in the journal.
+    `reaches_head`: they end where the order said. `oldest_op`: first op still in the journal.
     """
 
     asker: Member
@@ -193,12 +193,13 @@ class Apply(NamedTuple):
 
 
 class ReadLog(NamedTuple):
-    """Look up what follows in the journal, nothing above `until`; then LogRead."""
+    """Look up what follows in the journal, nothing above the batch that ends in (until, tip); then LogRead."""
 
     asker: Member
     request: GetState
     limit: int
     until: int
+    tip: bytes
 
 
 class OfferSnapshot(NamedTuple):

@@ -99,9 +99,9 @@ class Segment:
 
 
 class _Place(NamedTuple):
-    """Just behind the batch that ends in (op, hash); the next one stands at `at`, or at the beginning of the next segment."""
+    """Just behind the batch that ends in (op, hash): the next one stands at `at` in the nth segment, or begins the one after."""
 
-    index: int
+    nth: int
     at: int
     op: int
     hash: bytes
@@ -199,7 +199,7 @@ class Journal:
         for segment in self._segments[kept:]:
             self._disk.close(segment.fd)
         del self._segments[kept:]
-        self._doomed = paths[kept:]
+        self._doomed = paths[kept:]  # nobody but this process removes segments, so they stand in the same order
         if kept:
             newest = self._segments[-1]
             self._fd, self._size = newest.fd, newest.size
@@ -251,7 +251,7 @@ class Journal:
             self._make_writable()
         image = batch.image
         at = self._end
-        after = at + (len(image) + SECTOR - 1) // SECTOR * SECTOR
+        after = at + _padded(len(image))
         if after > self._size:
             self._begin_segment(batch.first_op, batch.prev_hash, self._segment_bytes)
             at = SECTOR
@@ -287,7 +287,8 @@ class Journal:
 
     def prepare_next(self) -> bool:
         """A slice of the next segment; call it off the hot path, now and then. True: there is more to do already."""
-        if self._failed or self._end * 2 < self._size or self._spare_filled == self._segment_bytes:
+        done = self._spare_filled == self._spare_bytes == self._segment_bytes
+        if done or self._failed or self._end * 2 < self._size:
             return False
         self._fill_spare(self._segment_bytes, SLICE_BYTES)
         return self._spare_filled < self._segment_bytes
@@ -422,7 +423,8 @@ class Journal:
         place = self._cursors.pop((op, hash), None) or self._locate(op)
         if place is None or place.hash != hash:
             return None
-        images, size = [], 0
+        images: list[bytes] = []
+        size = 0
         for behind, batch in _walk(self._disk, self._segments, place, self.head_op if until is None else min(until, self.head_op)):
             size += len(batch.image)
             if images and size > limit_bytes:
@@ -472,9 +474,7 @@ class Journal:
         raise JournalDamaged(f"op {op} should stand here and does not", (segment.path, segment.nearest(op)))
 
 
-def read_segments(
-    disk: Disk, path: str, after_op: int, after_hash: bytes, until_op: int, generation: int | None = None
-) -> Iterator[Batch]:
+def read_segments(disk: Disk, path: str, after_op: int, after_hash: bytes, until_op: int, generation: int | None = None) -> Iterator[Batch]:
     """Batches behind (after_op, after_hash) up to `until_op`, verified: for another process, while the owner appends.
 
     `generation`: None means the newest. Raises JournalDamaged when they are not all here. Writes nothing.
@@ -487,9 +487,9 @@ def read_segments(
         if index < 0:
             raise damage or JournalDamaged(f"{path} holds nothing that follows op {after_op}")
         start = segments[index]
-        op, hash = start.first_op - 1, start.prev_hash
-        for place, batch in _walk(disk, segments, _Place(index, SECTOR, op, hash), until_op):
-            if batch.first_op == after_op + 1 and batch.prev_hash != after_hash:
+        op = start.first_op - 1
+        for place, batch in _walk(disk, segments, _Place(index, SECTOR, op, start.prev_hash), until_op):
+            if batch.first_op <= after_op + 1 <= batch.op and (batch.first_op, batch.prev_hash) != (after_op + 1, after_hash):
                 raise JournalDamaged(f"{path} goes on from another op {after_op}")
             op = place.op
             if op > after_op:
@@ -549,7 +549,7 @@ def _is_zero(disk: Disk, segment: Segment, at: int) -> bool:
 
 def _open_segments(disk: Disk, paths: list[str]) -> tuple[list[Segment], JournalDamaged | None]:
     """The segments, oldest first, up to the first that is none, and what is wrong with that."""
-    segments = []
+    segments: list[Segment] = []
     for path in paths:
         try:
             fd = disk.open(path)
@@ -574,21 +574,21 @@ def _open_segments(disk: Disk, paths: list[str]) -> tuple[list[Segment], Journal
 
 def _walk(disk: Disk, segments: list[Segment], place: _Place, until_op: int) -> Iterator[tuple[_Place, Batch]]:
     """Batches behind `place`, with the place behind each, none that ends above `until_op`."""
-    index, at, op, hash = place
+    nth, at, op, hash = place
     while op < until_op:
-        if index + 1 < len(segments) and segments[index + 1].first_op == op + 1:
-            index, at = index + 1, SECTOR
+        if nth + 1 < len(segments) and segments[nth + 1].first_op == op + 1:
+            nth, at = nth + 1, SECTOR
         before = op
-        for after, batch in _batches(disk, segments[index], at, op, hash):
+        for after, batch in _batches(disk, segments[nth], at, op, hash):
             if batch.op > until_op:
                 return
-            segments[index].mark(batch.first_op, at)
+            segments[nth].mark(batch.first_op, at)
             op, hash, at = batch.op, batch.hash, after
-            yield _Place(index, at, op, hash), batch
+            yield _Place(nth, at, op, hash), batch
             if op == until_op:
                 return
         if op == before:
-            raise JournalDamaged(f"the batch behind op {op} cannot be read", (segments[index].path, at))
+            raise JournalDamaged(f"the batch behind op {op} cannot be read", (segments[nth].path, at))
 
 
 def _batches(disk: Disk, segment: Segment, at: int, op: int, hash: bytes) -> Iterator[tuple[int, Batch]]:

@@ -110,6 +110,11 @@ def body_length(image: bytes | memoryview, at: int = 0) -> int:
     return length
 
 
+def image_hash(images: bytes) -> bytes:
+    """The hash of the last batch of these images."""
+    return images[-TRAILER_SIZE : -len(END)]
+
+
 class Member(NamedTuple):
     """One incarnation of one replica: a process that starts again is another member."""
 

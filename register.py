@@ -154,7 +154,9 @@ class Register:
 
     def _read_all(self) -> View | None:
         """All records there are, verified one against the other."""
-        numbers = [int(n[len(_PREFIX) :]) for n in self._disk.listdir(self._directory) if n.startswith(_PREFIX) and n[len(_PREFIX) :].isdecimal()]
+        numbers = [
+            int(n[len(_PREFIX) :]) for n in self._disk.listdir(self._directory) if n.startswith(_PREFIX) and n[len(_PREFIX) :].isdecimal()
+        ]
         view: View | None = None
         for number in numbers:
             try:

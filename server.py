@@ -76,7 +76,20 @@ from events import (
 )
 from host import VERSION, Host, Timer
 from journal import Journal, JournalDamaged
-from packets import BATCH_MAX, NO_HASH, AnyPacket, Chunk, Forward, Forwarded, ForwardQuery, GetChunk, Member, SnapshotOffer, View
+from packets import (
+    BATCH_MAX,
+    NO_HASH,
+    AnyPacket,
+    Chunk,
+    Forward,
+    Forwarded,
+    ForwardQuery,
+    GetChunk,
+    Member,
+    SnapshotOffer,
+    View,
+    image_hash,
+)
 from register import Register, RegisterDamaged, RegisterFull
 from replication import HALTED, LEARNER, LIVE, NORMAL, READ_ONLY, Replica, Start, Timers
 from settings import Settings
@@ -470,11 +483,11 @@ class Server:
             if journal.head_hash == batch.hash:
                 continue  # tried again after the disk was full
             try:
-                journal.append(batch, self.replica.parent_op)
+                journal.append(batch)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.ballast.release():
                     raise
-                journal.append(batch, self.replica.parent_op)
+                journal.append(batch)
         journal.sync()
 
     def _disk_failed(self, generation: int, error: OSError) -> None:
@@ -485,10 +498,11 @@ class Server:
 
     def _begin_anew(self) -> None:
         """The first write on a disk that is not trusted: new files, and a mark that stays until they hold all."""
-        generation = self.superblock.journal_generation + 1
+        generation = self.journal.generation + 1
+        self.journal.restart(generation, 0, NO_HASH)
         self._save_superblock(suspect=True, snapshot_op=0, snapshot_hash=NO_HASH, snapshot_name="", journal_generation=generation)
         snapshots.remove_all(self.disk, self.path)
-        self.journal.restart(generation, 0, NO_HASH)
+        self.journal.drop_old()
         self.must_rewrite = False
 
     def _cut(self, effect: Cut) -> None:
@@ -558,14 +572,16 @@ class Server:
 
     def _read_log(self, effect: ReadLog) -> None:
         request, journal = effect.request, self.journal
-        images, base = journal.read_after(request.op, request.hash, effect.limit), (request.op, request.hash)
-        if images is None and request.parent_op < request.op:
-            images, base = (
-                journal.read_after(request.parent_op, request.parent_hash, effect.limit),
-                (request.parent_op, request.parent_hash),
-            )
-        at_head = images is not None and len(images) < effect.limit and journal.ends_with(images)
-        self.feed(LogRead(effect.asker, request, *base, images, at_head, journal.oldest_op))
+        base, images = (request.op, request.hash), None
+        try:
+            images = journal.read_after(*base, effect.limit, effect.until)
+            if images is None and request.parent_op < request.op:
+                base = (request.parent_op, request.parent_hash)
+                images = journal.read_after(*base, effect.limit, effect.until)
+        except (JournalDamaged, OSError) as error:
+            return self._exit(Exit(f"this log cannot be read: {error}", suspect=True))
+        tip = image_hash(images) if images else base[1]
+        self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, journal.oldest_op))
 
     def _offer_snapshot(self, effect: OfferSnapshot) -> None:
         offer = self.sender.offer(self.host.now())
@@ -624,7 +640,8 @@ class Server:
         try:
             name = snapshots.install(self.disk, self.path, receiver.path, effect.op)
             state, _ = snapshots.load(self.disk, os.path.join(self.snapshots_path, name), self.settings.name)
-            generation = self.superblock.journal_generation + 1
+            generation = self.journal.generation + 1
+            self.journal.restart(generation, effect.op, effect.hash)
             self._save_superblock(
                 suspect=bool(self.replica.damage),
                 snapshot_op=effect.op,
@@ -632,8 +649,7 @@ class Server:
                 snapshot_name=name,
                 journal_generation=generation,
             )
-            self.lock.write(self.replica.me.inc, effect.op, sync=True)
-            self.journal.restart(generation, effect.op, effect.hash)
+            self.journal.drop_old()
         except (OSError, snapshots.SnapshotDamaged) as error:
             return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=True))
         self.must_rewrite = False

@@ -448,7 +448,8 @@ class Survivor:
         if r.stopping or r.now < peer.back_off_until:
             return r.ignore(packet, "not now")
         limit = CATCH_UP_MOST if peer.failed_joins >= TRIES_BEFORE_MOST else CATCH_UP_BYTES
-        r.emit(ReadLog(sender, packet, limit, r.commit if r.status == READ_ONLY else r.head_op))
+        at_head = r.status != READ_ONLY or r.commit == r.head_op
+        r.emit(ReadLog(sender, packet, limit, *((r.head_op, r.head_hash) if at_head else (r.parent_op, r.parent_hash))))
 
     def on_log_read(self, event: LogRead) -> None:
         """Give the piece; the one that reaches the head opens joint mode, so that from here on nothing is committed without the learner."""

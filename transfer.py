@@ -10,7 +10,7 @@ it received. All files go through `Disk`.
       pinned(now)                                          … the last one: manifest and directory synced; the server installs `path`
 
 A snapshot that was offered or asked for stays pinned for PIN_S after the last request, so that it is not pruned half-way. The receiver
-believes nothing: names are plain CSV names (no path leads elsewhere), sizes and SHA-256 are those of the manifest. A file that the
+believes nothing: names are those a snapshot has (no path leads elsewhere), sizes and SHA-256 are those of the manifest. A file that the
 receiver's own newest snapshot holds too is linked instead of fetched, but hashed before, since a transfer is also how rot is repaired.
 
 Invariants:
@@ -23,46 +23,22 @@ Read next: `snapshots.py` (what the files are), `server.py` (who carries the pac
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import deque
 from typing import NamedTuple
 
-import msgspec
-
 from disk import Disk
-from packets import HASH_SIZE, NO_HASH, Chunk, GetChunk, SnapshotOffer
+from packets import NO_HASH, Chunk, GetChunk, SnapshotOffer
+from snapshots import MANIFEST, MANIFEST_MAX, UNFINISHED, Manifest, Part, SnapshotDamaged, listed, name_of
 
 CHUNK = 256 * 1024  # bytes: small enough to be read, sent and written between two heartbeats
 WINDOW = 4  # chunks asked for at a time: the link stays busy, the log's packets still get through
 KEPT_SLICE = 4 << 20  # bytes of a file of its own that the receiver hashes in one go: some 10 ms, in which only a learner is deaf
 PIN_S = 10.0  # seconds a snapshot is kept after the last request for it
 ASK_AGAIN_S = 1.0  # seconds after which a chunk that did not come is asked for again
-FILES_MAX = 20_000  # files of a snapshot, a thousand million messages; a manifest of so many still fits a packet
-FILE_MAX = 1 << 36  # bytes of one file
-MANIFEST = "MANIFEST.json"
-FILE_NAME = re.compile(r"[a-z]{1,32}(-[0-9]{6,12})?\.csv", re.ASCII)
-SNAPSHOT_NAME = re.compile(r"[0-9]{16}", re.ASCII)
-SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class TransferFailed(Exception):
     """The transfer must begin again, or cannot succeed; the text says why."""
-
-
-class FileEntry(msgspec.Struct, frozen=True):
-    """What the manifest says of one file."""
-
-    bytes: int
-    rows: int
-    sha256: str
-
-
-class Contents(msgspec.Struct, frozen=True):
-    """What a transfer needs of a manifest; the rest is for whoever loads the snapshot."""
-
-    op: int
-    hash: str
-    files: dict[str, FileEntry]
 
 
 class Piece(NamedTuple):
@@ -73,44 +49,24 @@ class Piece(NamedTuple):
     length: int
 
 
-_contents = msgspec.json.Decoder(Contents)
-
-
-def read_contents(manifest: bytes) -> Contents:
-    """The sound part of a manifest. Raises TransferFailed."""
+def read_offer(op: int, tip: bytes, image: bytes) -> Manifest:
+    """The manifest of this op and hash. Raises TransferFailed."""
     try:
-        contents = _contents.decode(manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise TransferFailed(f"the manifest of the snapshot cannot be read: {error}") from None
-    if contents.op < 1 or not re.fullmatch(f"[0-9a-f]{{{2 * HASH_SIZE}}}", contents.hash):
-        raise TransferFailed("the manifest of the snapshot names no op and hash")
-    if not 1 <= len(contents.files) <= FILES_MAX:
-        raise TransferFailed(f"the manifest of the snapshot names {len(contents.files)} files, not 1 to {FILES_MAX}")
-    for name, entry in contents.files.items():
-        if not FILE_NAME.fullmatch(name):
-            raise TransferFailed(f"the manifest of the snapshot names a file {name[:80]!r}, which is no file of a snapshot")
-        if not 1 <= entry.bytes <= FILE_MAX or not SHA256.fullmatch(entry.sha256):
-            raise TransferFailed(f"the manifest of the snapshot gives {name} an impossible size or digest")
-    return contents
+        manifest = Manifest.decode(image)
+    except SnapshotDamaged as error:
+        raise TransferFailed(f"the offered snapshot cannot be used: {error}") from None
+    if (manifest.op, manifest.hash) != (op, tip.hex()):
+        raise TransferFailed(f"the offer names op {op}, its manifest op {manifest.op} or another hash")
+    if any(part.size < 1 for part in manifest.files.values()):
+        raise TransferFailed("the offered snapshot cannot be used: no file of a snapshot is empty")
+    return manifest
 
 
-def complete_snapshots(disk: Disk, snapshots_dir: str) -> list[int]:
-    """Ops of the snapshots that are in place, newest first. Raises OSError."""
-    if not disk.exists(snapshots_dir):
-        return []
-    return [int(name) for name in reversed(disk.listdir(snapshots_dir)) if SNAPSHOT_NAME.fullmatch(name)]
-
-
-def snapshot_path(snapshots_dir: str, op: int) -> str:
-    """Where the snapshot of this op lies."""
-    return f"{snapshots_dir}/{op:016d}"
-
-
-def read_manifest(disk: Disk, directory: str) -> bytes:
-    """The manifest's bytes. Raises OSError."""
+def read_image(disk: Disk, directory: str) -> bytes:
+    """Bytes of the manifest in this folder. Raises OSError."""
     fd = disk.open(f"{directory}/{MANIFEST}")
     try:
-        return disk.pread(fd, disk.size(fd), 0)
+        return disk.pread(fd, MANIFEST_MAX, 0)
     finally:
         disk.close(fd)
 
@@ -118,7 +74,7 @@ def read_manifest(disk: Disk, directory: str) -> bytes:
 class Pin(NamedTuple):
     """A snapshot in use, and until when it must stay."""
 
-    contents: Contents
+    manifest: Manifest
     until: float
 
 
@@ -132,22 +88,22 @@ class Sender:
 
     def offer(self, now: float) -> tuple[int, bytes, bytes] | None:
         """Op, hash and manifest of the newest sound snapshot, pinned from now on; None if there is none."""
-        for op in self._complete():
-            loaded = self._load(op)
+        for name in self._complete():
+            loaded = self._load(name)
             if loaded is not None:
-                manifest, contents = loaded
-                self._pins[op] = Pin(contents, now + PIN_S)
-                return op, bytes.fromhex(contents.hash), manifest
+                image, manifest = loaded
+                self._pins[manifest.op] = Pin(manifest, now + PIN_S)
+                return manifest.op, bytes.fromhex(manifest.hash), image
         return None
 
     def chunk(self, op: int, name: str, offset: int, now: float) -> bytes:
         """The bytes asked for; empty when they are not kept (any more)."""
-        contents = self._renew(op, now)
-        entry = contents.files.get(name) if contents is not None else None
-        if entry is None or not 0 <= offset < entry.bytes:
+        manifest = self._renew(op, now)
+        part = manifest.files.get(name) if manifest is not None else None
+        if part is None or not 0 <= offset < part.size:
             return b""
         try:
-            return self._disk.pread(self._open(op, name), min(CHUNK, entry.bytes - offset), offset)
+            return self._disk.pread(self._open(op, name), min(CHUNK, part.size - offset), offset)
         except OSError:
             return b""
 
@@ -165,43 +121,43 @@ class Sender:
             self._disk.close(self._file[2])
             self._file = None
 
-    def _complete(self) -> list[int]:
+    def _complete(self) -> list[str]:
         try:
-            return complete_snapshots(self._disk, self._directory)
+            return listed(self._disk, self._directory)
         except OSError:
             return []
 
-    def _load(self, op: int) -> tuple[bytes, Contents] | None:
+    def _load(self, name: str) -> tuple[bytes, Manifest] | None:
         try:
-            manifest = read_manifest(self._disk, snapshot_path(self._directory, op))
-            contents = read_contents(manifest)
-        except (TransferFailed, OSError):
+            image = read_image(self._disk, f"{self._directory}/{name}")
+            manifest = Manifest.decode(image)
+        except (SnapshotDamaged, OSError):
             return None
-        return (manifest, contents) if contents.op == op else None
+        return (image, manifest) if name_of(manifest.op) == name else None
 
-    def _renew(self, op: int, now: float) -> Contents | None:
+    def _renew(self, op: int, now: float) -> Manifest | None:
         """Pin it for longer; also one that was offered by an earlier incarnation, or whose pin has run out."""
         pin = self._pins.get(op)
         if pin is None:
-            loaded = self._load(op) if op in self._complete() else None
+            loaded = self._load(name_of(op)) if name_of(op) in self._complete() else None
             if loaded is None:
                 return None
             pin = Pin(loaded[1], now)
-        self._pins[op] = Pin(pin.contents, now + PIN_S)
-        return pin.contents
+        self._pins[op] = Pin(pin.manifest, now + PIN_S)
+        return pin.manifest
 
     def _open(self, op: int, name: str) -> int:
         if self._file is None or self._file[:2] != (op, name):
             self.close()
-            self._file = (op, name, self._disk.open(f"{snapshot_path(self._directory, op)}/{name}"))
+            self._file = (op, name, self._disk.open(f"{self._directory}/{name_of(op)}/{name}"))
         return self._file[2]
 
 
 class KeptFile:
     """A file of an own snapshot that the offered one seems to hold too: read and hashed slice by slice before it is believed."""
 
-    def __init__(self, disk: Disk, path: str, entry: FileEntry) -> None:
-        self._disk, self._path, self._entry = disk, path, entry
+    def __init__(self, disk: Disk, path: str, part: Part) -> None:
+        self._disk, self._path, self._part = disk, path, part
         self._fd: int | None = None
         self._at, self._hash = 0, hashlib.sha256()
 
@@ -209,14 +165,14 @@ class KeptFile:
         """Whether it is as the manifest says; None while it is not read to its end. Raises OSError."""
         if self._fd is None:
             self._fd = self._disk.open(self._path)
-            if self._disk.size(self._fd) != self._entry.bytes:
+            if self._disk.size(self._fd) != self._part.size:
                 return False
-        content = self._disk.pread(self._fd, min(KEPT_SLICE, self._entry.bytes - self._at), self._at)
+        content = self._disk.pread(self._fd, min(KEPT_SLICE, self._part.size - self._at), self._at)
         self._hash.update(content)
         self._at += len(content)
-        if content and self._at < self._entry.bytes:
+        if content and self._at < self._part.size:
             return None
-        return self._hash.hexdigest() == self._entry.sha256
+        return self._hash.hexdigest() == self._part.sha256
 
     def link(self, path: str) -> None:
         """Make it part of the received snapshot."""
@@ -238,11 +194,11 @@ class Receiver:
 
     def __init__(self, disk: Disk, snapshots_dir: str, generation: int, replica: int) -> None:
         self.generation, self.replica = generation, replica
-        self.path = f"{snapshots_dir}/tmp-transfer"
+        self.path = f"{snapshots_dir}/{UNFINISHED}transfer"
         self.op, self.hash = 0, NO_HASH
         self._disk, self._snapshots_dir = disk, snapshots_dir
-        self._manifest = b""
-        self._files: dict[str, FileEntry] = {}
+        self._image = b""  # of the manifest
+        self._files: dict[str, Part] = {}
         self._to_fetch: deque[str] = deque()
         self._cut_at = 0  # offset of the next piece of the first file to fetch
         self._window: list[Piece] = []  # in the order in which they are written
@@ -255,27 +211,25 @@ class Receiver:
     def begin(self, offer: SnapshotOffer) -> None:
         """Look at the offer and plan. Raises TransferFailed when it is not sound."""
         assert not self.op, "a transfer begins once"
-        contents = read_contents(offer.manifest)
-        if (contents.op, bytes.fromhex(contents.hash)) != (offer.op, offer.hash):
-            raise TransferFailed(f"the offer names op {offer.op}, its manifest op {contents.op} or another hash")
+        manifest = read_offer(offer.op, offer.hash, offer.manifest)
         self.abort()
         self._disk.mkdir(self.path)
-        self.op, self.hash, self._manifest, self._files = offer.op, offer.hash, offer.manifest, contents.files
+        self.op, self.hash, self._image, self._files = offer.op, offer.hash, offer.manifest, manifest.files
         own, directory = self._own_files()
-        for name, entry in sorted(self._files.items()):
-            if own.get(name) == entry:
-                self._kept.append((name, KeptFile(self._disk, f"{directory}/{name}", entry)))
+        for name, part in sorted(self._files.items()):
+            if own.get(name) == part:
+                self._kept.append((name, KeptFile(self._disk, f"{directory}/{name}", part)))
             else:
                 self._to_fetch.append(name)
         if not self._to_fetch:  # the end of a transfer is a chunk that was taken, so there must be one
             self._to_fetch.append(self._kept.pop()[0])
 
-    def _own_files(self) -> tuple[dict[str, FileEntry], str]:
+    def _own_files(self) -> tuple[dict[str, Part], str]:
         try:
-            for op in complete_snapshots(self._disk, self._snapshots_dir)[:1]:
-                directory = snapshot_path(self._snapshots_dir, op)
-                return read_contents(read_manifest(self._disk, directory)).files, directory
-        except (TransferFailed, OSError):
+            for name in listed(self._disk, self._snapshots_dir)[:1]:
+                directory = f"{self._snapshots_dir}/{name}"
+                return Manifest.decode(read_image(self._disk, directory)).files, directory
+        except (SnapshotDamaged, OSError):
             pass  # a damaged snapshot of ours is one more reason to fetch everything
         return {}, ""
 
@@ -284,7 +238,7 @@ class Receiver:
         self._check_kept()
         while self._to_fetch and len(self._window) < WINDOW:
             name = self._to_fetch[0]
-            size = self._files[name].bytes
+            size = self._files[name].size
             piece = Piece(name, self._cut_at, min(CHUNK, size - self._cut_at))
             is_last = len(self._to_fetch) == 1 and piece.offset + piece.length == size
             if is_last and self._kept:
@@ -339,21 +293,24 @@ class Receiver:
     def _write(self, piece: Piece, content: bytes) -> None:
         if piece.offset == 0:
             assert self._fd is None
-            self._fd, self._hash = self._disk.open(f"{self.path}/{piece.name}", create=True), hashlib.sha256()
+            path = f"{self.path}/{piece.name}"
+            if self._disk.exists(path):  # a link whose making was said to have failed: what it leads to is not ours to write
+                self._disk.unlink(path)
+            self._fd, self._hash = self._disk.open(path, create=True), hashlib.sha256()
         assert self._fd is not None
         self._disk.pwrite(self._fd, content, piece.offset)
         self._hash.update(content)
-        entry = self._files[piece.name]
-        if piece.offset + piece.length < entry.bytes:
+        part = self._files[piece.name]
+        if piece.offset + piece.length < part.size:
             return
-        if self._hash.hexdigest() != entry.sha256:
+        if self._hash.hexdigest() != part.sha256:
             raise TransferFailed(f"{piece.name} is not what the manifest says: the sender's snapshot of op {self.op} is damaged")
         self._disk.sync(self._fd)
         self._close_file()
 
     def _finish(self) -> None:
         self._fd = self._disk.open(f"{self.path}/{MANIFEST}", create=True)
-        self._disk.pwrite(self._fd, self._manifest, 0)
+        self._disk.pwrite(self._fd, self._image, 0)
         self._disk.sync(self._fd)
         self._close_file()
         self._disk.sync_dir(self.path)

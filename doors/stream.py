@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from doors.pipe import QUIET_AFTER
 
@@ -38,8 +38,7 @@ class StreamShell(asyncio.Protocol):
         self.connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base class
         address = transport.get_extra_info("peername") or ("?", 0)
         self.peer = f"{address[0]} : {address[1]}"
         if len(self.shells) >= self.clients_max:

@@ -12,7 +12,8 @@ import sys
 import tempfile
 import unittest
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+from unittest import mock
 
 import msgspec
 
@@ -23,7 +24,6 @@ from links import (
     STRANGERS_MAX,
     Address,
     Handshake,
-    Hello,
     Identity,
     Link,
     LinkRefused,
@@ -242,6 +242,7 @@ class Site:
     def __init__(self, me: Identity, addresses: dict[int, Address], **changes: Any) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.log: list[str] = []
+        self.answer: AnyPacket | None = None  # to every packet
         self._changed = asyncio.Event()
         settings: dict[str, Any] = {"secret": SECRET, "holds_lock": lambda *_: True, "handshake_s": 10.0, **changes}
         self.links = Links(
@@ -250,7 +251,7 @@ class Site:
             settings["secret"],
             on_linked=lambda replica, inc: self._tell("linked", replica, inc),
             on_unlinked=lambda replica, reason: self._tell("unlinked", replica, reason),
-            on_packet=lambda replica, packet: self._tell(replica, packet),
+            on_packet=self._receive,
             holds_lock=settings["holds_lock"],
             log=self._write,
             handshake_s=settings["handshake_s"],
@@ -259,6 +260,11 @@ class Site:
     def _tell(self, *what: Any) -> None:
         self.told.append(what)
         self._changed.set()
+
+    def _receive(self, replica: int, packet: AnyPacket) -> None:
+        self._tell(replica, packet)
+        if self.answer is not None:
+            self.links.send((replica,), self.answer)
 
     def _write(self, line: str) -> None:
         self.log.append(line)
@@ -280,6 +286,9 @@ class Site:
     async def until_logged(self, text: str) -> None:
         await self.until(lambda: any(text in line for line in self.log), f"a log line with {text!r}")
 
+    async def until_packets(self, count: int) -> None:
+        await self.until(lambda: len(self.packets()) >= count, f"{count} packets")
+
     def packets(self) -> list[AnyPacket]:
         return [what[1] for what in self.told if isinstance(what[0], int)]
 
@@ -289,6 +298,7 @@ class Stranger:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self.transport = cast(asyncio.Transport, writer.transport)
 
     @classmethod
     async def dial(cls, port: int) -> Stranger:
@@ -327,7 +337,7 @@ class Framing(unittest.IsolatedAsyncioTestCase):
     """Bytes into packets, on a link that is up, without a socket."""
 
     async def asyncSetUp(self) -> None:
-        self.got: list[AnyPacket] = []
+        asyncio.get_running_loop().slow_callback_duration = DEADLINE_S
         self.site = Site(identity(0), {0: ("127.0.0.1", 1), 1: ("127.0.0.1", 2)})
         self.link, self.transport = self.linked()
 
@@ -420,13 +430,12 @@ class Framing(unittest.IsolatedAsyncioTestCase):
             self.site.told.clear()
 
 
-class LoopTests:
-    """Real sockets. Two classes at the end of this file run it on two loops."""
-
-    sites: list[Site]
+class OnAsyncio(unittest.IsolatedAsyncioTestCase):
+    """Real sockets, on the standard library's loop."""
 
     async def asyncSetUp(self) -> None:
-        self.sites = []
+        asyncio.get_running_loop().slow_callback_duration = DEADLINE_S
+        self.sites: list[Site] = []
         self.ports = free_ports(3)
         self.addresses = {replica: ("127.0.0.1", port) for replica, port in enumerate(self.ports)}
 
@@ -448,14 +457,14 @@ class LoopTests:
 
     # Who gets a link
 
-    async def test_three_replicas_link_whatever_the_order_of_their_start(self: Any) -> None:
+    async def test_three_replicas_link_whatever_the_order_of_their_start(self) -> None:
         sites = await self.three()
         self.assertEqual(sites[0].links.linked(), {1: 101, 2: 102})
         self.assertEqual(sites[2].links.peer(0), identity(0))
         self.assertIsNone(sites[2].links.peer(2))
         self.assertIn(("linked", 1, 101), sites[0].told)
 
-    async def test_a_replica_that_starts_again_is_linked_again_as_its_new_incarnation(self: Any) -> None:
+    async def test_a_replica_that_starts_again_is_linked_again_as_its_new_incarnation(self) -> None:
         for restarted, watcher in ((0, 1), (1, 0)):
             self.ports = free_ports(3)
             self.addresses = {replica: ("127.0.0.1", port) for replica, port in enumerate(self.ports)}
@@ -469,30 +478,30 @@ class LoopTests:
             kinds = [what[0] for what in sites[watcher].told]
             self.assertEqual(kinds, ["linked", "unlinked", "linked"])
 
-    async def test_a_replica_with_another_secret_is_never_linked(self: Any) -> None:
+    async def test_a_replica_with_another_secret_is_never_linked(self) -> None:
         acceptor, dialler = await self.site(0), await self.site(1, secret=OTHER_SECRET)
         await acceptor.until_logged("a connection as replica 1 to the peer port was refused: its proof is wrong")
         await dialler.until_logged("no link with replica 0: it closed the connection")
         self.assertEqual(acceptor.told + dialler.told, [])
 
-    async def test_neither_side_counts_a_link_that_the_dialler_refuses(self: Any) -> None:
+    async def test_neither_side_counts_a_link_that_the_dialler_refuses(self) -> None:
         acceptor, dialler = await self.site(0), await self.site(1, holds_lock=lambda *_: False)
         await dialler.until_logged("replica 0's lock is not held")
         await acceptor.until_logged("a connection as replica 1 to the peer port was refused")
         self.assertEqual(acceptor.told + dialler.told, [])
 
-    async def test_neither_side_counts_a_link_that_the_acceptor_refuses(self: Any) -> None:
+    async def test_neither_side_counts_a_link_that_the_acceptor_refuses(self) -> None:
         acceptor, dialler = await self.site(0, holds_lock=lambda *_: False), await self.site(1)
         await acceptor.until_logged("replica 1's lock is not held")
         await dialler.until_logged("no link with replica 0")
         self.assertEqual(acceptor.told + dialler.told, [])
 
-    async def test_both_sides_say_what_differs(self: Any) -> None:
+    async def test_both_sides_say_what_differs(self) -> None:
         acceptor, dialler = await self.site(0), await self.site(1, identity(1, version=wire_version("9.9")))
         await acceptor.until_logged("it runs version 9.9")
         await dialler.until_logged("it runs version 1.0")
 
-    async def test_the_same_complaint_is_not_logged_again_and_again(self: Any) -> None:
+    async def test_the_same_complaint_is_not_logged_again_and_again(self) -> None:
         tries = 0
 
         def holds_lock(replica: int, inc: int) -> bool:
@@ -506,14 +515,14 @@ class LoopTests:
         await acceptor.until(lambda: tries >= 4, "four attempts")
         self.assertEqual(len(acceptor.log), 1)
 
-    async def test_the_dialler_tries_until_somebody_listens(self: Any) -> None:
+    async def test_the_dialler_tries_until_somebody_listens(self) -> None:
         dialler = await self.site(1)
         await dialler.until_logged("does not answer")
         acceptor = await self.site(0)
         await acceptor.until_linked(1)
         await dialler.until_linked(0)
 
-    async def test_a_port_that_is_taken_stops_the_start(self: Any) -> None:
+    async def test_a_port_that_is_taken_stops_the_start(self) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", self.ports[0]))
             taken.listen()
@@ -522,7 +531,7 @@ class LoopTests:
 
     # Strangers at the peer port
 
-    async def refuses(self: Any, said: bytes, why: str, handshake_s: float = 10.0) -> None:
+    async def refuses(self, said: bytes, why: str, handshake_s: float = 10.0) -> None:
         site = await self.site(0, handshake_s=handshake_s)
         stranger = await Stranger.dial(self.ports[0])
         stranger.writer.write(said)
@@ -530,22 +539,22 @@ class LoopTests:
         await site.until_logged(why)
         self.assertEqual(site.told, [])
 
-    async def test_garbage_is_hung_up_on(self: Any) -> None:
+    async def test_garbage_is_hung_up_on(self) -> None:
         await self.refuses(b"GET / HTTP/1.1\r\n\r\n", "over the limit")
 
-    async def test_a_packet_before_the_handshake_is_not_applied(self: Any) -> None:
+    async def test_a_packet_before_the_handshake_is_not_applied(self) -> None:
         await self.refuses(frame(encode(ok(1))), "something else")
 
-    async def test_a_packet_between_two_frames_of_the_handshake_is_not_applied(self: Any) -> None:
+    async def test_a_packet_between_two_frames_of_the_handshake_is_not_applied(self) -> None:
         await self.refuses(frame(handshake(identity(1), 0).hello) + frame(encode(ok(1))), "something else")
 
-    async def test_a_long_frame_before_the_handshake_is_hung_up_on(self: Any) -> None:
+    async def test_a_long_frame_before_the_handshake_is_hung_up_on(self) -> None:
         await self.refuses(LENGTH.pack(HANDSHAKE_MAX + 1), f"over the limit of {HANDSHAKE_MAX}")
 
-    async def test_ready_without_a_proof_gives_no_link(self: Any) -> None:
+    async def test_ready_without_a_proof_gives_no_link(self) -> None:
         await self.refuses(frame(handshake(identity(1), 0).hello) + frame(msgspec.msgpack.encode(Ready())), "out of turn")
 
-    async def test_our_own_hello_reflected_gives_no_link(self: Any) -> None:
+    async def test_our_own_hello_reflected_gives_no_link(self) -> None:
         site = await self.site(0)
         stranger = await Stranger.dial(self.ports[0])
         stranger.say(await stranger.hear())
@@ -553,7 +562,7 @@ class LoopTests:
         await site.until_logged("own id")
         self.assertEqual(site.told, [])
 
-    async def test_a_recorded_handshake_gives_no_link_a_second_time(self: Any) -> None:
+    async def test_a_recorded_handshake_gives_no_link_a_second_time(self) -> None:
         site = await self.site(0)
         side, first = handshake(identity(1), 0), await Stranger.dial(self.ports[0])
         first.say(side.hello)
@@ -570,13 +579,13 @@ class LoopTests:
         self.assertEqual(site.links.linked(), {1: 101}, "the true link is not touched")
         first.writer.close()
 
-    async def test_silence_is_hung_up_on(self: Any) -> None:
+    async def test_silence_is_hung_up_on(self) -> None:
         await self.refuses(b"", "handshake takes too long", handshake_s=0.2)
 
-    async def test_half_a_frame_and_silence_is_hung_up_on(self: Any) -> None:
+    async def test_half_a_frame_and_silence_is_hung_up_on(self) -> None:
         await self.refuses(frame(handshake(identity(1), 0).hello)[:30], "handshake takes too long", handshake_s=0.2)
 
-    async def test_a_stranger_that_closes_leaves_nothing_behind(self: Any) -> None:
+    async def test_a_stranger_that_closes_leaves_nothing_behind(self) -> None:
         site = await self.site(0)
         stranger = await Stranger.dial(self.ports[0])
         await stranger.hear()
@@ -584,7 +593,7 @@ class LoopTests:
         await site.until_logged("a connection to the peer port was refused: it closed the connection")
         await site.until(lambda: not site.links._strangers, "no stranger")
 
-    async def test_many_strangers_do_not_keep_a_replica_out(self: Any) -> None:
+    async def test_many_strangers_do_not_keep_a_replica_out(self) -> None:
         site = await self.site(0)
         crowd = [await Stranger.dial(self.ports[0]) for _ in range(3 * STRANGERS_MAX)]
         await site.until_logged("too many connections")
@@ -595,7 +604,7 @@ class LoopTests:
         for stranger in crowd[1:]:
             stranger.writer.close()
 
-    async def test_a_silent_process_at_a_peers_address_is_given_up_and_dialled_again(self: Any) -> None:
+    async def test_a_silent_process_at_a_peers_address_is_given_up_and_dialled_again(self) -> None:
         calls = 0
         accepted: list[Stranger] = []
 
@@ -616,43 +625,32 @@ class LoopTests:
 
     # A link that is up
 
-    async def linked_stranger(self: Any, **changes: Any) -> tuple[Site, Stranger]:
+    async def linked_stranger(self, **changes: Any) -> tuple[Site, Stranger]:
         site, stranger = await self.site(0, **changes), await Stranger.dial(self.ports[0])
         await stranger.link(handshake(identity(1), 0))
         await site.until_linked(1)
         return site, stranger
 
-    async def test_packets_arrive_in_order_at_everyone_they_were_sent_to(self: Any) -> None:
+    async def test_packets_arrive_in_order_at_everyone_they_were_sent_to(self) -> None:
         sites = await self.three()
         sent: list[AnyPacket] = [Prepare(view=1, commit=n, digest=n, image=bytes([n]) * (n * 9000)) for n in range(100)]
         for packet in sent:
             sites[0].links.send((1, 2), packet)
         for backup in sites[1:]:
-            await backup.until(lambda here=backup: len(here.packets()) == 100, "100 packets")
+            await backup.until_packets(100)
             self.assertEqual(backup.packets(), sent)
             backup.links.send((0,), ok(7))
-        await sites[0].until(lambda: len(sites[0].packets()) == 2, "two answers")
+        await sites[0].until_packets(2)
 
-    async def test_a_packet_is_encoded_once_and_only_if_somebody_is_there(self: Any) -> None:
+    async def test_a_packet_is_encoded_once_and_only_if_somebody_is_there(self) -> None:
         sites = await self.three()
-        count = 0
-        true_encode = links.encode
-
-        def counting(packet: Any) -> bytes:
-            nonlocal count
-            count += 1
-            return true_encode(packet)
-
-        links.encode = counting
-        try:
+        with mock.patch.object(links, "encode", side_effect=encode) as counted:
             sites[0].links.send((1, 2), ok(1))
             sites[0].links.send((0, 5), ok(1))
             sites[0].links.send((), ok(1))
-        finally:
-            links.encode = true_encode
-        self.assertEqual(count, 1)
+        self.assertEqual(counted.call_count, 1)
 
-    async def test_a_written_packet_leaves_before_the_loop_turns(self: Any) -> None:
+    async def test_a_written_packet_leaves_before_the_loop_turns(self) -> None:
         site, stranger = await self.linked_stranger()
         with socket.socket(fileno=os.dup(stranger.writer.get_extra_info("socket").fileno())) as raw:
             raw.setblocking(True)
@@ -661,23 +659,23 @@ class LoopTests:
             self.assertEqual(raw.recv(4096), frame(encode(ok(1))))
         stranger.writer.close()
 
-    async def test_nagle_is_off(self: Any) -> None:
+    async def test_nagle_is_off(self) -> None:
         site, stranger = await self.linked_stranger()
         raw = site.links._links[1]._transport.get_extra_info("socket")
         self.assertNotEqual(raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), 0)
         stranger.writer.close()
 
-    async def test_what_follows_ready_in_one_chunk_is_read(self: Any) -> None:
+    async def test_what_follows_ready_in_one_chunk_is_read(self) -> None:
         site, stranger = await self.site(0), await Stranger.dial(self.ports[0])
         side = handshake(identity(1), 0)
         stranger.say(side.hello)
         stranger.say(side.take(await stranger.hear()))
         stranger.writer.write(frame(side.take(await stranger.hear())) + frame(encode(ok(1))) + frame(encode(ok(2))))
-        await site.until(lambda: len(site.packets()) == 2, "two packets")
+        await site.until_packets(2)
         self.assertEqual(site.told, [("linked", 1, 101), (1, ok(1)), (1, ok(2))])
         stranger.writer.close()
 
-    async def test_the_end_of_a_connection_is_told_at_once(self: Any) -> None:
+    async def test_the_end_of_a_connection_is_told_at_once(self) -> None:
         site, stranger = await self.linked_stranger()
         stranger.say(encode(ok(1)))
         stranger.writer.close()
@@ -685,20 +683,20 @@ class LoopTests:
         self.assertEqual(site.told[1:], [(1, ok(1)), ("unlinked", 1, "it closed the connection")])
         site.links.send((1,), ok(2))
 
-    async def test_a_reset_connection_is_told(self: Any) -> None:
+    async def test_a_reset_connection_is_told(self) -> None:
         site, stranger = await self.linked_stranger()
         stranger.reset()
         await site.until_linked()
         self.assertEqual([what[0] for what in site.told], ["linked", "unlinked"])
 
-    async def test_half_a_packet_and_silence_ends_the_link(self: Any) -> None:
+    async def test_half_a_packet_and_silence_ends_the_link(self) -> None:
         site, stranger = await self.linked_stranger(handshake_s=0.2)
         stranger.writer.write(frame(encode(ok(1)))[:-1])
         await site.until_logged("link with replica 1 lost: the rest of a frame does not come")
         self.assertEqual(site.packets(), [])
         self.assertTrue(await stranger.is_closed())
 
-    async def test_a_quiet_link_stays(self: Any) -> None:
+    async def test_a_quiet_link_stays(self) -> None:
         site, stranger = await self.linked_stranger(handshake_s=0.04)
         looks = 0
         link = site.links._links[1]
@@ -710,19 +708,19 @@ class LoopTests:
             site._changed.set()
             look()
 
-        link.look = counted
-        await site.until(lambda: looks > 8, "eight looks")
+        with mock.patch.object(link, "look", side_effect=counted):
+            await site.until(lambda: looks > 8, "eight looks")
         stranger.say(encode(ok(1)))
         await site.until(lambda: site.packets() == [ok(1)], "the packet")
         stranger.writer.close()
 
-    async def test_too_long_a_frame_ends_the_link(self: Any) -> None:
+    async def test_too_long_a_frame_ends_the_link(self) -> None:
         site, stranger = await self.linked_stranger()
         stranger.writer.write(LENGTH.pack(PACKET_MAX + 1))
         await site.until_logged("over the limit of 4194304")
         self.assertTrue(await stranger.is_closed())
 
-    async def test_a_newer_link_of_the_same_replica_takes_the_place_of_the_older(self: Any) -> None:
+    async def test_a_newer_link_of_the_same_replica_takes_the_place_of_the_older(self) -> None:
         site, first = await self.linked_stranger()
         second = await Stranger.dial(self.ports[0])
         await second.link(handshake(identity(1, inc=102), 0))
@@ -733,7 +731,7 @@ class LoopTests:
         self.assertEqual(site.told[:3], [("linked", 1, 101), ("unlinked", 1, "a newer link took its place"), ("linked", 1, 102)])
         second.writer.close()
 
-    async def test_an_older_incarnation_does_not_take_the_place_of_a_newer(self: Any) -> None:
+    async def test_an_older_incarnation_does_not_take_the_place_of_a_newer(self) -> None:
         site, first = await self.linked_stranger()
         second = await Stranger.dial(self.ports[0])
         await second.link(handshake(identity(1, inc=50), 0))
@@ -742,37 +740,37 @@ class LoopTests:
         self.assertEqual(site.told, [("linked", 1, 101)])
         first.writer.close()
 
-    async def test_a_peer_that_does_not_read_is_cut_and_never_inside_send(self: Any) -> None:
+    async def test_a_peer_that_does_not_read_is_cut_and_never_inside_send(self) -> None:
         site, stranger = await self.linked_stranger()
-        stranger.writer.transport.pause_reading()
+        stranger.transport.pause_reading()
         packet = Prepare(view=1, commit=0, digest=0, image=bytes(PACKET_MAX // 2))
         for _ in range(2 * links.UNSENT_MAX // len(packet.image)):
             site.links.send((1,), packet)
             self.assertEqual(len(site.told), 1, "send must not call back")
         await site.until_linked()
         self.assertIn("unread", site.told[-1][2])
-        stranger.writer.transport.abort()
+        stranger.transport.abort()
 
-    async def test_a_slow_peer_below_the_limit_gets_everything(self: Any) -> None:
+    async def test_a_slow_peer_below_the_limit_gets_everything(self) -> None:
         site, stranger = await self.linked_stranger()
-        stranger.writer.transport.pause_reading()
+        stranger.transport.pause_reading()
         packet = Prepare(view=1, commit=0, digest=0, image=os.urandom(1 << 20))
         for _ in range(20):
             site.links.send((1,), packet)
-        stranger.writer.transport.resume_reading()
+        stranger.transport.resume_reading()
         for _ in range(20):
             self.assertEqual(await stranger.hear(), encode(packet))
         stranger.writer.close()
 
     # The end
 
-    async def test_stop_lets_out_what_was_sent_and_calls_nobody_any_more(self: Any) -> None:
+    async def test_stop_lets_out_what_was_sent_and_calls_nobody_any_more(self) -> None:
         for stopped, other in ((0, 1), (1, 0)):
             self.ports = free_ports(3)
             self.addresses = {replica: ("127.0.0.1", port) for replica, port in enumerate(self.ports)}
             sites = [await self.site(replica) for replica in (0, 1)]
-            for site in sites:
-                await site.until(lambda here=site: bool(here.links.linked()), "a link")
+            await sites[0].until_linked(1)
+            await sites[1].until_linked(0)
             for n in range(10):
                 sites[stopped].links.send((other,), Prepare(view=n, commit=0, digest=0, image=bytes(500_000)))
             before = list(sites[stopped].told)
@@ -783,35 +781,28 @@ class LoopTests:
             self.assertEqual(sites[stopped].links.linked(), {})
             sites[stopped].links.send((other,), ok(1))
 
-    async def test_stop_does_not_wait_for_a_peer_that_does_not_read(self: Any) -> None:
+    async def test_stop_does_not_wait_for_a_peer_that_does_not_read(self) -> None:
         site, stranger = await self.linked_stranger()
-        stranger.writer.transport.pause_reading()
+        stranger.transport.pause_reading()
         for _ in range(20):
             site.links.send((1,), Prepare(view=1, commit=0, digest=0, image=bytes(1 << 20)))
         async with asyncio.timeout(DEADLINE_S):
             await site.links.stop()
-        stranger.writer.transport.abort()
+        stranger.transport.abort()
 
-    async def test_a_round_may_be_answered_from_inside_the_callback(self: Any) -> None:
+    async def test_a_round_may_be_answered_from_inside_the_callback(self) -> None:
         """As the server does: a packet leads to a packet in the same turn."""
         sites = await self.three()
         for site in sites[1:]:
-            site.links.on_packet = None
-        for site in sites[1:]:
-            for link in site.links._links.values():
-                link._on_packet = lambda replica, packet, here=site: here.links.send((replica,), CommitOk(view=1, round=packet.round, op=0))
+            site.answer = CommitOk(view=1, round=0, op=0)
         for n in range(50):
             sites[0].links.send((1, 2), Commit(view=1, op=0, hash=b"h" * 16, digest=0, round=n))
-        await sites[0].until(lambda: len(sites[0].packets()) == 100, "100 answers")
-
-
-class OnAsyncio(LoopTests, unittest.IsolatedAsyncioTestCase):
-    """The standard library's loop."""
+        await sites[0].until_packets(100)
 
 
 @unittest.skipIf(uvloop is None, "uvloop is not here")
-class OnUvloop(LoopTests, unittest.IsolatedAsyncioTestCase):
-    """The loop the server prefers."""
+class OnUvloop(OnAsyncio):
+    """The same on the loop that the server prefers."""
 
     if uvloop is not None:
         loop_factory = staticmethod(uvloop.new_event_loop)
