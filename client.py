@@ -5,41 +5,28 @@ What it is not: it parses no protocol (`guest.py`) and draws nothing (`terminal.
     p0 ── connected ── greeted ── open (`=`) ──── EOF, or nothing heard for SILENCE ───┐
     p1 ◀── at once; after a whole round in vain 2, 5, 10 … 250 ms, with jitter ◀───────┘
 
-    file of a session   one per running client, locked while it lives, 0600, under $XDG_STATE_HOME/understudy
-    written             before a request is sent; before messages are handed on ("may be shown"); after they were displayed
-    removed             when the client ends in good order: then the cluster has confirmed that all displayed messages are acknowledged
-
-Which session: a terminal takes up the one that its last client left without `bye` (`--fresh`: it does not); a script begins a new one
-(`--resume`: it takes one up). Messages that a crashed client may have shown are shown once more, marked, whichever it is.
-
-As a library (no file, no terminal):
+As a library:
 
     async with ChatClient([6666, 6667]) as client:
         print(await client.request("1|mason"))
         async for message in client.messages(): ...
 
-Read next: `guest.py`, `terminal.py`.
+Read next: `guest.py`, `memory.py`, `terminal.py`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import fcntl
-import json
-import os
 import random
 import secrets
 import sys
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-from commands import SESSION_LIFE_US, WINDOW
-from guest import SILENCE, About, Event, Guest, Mail, Message, Opened, Reply, Trouble
+from commands import WINDOW
+from guest import SILENCE, About, Event, Guest, Message, Opened, Reply, Trouble
 
 TICK = 0.05  # seconds between looks at the clock
 PAUSES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)  # seconds between tries, once each port was tried
@@ -49,8 +36,6 @@ LEAVE_WITHIN = 2.0  # seconds for a good-bye; a failover fits in
 SETTLED_AFTER = 0.25  # seconds a server must serve us to count as found
 RIVALS_MAX = 5  # times in a row that the session was taken over: our own late echo does it once, another client again and again
 ADDRESSES_MAX = 64  # ports learned
-SLOTS = 32  # files of sessions; more clients at once run without
-DEFAULT_CONFIG = "cluster.yaml"
 
 Address = tuple[str, int]
 
@@ -121,6 +106,7 @@ class ChatClient:
         self._lost_at, self._lost_silent, self._worried = 0.0, False, False
         self._rivals, self._strangers = 0, set[Address]()
         self._answers: dict[int, asyncio.Future[str]] = {}
+        self.recalled: dict[int, asyncio.Future[str]] = {}  # requests of an earlier process that are sent again
         self._waiting: list[asyncio.Future[dict[str, Any]]] = []
         self._room, self._queue, self._arrived = asyncio.Event(), deque[Message](), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -146,7 +132,10 @@ class ChatClient:
 
     def start(self) -> None:
         """Begin to connect, for good."""
-        self._lost_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._lost_at = loop.time()
+        self.recalled = {number: loop.create_future() for number in self.guest.pending}
+        self._answers.update(self.recalled)
         self._task = asyncio.create_task(self._stay_connected())
         self._tick()
 
@@ -423,46 +412,11 @@ def label(address: Address) -> str:
     return str(port) if host in ("127.0.0.1", "::1", "localhost") else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def ports_to_use(given: Sequence[str], config: str | None) -> list[Address]:
-    """The ports given, and those of the configuration when they belong to it. Raises ValueError with a sentence."""
-    wanted, configured = [address_of(port) for port in given], list[Address]()
-    try:
-        import settings
-
-        if config or os.path.exists(DEFAULT_CONFIG):
-            configured = [address_of(port) for port in settings.load(config or DEFAULT_CONFIG).pipe_ports()]
-    except ImportError:
-        pass
-    except (settings.SettingsError, OSError) as error:
-        if config or not given:
-            raise ValueError(str(error)) from None
-    if not wanted and not configured:
-        raise ValueError("no port to try: name one (python client.py 6666) or a configuration (--config PATH)")
-    # a scratch cluster's guest must not stray into the one that happens to be configured here
-    return list(dict.fromkeys(wanted + configured)) if set(wanted) <= set(configured) else wanted
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """The command `python client.py`."""
-    parser = argparse.ArgumentParser(prog="client.py", description=ABOUT, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ports", nargs="*", metavar="PORT", help="PORT or HOST:PORT of a replica; the client moves along them when one dies")
-    parser.add_argument("--config", metavar="PATH", help=f"where the other ports are looked up (default: {DEFAULT_CONFIG}, if it is there)")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--resume", action="store_true", help="take up the session that the last client left without bye (a terminal's default)")
-    which.add_argument("--fresh", action="store_true", help="begin a new session (a script's default)")
-    parser.add_argument("--wait", type=float, metavar="SECONDS", help="give up when no replica serves for so long (default: 30; a terminal: never)")
-    parser.add_argument("--times", action="store_true", help="show the time of each message in scripts too")
-    parser.add_argument("--plain", action="store_true", help="plain lines, even on a terminal")
-    parser.add_argument("--version", action="version", version=f"understudy client, numbered mode {NUMBERED_MODE}")
-    options = parser.parse_args(arguments)
-    try:
-        addresses = ports_to_use(options.ports, options.config)
-    except ValueError as error:
-        print(f"client.py: {error}", file=sys.stderr)
-        return 2
     import terminal
 
-    return terminal.run(addresses, options)
+    return terminal.main()
 
 
 if __name__ == "__main__":

@@ -302,12 +302,12 @@ class Link(asyncio.Protocol):
             if end > size:
                 self._wanted = end - at
                 break
-            frame = bytes(view[at + LENGTH.size : end])
+            frame = view[at + LENGTH.size : end]
             if self.replica is None:
-                self._greet(frame)
+                self._greet(bytes(frame))
             else:
                 try:
-                    packet = decode(frame)
+                    packet = decode(cast(bytes, frame))  # any buffer will do, and a copy of a large batch is dear
                 except ValueError as error:  # BadPacket, or a text that is no UTF-8
                     return self.cut(f"a frame is no packet: {error}")
                 self._on_packet(self.replica, packet)

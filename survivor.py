@@ -249,7 +249,7 @@ class Survivor:
             return "died"
         if peer.leaving == member.inc:
             return "left"
-        silent = r.now - peer.heard
+        silent = r.now - peer.heard if r.is_primary or member == r.primary else 0.0  # backups do not talk to each other
         if silent > r.timers.suspect:
             return f"was silent for {silent * 1000:.0f} ms"
         flies = r.now - r.flying_since if r.in_flight is not None and member.replica not in r.acks else 0.0
