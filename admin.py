@@ -72,14 +72,14 @@ class JsonLines(logging.Formatter):
         return json.dumps({"time": round(record.created, 6), "level": record.levelname, "text": record.getMessage()}, ensure_ascii=False)
 
 
-def run_replica(settings: Settings, replica: int, base: str, config: str, *, console: bool, loop: str) -> int:
+def run_replica(settings: Settings, replica: int, base: str, *, console: bool, loop: str) -> int:
     """One replica in this process, until it is stopped. Returns the exit code."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0o077)
     start_log(settings, os.path.join(base, f"replica-{replica}", "log"), console=True)
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
-        return runner.run(_run_replica(settings, replica, base, config, console=console))
+        return runner.run(_run_replica(settings, replica, base, console=console))
 
 
 def _loop_factory(name: str) -> Any:
@@ -93,8 +93,8 @@ def _loop_factory(name: str) -> Any:
     return uvloop.new_event_loop
 
 
-async def _run_replica(settings: Settings, replica: int, base: str, config: str, *, console: bool) -> int:
-    host = LoopHost(settings, replica, base, config, console=console)
+async def _run_replica(settings: Settings, replica: int, base: str, *, console: bool) -> int:
+    host = LoopHost(settings, replica, base)
     loop = asyncio.get_running_loop()
     try:
         if console:
@@ -418,6 +418,6 @@ def main() -> None:
         sys.exit(stop_replicas(settings, base, wanted))
     if wanted is not None:
         console = arguments.console or sys.stdout.isatty()
-        sys.exit(run_replica(settings, wanted, base, config, console=console, loop=arguments.loop))
+        sys.exit(run_replica(settings, wanted, base, console=console, loop=arguments.loop))
     passed = ["--config", config, "--data", base, "--loop", arguments.loop, *(["--console"] if arguments.console else [])]
     sys.exit(Supervisor(settings, base, passed).run())

@@ -11,7 +11,7 @@ As a library:
         print(await client.request("1|mason"))
         async for message in client.messages(): ...
 
-Read next: `guest.py`, `memory.py`, `terminal.py`.
+Read next: `guest.py`, `terminal.py`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Self
 
 from commands import WINDOW
 from guest import SILENCE, About, Event, Guest, Message, Opened, Reply, Trouble
+from ports import Address, address_of, label
 
 TICK = 0.05  # seconds between looks at the clock
 PAUSES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)  # seconds between tries, once each port was tried
@@ -36,8 +37,6 @@ LEAVE_WITHIN = 2.0  # seconds for a good-bye; a failover fits in
 SETTLED_AFTER = 0.25  # seconds a server must serve us to count as found
 RIVALS_MAX = 5  # times in a row that the session was taken over: our own late echo does it once, another client again and again
 ADDRESSES_MAX = 64  # ports learned
-
-Address = tuple[str, int]
 
 
 class Moved(NamedTuple):
@@ -160,7 +159,7 @@ class ChatClient:
         """The cluster as the server sees it. All messages that it had pushed before are handed on before."""
         if self.ended:
             raise NoAnswer(self.ended)
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self.guest.ask_cluster()
         self._flush_soon()
@@ -354,6 +353,7 @@ class ChatClient:
             return
         if self.give_up_after is not None and now - self._lost_at > self.give_up_after:
             self.stop(self._nobody())
+            self._tell(self.ended)
         elif now - self._lost_at > WORRY_AFTER and not self._worried:
             self._worried = True
             self._tell(f"{self._nobody()}; trying on")
@@ -361,7 +361,11 @@ class ChatClient:
     def _nobody(self) -> str:
         """Why nothing happens."""
         ports = ", ".join(map(label, self.addresses))
-        heard = "a replica answers but does not serve yet" if self.guest.is_greeted and self.guest.is_connected else f"nobody answers on {ports}"
+        heard = (
+            "a replica answers but does not serve yet"
+            if self.guest.is_greeted and self.guest.is_connected
+            else f"nobody answers on {ports}"
+        )
         return f"{heard} (to start the replicas: bash scripts/start.sh)"
 
     def _flush(self) -> None:
@@ -386,30 +390,13 @@ class ChatClient:
 
     def _fail(self, why: str) -> None:
         answers, self._answers = self._answers, {}
-        for future in [*answers.values(), *self._waiting]:
+        futures: list[asyncio.Future[Any]] = [*answers.values(), *self._waiting]
+        for future in futures:
             if not future.done():
                 future.set_exception(NoAnswer(why))
                 future.exception()  # it may have no owner any more
         self._waiting = []
         self._room.set()
-
-
-def address_of(port: Address | int | str) -> Address:
-    """`6666`, `HOST:6666`, `[::1]:6666`. Raises ValueError with a sentence."""
-    if isinstance(port, tuple):
-        host, number = str(port[0]), str(port[1])
-    else:
-        host, colon, number = str(port).rpartition(":")
-        host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not number.isascii() or not number.isdigit() or not 0 < int(number) < 65536:
-        raise ValueError(f"{port!r} is no port: write a number from 1 to 65535, or HOST:PORT")
-    return host, int(number)
-
-
-def label(address: Address) -> str:
-    """How people call it: the port alone where the host goes without saying."""
-    host, port = address
-    return str(port) if host in ("127.0.0.1", "::1", "localhost") else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def main() -> int:

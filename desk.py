@@ -227,6 +227,10 @@ class Connection:
     def describe_cluster(self) -> bytes:
         return self.desk.describe_cluster()
 
+    @property
+    def is_watched(self) -> bool:
+        return self.desk.console is not None
+
     def watch(self, line: str) -> None:
         if self.desk.console is not None:
             self.desk.console(line)
@@ -280,6 +284,8 @@ class Connection:
 
     def _emptied(self) -> None:
         """All is answered: a guest that has said good-bye may go."""
+        if self.account and (self.ended or self.gone):
+            self.watch(f"{self.account} has logged out of the system")
         if self.ended and not self.gone:
             self.gone = True
             self.shell.close("")

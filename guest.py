@@ -366,7 +366,7 @@ def _size(word: bytes) -> int:
 
 
 def _cluster(body: bytes) -> dict[str, Any]:
-    cluster = json.loads(body)
-    if not isinstance(cluster, dict):
-        raise ValueError("no description of a cluster")
-    return cluster
+    match json.loads(body):
+        case dict(cluster):
+            return cluster
+    raise ValueError("no description of a cluster")

@@ -86,8 +86,8 @@ def boot_id() -> str:
 class LoopHost:
     """The production host: one asyncio loop."""
 
-    def __init__(self, settings: Settings, replica: int, base: str, config: str, *, console: bool) -> None:
-        self.settings, self.replica, self.base, self.config = settings, replica, base, config
+    def __init__(self, settings: Settings, replica: int, base: str) -> None:
+        self.settings, self.replica, self.base = settings, replica, base
         self.loop = asyncio.get_running_loop()
         self.disk: Disk = OsDisk()
         self.now = self.loop.time
@@ -102,7 +102,6 @@ class LoopHost:
         self.worker: asyncio.subprocess.Process | None = None
         self.admin: asyncio.Server | None = None
         self.logger = logging.getLogger("understudy")
-        self.shows_guests = console
         self.console_second, self.console_lines = 0, 0
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -191,9 +190,11 @@ class LoopHost:
                 self.servers.append(await self.loop.create_server(self._shell_maker(door), sock=bound.dup(), backlog=4096))
         if self.doors_open:
             self.log("doors are open")
+            print("socket is listening", flush=True)
 
     def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
-        return lambda: StreamShell(self.hands.desk, door, self.shells, self.log, self.settings.clients_max)
+        most = self.settings.clients_max
+        return lambda: StreamShell(self.hands.desk, door, self.shells, log=self.log, announce=self.console, clients_max=most)
 
     def close_doors(self) -> None:
         if self.doors_open:

@@ -115,7 +115,6 @@ class Journal:
     """
 
     def __init__(self, disk: Disk, path: str, generation: int, *, segment_bytes: int, first_bytes: int) -> None:
-        assert segment_bytes >= SECTOR + _padded(IMAGE_MAX), "a segment must hold the longest batch"
         self._disk, self._path, self.generation = disk, path, generation
         self._segment_bytes, self._first_bytes = segment_bytes, first_bytes
         self.head_op = self.parent_op = 0
@@ -253,9 +252,8 @@ class Journal:
         at = self._end
         after = at + _padded(len(image))
         if after > self._size:
-            self._begin_segment(batch.first_op, batch.prev_hash, self._segment_bytes)
-            at = SECTOR
-            after = at + _padded(len(image))
+            self._begin_segment(batch.first_op, batch.prev_hash, max(self._segment_bytes, SECTOR + after - at))
+            at, after = SECTOR, SECTOR + after - at
         self._stale = True
         self._disk.pwrite(self._fd, image, at)
         self._stale = False
@@ -555,8 +553,12 @@ def _open_segments(disk: Disk, paths: list[str]) -> tuple[list[Segment], Journal
             fd = disk.open(path)
         except FileNotFoundError:
             continue  # another process reads, and its owner has just dropped the oldest
-        sector = disk.pread(fd, SECTOR, 0)
-        size = disk.size(fd)
+        try:
+            sector, size = disk.pread(fd, SECTOR, 0), disk.size(fd)
+        except OSError:
+            for opened in (*(s.fd for s in segments), fd):
+                disk.close(opened)
+            raise
         end = _SEGMENT.size
         if len(sector) < SECTOR or _CRC.unpack_from(sector, end)[0] != zlib.crc32(sector[:end]) or sector[end + _CRC.size :].strip(b"\0"):
             disk.close(fd)

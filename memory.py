@@ -106,9 +106,12 @@ def claim(path: str, ports: Sequence[str], *, resume_within: float) -> tuple[Mem
 
 def _free_files(path: str) -> Iterator[Memory]:
     """Every file that no living client holds, and one more that is new."""
+    has_new = False
     for slot in range(SLOTS):
         name = os.path.join(path, f"session-{slot:02}")
         is_new = not os.path.lexists(name)
+        if is_new and has_new:
+            continue
         try:
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError:
@@ -118,9 +121,8 @@ def _free_files(path: str) -> Iterator[Memory]:
         except OSError:
             os.close(fd)
             continue
+        has_new = has_new or is_new
         yield Memory(fd, name)
-        if is_new:
-            return
 
 
 def _recall(left: Left) -> Guest | None:
@@ -133,7 +135,7 @@ def _recall(left: Left) -> Guest | None:
 def _marks(left: Any) -> dict[str, Mail]:
     marks: dict[str, Mail] = {}
     for one in left:
-        with contextlib.suppress(ValueError, TypeError, AttributeError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             for name, (_, _, number, stamp) in one["mail"].items():
                 marks.setdefault(str(name), Mail()).mark(int(number), int(stamp))
     return marks

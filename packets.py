@@ -323,10 +323,10 @@ def encode(packet: Packet) -> bytes:
     return _encoder.encode(packet)
 
 
-def decode(frame: bytes) -> AnyPacket:
+def decode(frame: bytes | memoryview) -> AnyPacket:
     """The packet in these bytes. Raises BadPacket."""
     try:
         packet: AnyPacket = _decoder.decode(frame)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadPacket(str(error)) from None
     return packet

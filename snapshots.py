@@ -352,7 +352,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     make: int
     hash: str
     cluster: str
-    snapshots: str  # paths
+    snapshots: str  # paths, as the server names them: the worker runs in its directory
     journal: str
     turn: str
     generation: int  # of the journal
@@ -377,9 +377,9 @@ def make_order(
         make=op,
         hash=hash.hex(),
         cluster=cluster,
-        snapshots=os.path.abspath(os.path.join(replica_path, "snapshots")),
-        journal=os.path.abspath(os.path.join(replica_path, "journal")),
-        turn=os.path.abspath(os.path.join(cluster_path, "snapshot.turn")),
+        snapshots=os.path.join(replica_path, "snapshots"),
+        journal=os.path.join(replica_path, "journal"),
+        turn=os.path.join(cluster_path, "snapshot.turn"),
         generation=generation,
         quiet=is_quiet,
     )
@@ -410,8 +410,8 @@ class Sheet:
 
     def finish(self) -> Part:
         self.disk.sync(self.fd)
-        self.disk.close(self.fd)
-        self.fd = -1
+        fd, self.fd = self.fd, -1
+        self.disk.close(fd)
         return Part(self.at, self.rows, self.sha.hexdigest())
 
     def abandon(self) -> None:
@@ -435,9 +435,12 @@ class Folder:
             disk.remove_tree(path)
         disk.mkdir(path)
 
-    def begin(self, name: str, columns: Sequence[str]) -> Sheet:
+    def begin(self, name: str, columns: Sequence[str] = ()) -> Sheet:
+        """A new file, with the line of column names if there are any."""
+        assert self.sheet is None, f"{self.sheet} is not finished"
         sheet = self.sheet = Sheet(self.disk, self.path, name)
-        sheet.write(self.write_rows(columns, (), True), 0)
+        if columns:
+            sheet.write(self.write_rows(columns, (), True), 0)
         return sheet
 
     def end(self, sheet: Sheet) -> None:
@@ -478,7 +481,7 @@ class Folder:
         part = self.base.files.get(name) if self.base else None
         if part is None:
             return self.begin(name, MESSAGE_COLUMNS)
-        sheet = self.sheet = Sheet(self.disk, self.path, name)
+        sheet = self.begin(name)
         for piece in _verified(self.disk, self.base_path, name, part):
             sheet.write(piece, 0)
             self.breathe()
@@ -502,17 +505,15 @@ class Folder:
         """Write the manifest, and make all of it durable."""
         files = dict(sorted(self.parts.items()))
         manifest = Manifest(FORMAT, order.cluster, state.op, order.hash, state.digest, state.message_count, files)
-        image = manifest.encode()
-        sheet = Sheet(self.disk, self.path, MANIFEST)
-        sheet.write(image, 0)
-        sheet.finish()
-        self.bytes += sheet.at
+        sheet = self.begin(MANIFEST)
+        sheet.write(manifest.encode(), 0)
+        self.end(sheet)
         self.disk.sync_dir(self.path)
         return manifest
 
 
 class Kept:
-    """What the maker knows after a snapshot: the state, the hash of its last batch, the snapshot's manifest and the order that was for it."""
+    """What the maker knows after a snapshot: the state, the hash of its last batch, the manifest, and the order it was made for."""
 
     __slots__ = ("hash", "manifest", "order", "state")
 
@@ -582,7 +583,7 @@ class Maker:
         """Bring the state to the ordered op. Returns the hash of the batch that ends there."""
         state, last_hash, waiting = kept.state, kept.hash, 0
         history = state.history = list[tuple[int, int, str, str, str]]()
-        for batch in read_segments(self.disk, order.journal, state.op, last_hash, order.make):
+        for batch in read_segments(self.disk, order.journal, state.op, last_hash, order.make, order.generation):
             state.apply(batch.first_op, batch.count, batch.time, batch.body)
             last_hash = batch.hash
             waiting += len(batch.body)

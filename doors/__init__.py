@@ -26,6 +26,10 @@ class Guest(Protocol):
 
     account: str
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody sees what `watch` is given."""
+
     def open(self, session: bytes, kind: str, seen: int) -> None:
         """Take up this session: kind is `numbered` or `resumed`; `seen`: newest message the guest has displayed."""
 

@@ -102,7 +102,8 @@ class PipeTranslator:
             if not line and self.framed:
                 continue
             command = encode(line)
-            guest.watch(line.decode("utf-8", "replace"))
+            if guest.is_watched:
+                _show(guest, line)
             if command is None:
                 guest.say(INVALID)
             else:
@@ -174,6 +175,15 @@ class PipeTranslator:
         return f"{sender}: {text}\n".encode() if self.framed else f"{sender}: {text}".encode()
 
 
+def _show(guest: Guest, line: bytes) -> None:
+    """What the server's console shows of a command: never a password."""
+    op, *fields = line.decode("utf-8", "replace").split("|")
+    if op in ("0", "1") and len(fields) > 1:
+        fields[1:] = ["***"]
+    guest.watch("|".join([op, *fields]))
+    guest.watch(f"Opcode:{op}")
+
+
 def encode(line: bytes) -> str | None:
     """The command that this line of the protocol asks for; None: it is none."""
     if CONTROLS.search(line):
@@ -230,6 +240,7 @@ def _listed(guest: Guest, command: str, reply: str) -> str:
     names = reply[2:]
     if command == LIST:
         return f"Showing all accounts: {names}\n"
+    guest.watch(f"key: {command[2:]}")
     if names:
         guest.watch(f"Account matched: {names}")
         return f"Account matched: {names}\n"

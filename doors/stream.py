@@ -29,8 +29,18 @@ UNFINISHED_S = 10.0
 class StreamShell(asyncio.Protocol):
     """One guest's socket."""
 
-    def __init__(self, desk: Desk, door: str, shells: set[StreamShell], log: Callable[[str], None], clients_max: int) -> None:
-        self.desk, self.door, self.shells, self.log, self.clients_max = desk, door, shells, log, clients_max
+    def __init__(
+        self,
+        desk: Desk,
+        door: str,
+        shells: set[StreamShell],
+        *,
+        log: Callable[[str], None],
+        announce: Callable[[str], None],
+        clients_max: int,
+    ) -> None:
+        self.desk, self.door, self.shells = desk, door, shells
+        self.log, self.announce, self.clients_max = log, announce, clients_max
         self.loop = asyncio.get_running_loop()
         self.peer = ""
         self.stuck_since = self.unfinished_since = 0.0
@@ -48,7 +58,7 @@ class StreamShell(asyncio.Protocol):
         self.shells.add(self)
         transport.set_write_buffer_limits(high=64 * 1024)
         self.connection = self.desk.welcome(self, self.door)
-        self.connection.watch(f"Connected to : {self.peer}")
+        self.announce(f"Connected to : {self.peer}")
         transport.write(self.connection.translator.greeting)
 
     def data_received(self, chunk: bytes) -> None:

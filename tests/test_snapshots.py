@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import itertools
 import json
@@ -27,8 +28,8 @@ import msgspec
 
 import snapshots
 from commands import count_ops, run, system_run
-from disk import OsDisk
-from journal import Journal, JournalDamaged
+from disk import Disk, OsDisk
+from journal import Journal, JournalDamaged, read_segments
 from packets import NO_HASH, Batch
 from snapshots import (
     MANIFEST,
@@ -50,7 +51,8 @@ from snapshots import (
     rows_through_pandas,
     tidy,
 )
-from state import TABLES, ChatState
+from state import MESSAGE_COLUMNS, TABLES, ChatState
+from tests.simulator.disk import SimDisk, Stopped
 
 try:
     from hypothesis import given, settings
@@ -63,11 +65,13 @@ CLUSTER = "dormitory"
 DEADLINE_S = 60.0
 
 HOSTILE = [
-    "", " ", "  ", "NA", "N/A", "null", "NULL", "None", "nan", "NaN", "<NA>", "#N/A", "True", "false", "007", "1e5", "-0", "0x1f", "1_000", "1,5",
-    "2026-11-21", '"', '""', '"a"', "a\"b", "'", ",", ",,", "a,b", ";", "\t", "\\", "\\n", "\\\"", "a\nb", "\n", "a\rb", "\r", "\r\n", "\n\r", "a\r",
-    "\0", "a\0b", "\x01\x1b[2J\x7f", "\x80\x85\x9f", "\u2028\u2029", "\ufeff", "\ufeffa", "\ufffe\uffff", "\U0010ffff", "😀👩‍👩‍👧", "e\u0301", "שלום\u202e",
-    "=1+1", "+1", "-1", "@SUM(A1)", "|cmd", "# comment", "x" * 200_000, "é" * 70_000,
-]  # fmt: skip
+    *("", " ", "  ", "NA", "N/A", "null", "NULL", "None", "nan", "NaN", "<NA>", "#N/A", "True", "false"),
+    *("007", "1e5", "-0", "0x1f", "1_000", "1,5", "2026-11-21"),
+    *('"', '""', '"a"', 'a"b', "'", ",", ",,", "a,b", ";", "\t", "\\", "\\n", '\\"'),
+    *("a\nb", "\n", "a\rb", "\r", "\r\n", "\n\r", "a\r", "\0", "a\0b", "\x01\x1b[2J\x7f", "\x80\x85\x9f"),
+    *("\u2028\u2029", "\ufeff", "\ufeffa", "\ufffe\uffff", "\U0010ffff", "😀\U0001f469\u200d\U0001f469", "e\u0301", "שלום\u202e"),
+    *("=1+1", "+1", "-1", "@SUM(A1)", "|cmd", "# comment", "x" * 200_000, "é" * 70_000),
+]
 
 
 def session(number: int) -> bytes:
@@ -77,13 +81,13 @@ def session(number: int) -> bytes:
 class Place:
     """One replica's directory, and a log that grows: what a server would have written."""
 
-    def __init__(self, base: str, replica: int = 0) -> None:
-        self.disk = OsDisk()
-        self.path, self.cluster_path = os.path.join(base, f"replica-{replica}"), os.path.join(base, "cluster")
+    def __init__(self, base: str, disk: Disk | None = None) -> None:
+        self.disk: Disk = disk or OsDisk()
+        self.path, self.cluster_path = os.path.join(base, "replica-0"), os.path.join(base, "cluster")
         self.snapshots, self.journal_path = os.path.join(self.path, "snapshots"), os.path.join(self.path, "journal")
         for path in (self.cluster_path, self.snapshots, self.journal_path):
-            os.makedirs(path, exist_ok=True)
-        self.journal = Journal.open(self.disk, self.journal_path, 1, 0, NO_HASH, 0)
+            self.disk.mkdir(path)
+        self.journal = Journal.open(self.disk, self.journal_path, 1, 0, NO_HASH, 0, first_bytes=1 << 18)
         self.op, self.hash, self.time = 0, NO_HASH, 1_700_000_000_000_000
         self.requests: dict[int, int] = {}
 
@@ -143,19 +147,29 @@ def some_doings(place: Place, dice: random.Random, count: int) -> None:
             place.open(guest)
     for _ in range(count):
         guest, name, text = dice.randrange(4), dice.choice(names), dice.choice([h for h in HOSTILE if len(h) < 100 and "\n" not in h])
-        lines = [f"C|{name}", f"L|{name}123", f"S|{name}|{text}", f"S|{name}|{text}!", f"S|{name}|again", f"R|{name}123", f"D|{name}123", "O"]
+        lines = [
+            f"C|{name}",
+            f"L|{name}123",
+            f"S|{name}|{text}",
+            f"S|{name}|{text}!",
+            f"S|{name}|again",
+            f"R|{name}123",
+            f"D|{name}123",
+            "O",
+        ]
         place.say(guest, *dice.choices(lines, weights=[3, 3, 6, 6, 6, 1, 1, 1], k=dice.randrange(1, 5)))
         if dice.random() < 0.1:
             place.put(system_run(f"close|{session(guest).hex()}|0.1.{guest}"))
             place.open(guest)
 
 
-def folder_bytes(path: str) -> dict[str, bytes]:
+def folder_bytes(path: str, disk: Disk | None = None) -> dict[str, bytes]:
     """All of a snapshot."""
-    found = {}
-    for name in sorted(os.listdir(path)):
-        with open(os.path.join(path, name), "rb") as file:
-            found[name] = file.read()
+    disk, found = disk or OsDisk(), {}
+    for name in disk.listdir(path):
+        fd = disk.open(f"{path}/{name}")
+        found[name] = disk.pread(fd, disk.size(fd), 0)
+        disk.close(fd)
     return found
 
 
@@ -168,32 +182,6 @@ def rows_of(path: str, name: str) -> list[list[str]]:
 
 def table_rows(state: ChatState) -> dict[str, list[tuple[str, ...]]]:
     return {name: [tuple(row) for row in rows] for name, (_, rows) in state.tables().items()}
-
-
-class Crash(BaseException):
-    """The process is gone."""
-
-
-class FailingDisk(OsDisk):
-    """Fails in the call number `fails_at` of those that change something: with an OSError, or with the end of the process."""
-
-    CHANGES = frozenset({"pwrite", "sync", "truncate", "rename", "link", "unlink", "mkdir", "sync_dir", "symlink", "remove_tree"})
-
-    def __init__(self, fails_at: int = -1, trouble: Callable[[], BaseException] = lambda: OSError(errno.ENOSPC, "No space left on device")) -> None:
-        self.fails_at, self.trouble, self.calls = fails_at, trouble, 0
-
-    def __getattribute__(self, name: str) -> Any:
-        call = super().__getattribute__(name)
-        if name not in FailingDisk.CHANGES:
-            return call
-
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.fails_at:
-                raise self.trouble()
-            return call(*args, **kwargs)
-
-        return counted
 
 
 class Case(unittest.TestCase):
@@ -253,7 +241,9 @@ class RowsTest(unittest.TestCase):
 
     def test_hostile_texts_alone_and_in_every_column(self) -> None:
         self.assert_kept(["text"], [(text,) for text in HOSTILE])
-        self.assert_kept(["a", "b", "c"], [(x, y, z) for x, y, z in zip(HOSTILE, HOSTILE[1:] + HOSTILE[:1], reversed(HOSTILE), strict=True)])
+        self.assert_kept(
+            ["a", "b", "c"], [(x, y, z) for x, y, z in zip(HOSTILE, HOSTILE[1:] + HOSTILE[:1], reversed(HOSTILE), strict=True)]
+        )
         for text in HOSTILE:
             self.assert_kept(["a", "b"], [(text, text)])
 
@@ -282,7 +272,11 @@ class RowsTest(unittest.TestCase):
 
     @unittest.skipIf(given is None, "hypothesis is not installed")
     def test_any_text_at_all(self) -> None:
-        text = st.text(st.characters(exclude_categories=["Cs"])) | st.text(st.sampled_from('",\r\n\0 \\=a'), max_size=12) | st.sampled_from(HOSTILE[:50])
+        text = (
+            st.text(st.characters(exclude_categories=["Cs"]))
+            | st.text(st.sampled_from('",\r\n\0 \\=a'), max_size=12)
+            | st.sampled_from(HOSTILE[:50])
+        )
 
         @settings(max_examples=150, deadline=None, database=None)
         @given(st.integers(1, 4).flatmap(lambda width: st.lists(st.tuples(*[text] * width), min_size=1, max_size=6)))
@@ -310,7 +304,7 @@ class ManifestTest(unittest.TestCase):
         self.assertEqual(list(json.loads(image)["files"]["accounts.csv"]), ["bytes", "rows", "sha256"])
 
     def test_every_flipped_bit_and_every_length_is_noticed(self) -> None:
-        image = self.manifest(cluster="a b}é\"\\\u2028").encode()
+        image = self.manifest(cluster='a b}é"\\\u2028').encode()
         Manifest.decode(image)
         for at, bit in itertools.product(range(len(image)), range(8)):
             flipped = bytearray(image)
@@ -414,11 +408,11 @@ class MakeTest(Case):
         path = place.make(Maker(place.disk, rows_through_csv))
         loaded, _ = load(place.disk, path, CLUSTER)
         stayed = ChatState()
-        for batch in snapshots.read_segments(place.disk, place.journal_path, 0, NO_HASH, place.op):
+        for batch in read_segments(place.disk, place.journal_path, 0, NO_HASH, place.op):
             stayed.apply(batch.first_op, batch.count, batch.time, batch.body)
         before, tip = place.op, place.hash
         some_doings(place, random.Random(6), 200)
-        for batch in snapshots.read_segments(place.disk, place.journal_path, before, tip, place.op):
+        for batch in read_segments(place.disk, place.journal_path, before, tip, place.op):
             for state in (loaded, stayed):
                 state.apply(batch.first_op, batch.count, batch.time, batch.body)
         self.assertEqual((loaded.op, loaded.digest, loaded.message_count), (stayed.op, stayed.digest, stayed.message_count))
@@ -428,7 +422,7 @@ class MakeTest(Case):
         """Texts that no door accepts, too: what a state holds comes back."""
         place = self.place()
         replies = json.dumps(HOSTILE, ensure_ascii=False, separators=(",", ":"))
-        tables = {
+        tables: dict[str, list[tuple[str, ...]]] = {
             "accounts": [(text, str(i), text, "9") for i, text in enumerate(HOSTILE)],
             "mailboxes": [(text, "1", "2", "3", text, text) for text in HOSTILE],
             "sessions": [(session(1).hex(), "plain", HOSTILE[9], "0.1.2", str(len(HOSTILE)), "0", "0", "0", replies)],
@@ -448,7 +442,7 @@ class MakeTest(Case):
         place = self.place()
         two_people(place)
         state = ChatState()
-        for batch in snapshots.read_segments(place.disk, place.journal_path, 0, NO_HASH, place.op):
+        for batch in read_segments(place.disk, place.journal_path, 0, NO_HASH, place.op):
             state.apply(batch.first_op, batch.count, batch.time, batch.body)
         answer = Maker(place.disk, rows_through_csv).answer(place.order())
         self.assertEqual((answer["made"], answer["digest"]), (place.op, state.digest))
@@ -500,7 +494,9 @@ class HistoryTest(Case):
             path = self.send(count)
         sizes = [len(rows_of(path, name)) - 1 for name in sorted(os.listdir(path)) if name.startswith("messages")]
         self.assertEqual(sizes, [5, 5, 5, 5, 5, 1])
-        self.assertEqual([row[0] for n in range(1, 7) for row in rows_of(path, f"messages-{n:06d}.csv")[1:]], [str(i) for i in range(1, 27)])
+        self.assertEqual(
+            [row[0] for n in range(1, 7) for row in rows_of(path, f"messages-{n:06d}.csv")[1:]], [str(i) for i in range(1, 27)]
+        )
         load(self.place_.disk, path, CLUSTER, verify_history=True)
 
     def test_exactly_full(self) -> None:
@@ -517,7 +513,7 @@ class HistoryTest(Case):
         with mock.patch.object(snapshots, "rows_through_csv", wraps=rows_through_csv) as write:
             self.maker.write_rows = write
             before = self.maker.answer(order())
-        written = [len(call.args[1]) for call in write.call_args_list if tuple(call.args[0]) == snapshots.MESSAGE_COLUMNS]
+        written = [len(call.args[1]) for call in write.call_args_list if tuple(call.args[0]) == MESSAGE_COLUMNS]
         self.assertEqual(sum(written), 1)
         self.assertIn("made", before)
 
@@ -554,7 +550,7 @@ class DamageTest(Case):
 
     def setUp(self) -> None:
         super().setUp()
-        self.with_small_files(40)
+        self.with_small_files(15)
         self.place_ = self.place()
         two_people(self.place_)
         some_doings(self.place_, random.Random(3), 60)
@@ -593,7 +589,13 @@ class DamageTest(Case):
         dice = random.Random(5)
         for name, image in self.files.items():
             lines = [i + 1 for i, byte in enumerate(image) if byte == 10]  # what still reads as a whole table
-            for size in {0, 1, len(image) - 1, *dice.sample(lines[:-1], min(10, len(lines) - 1)), *(dice.randrange(len(image)) for _ in range(20))}:
+            for size in {
+                0,
+                1,
+                len(image) - 1,
+                *dice.sample(lines[:-1], min(10, len(lines) - 1)),
+                *(dice.randrange(len(image)) for _ in range(20)),
+            }:
                 with self.subTest(name, size=size), self.instead(name, image[:size]):
                     self.assert_damaged(name, verify_history=False)
             with self.instead(name, image + b'"'):
@@ -643,7 +645,7 @@ class DamageTest(Case):
     def manifest_with(self, name: str, image: bytes, rows: int | None) -> bytes:
         manifest = Manifest.decode(self.files[MANIFEST])
         count = image.count(b"\n") - 1 if rows is None else rows
-        part = Part(len(image), count, snapshots.hashlib.sha256(image).hexdigest())
+        part = Part(len(image), count, hashlib.sha256(image).hexdigest())
         return msgspec.structs.replace(manifest, files={**manifest.files, name: part}).encode()
 
     def test_a_disk_that_cannot_read(self) -> None:
@@ -698,7 +700,9 @@ class PlacesTest(Case):
     def test_what_is_set_aside_is_removed_later(self) -> None:
         place = self.fill(4)
         prune(place.disk, place.snapshots)
-        self.assertEqual([n for n in os.listdir(place.snapshots) if n.startswith("gone-")].sort(), [f"gone-{1:016d}", f"gone-{2:016d}"].sort())
+        self.assertEqual(
+            [n for n in os.listdir(place.snapshots) if n.startswith("gone-")].sort(), [f"gone-{1:016d}", f"gone-{2:016d}"].sort()
+        )
         Maker(place.disk, rows_through_csv).rest(place.snapshots)
         self.assertEqual(sorted(os.listdir(place.snapshots)), [f"{3:016d}", f"{4:016d}"])
 
@@ -734,130 +738,175 @@ class PlacesTest(Case):
             self.assertFalse(os.path.lexists(os.path.join(place.path, "csv")))
 
 
+class Stumble:
+    """The call of this number fails; `call`: what it was."""
+
+    def __init__(self, number: int, kind: int) -> None:
+        self.left, self.kind, self.call = number, kind, ""
+
+    def __call__(self, call: str, site: str, path: str) -> OSError | None:
+        self.left -= 1
+        if self.left:
+            return None
+        self.call = call
+        return OSError(self.kind, os.strerror(self.kind), path)
+
+
 class TroubleTest(Case):
-    """Disks that fail and processes that end: the older snapshot stays what it was."""
+    """Disks that fail, processes that end and power that goes: the older snapshot stays what it was."""
 
-    def ready(self) -> tuple[Place, dict[str, bytes]]:
-        """One snapshot in place, another to be made."""
+    def ready(self, seed: int = 1) -> tuple[Place, SimDisk, dict[str, bytes]]:
+        """Two snapshots in place, another to be made; the place's disk, and what the second one holds."""
         self.with_small_files(3)
-        place = self.place()
+        disk = SimDisk(random.Random(seed))
+        place = Place("data", disk)
         two_people(place)
+        place.make(Maker(disk, rows_through_csv))
         place.say(1, "S|wayne|3", "S|wayne|4")
-        path = place.make(Maker(place.disk, rows_through_csv))
+        older = folder_bytes(place.make(Maker(disk, rows_through_csv)), disk)
         place.say(1, *(f"S|wayne|{i}" for i in range(5, 11)))
-        return place, folder_bytes(path)
+        self.in_place = disk.listdir(place.snapshots)
+        disk.files.changes.clear()  # the server has synced the directories it made
+        disk.effects = 0
+        return place, disk, older
 
-    def assert_intact(self, place: Place, older: dict[str, bytes]) -> None:
-        self.assertEqual(folder_bytes(os.path.join(place.snapshots, f"{place.op - 6:016d}")), older)
-        for name in listed(place.disk, place.snapshots):
-            load(place.disk, os.path.join(place.snapshots, name), CLUSTER, verify_history=True)
-        load(place.disk, os.path.join(place.path, "csv"), CLUSTER, verify_history=True)
+    def assert_intact(self, place: Place, disk: SimDisk, older: dict[str, bytes]) -> None:
+        """The older one is as it was, what bears a number is complete, and the link leads to one of them."""
+        self.assertEqual(folder_bytes(f"{place.snapshots}/{place.op - 6:016d}", disk), older)
+        for path in (*(f"{place.snapshots}/{name}" for name in listed(disk, place.snapshots)), f"{place.path}/csv"):
+            load(disk, path, CLUSTER, verify_history=True)
 
-    def calls_of(self, doing: Callable[[Place, FailingDisk], Any]) -> int:
-        place, _ = self.ready()
-        disk = FailingDisk()
-        doing(place, disk)
-        return disk.calls
-
-    def make(self, place: Place, disk: FailingDisk) -> dict[str, Any]:
+    def make(self, place: Place, disk: Disk) -> dict[str, Any]:
         return Maker(disk, rows_through_csv).answer(place.order())
 
-    def test_every_call_that_fails(self) -> None:
-        for number in range(1, self.calls_of(self.make) + 1):
-            place, older = self.ready()
-            with self.subTest(number):
-                answer = self.make(place, FailingDisk(number))
-                self.assertEqual(answer, {"failed": "[Errno 28] No space left on device"})
-                self.assertEqual(os.listdir(place.snapshots), [f"{place.op - 6:016d}"])
-                self.assert_intact(place, older)
-                place.make(Maker(place.disk, rows_through_csv))
-                self.assert_intact(place, older)
-
-    def test_no_descriptor_is_left_open(self) -> None:
-        place, _ = self.ready()
-        before = len(os.listdir("/proc/self/fd"))
-        for number in range(1, self.calls_of(self.make) + 2):
-            self.make(place, FailingDisk(number))
-        self.assertLessEqual(len(os.listdir("/proc/self/fd")), before + 1)
-
-    def whole(self, place: Place, disk: FailingDisk) -> None:
+    def whole(self, place: Place, disk: Disk) -> None:
         """Worker and server together."""
         answer = self.make(place, disk)
         install(disk, place.path, answer["path"], answer["made"])
-        prune(disk, place.snapshots, keep=2)
+        prune(disk, place.snapshots)
         Maker(disk, rows_through_csv).rest(place.snapshots)
 
-    def test_the_end_of_the_process_at_every_call(self) -> None:
-        for number in range(1, self.calls_of(self.whole) + 1):
-            place, older = self.ready()
-            with self.subTest(number):
-                with self.assertRaises(Crash):
-                    self.whole(place, FailingDisk(number, Crash))
-                self.assert_intact(place, older)
-                tidy(place.disk, place.path)
-                self.assert_intact(place, older)
-                self.assertTrue(all(name.isdigit() for name in os.listdir(place.snapshots)))
-                self.assertEqual(os.readlink(os.path.join(place.path, "csv")), f"snapshots/{listed(place.disk, place.snapshots)[0]}")
-                place.make(Maker(place.disk, rows_through_csv))
-                self.assert_intact(place, older)
+    def effects_of(self, doing: Callable[[Place, Disk], Any]) -> int:
+        place, disk, _ = self.ready()
+        doing(place, disk)
+        return disk.effects
+
+    def test_every_call_that_fails(self) -> None:
+        """A failing read of the older snapshot sends the maker back to the beginning of the journal; any other is an answer."""
+        failed = 0
+        for number, kind in itertools.product(range(1, self.effects_of(self.make) + 1), (errno.ENOSPC, errno.EIO)):
+            place, disk, older = self.ready()
+            stumble = Stumble(number, kind)
+            disk.fault = stumble
+            with self.subTest(number, kind=errno.errorcode[kind]):
+                answer = self.make(place, disk)
+                disk.fault = None
+                if "failed" in answer:
+                    failed += 1
+                    self.assertEqual(disk.listdir(place.snapshots), self.in_place)
+                    answer = self.make(place, disk)
+                install(disk, place.path, answer["path"], answer["made"])
+                self.assert_intact(place, disk, older)
+                if stumble.call != "close":
+                    self.assertLessEqual(len(disk.open_files), 2, "a descriptor is left open")
+        self.assertGreater(failed, 60)
+
+    def test_a_sync_that_fails_is_not_tried_again(self) -> None:
+        place, disk, older = self.ready()
+        disk.sync_error = 1.0
+        self.assertIn("EIO", self.make(place, disk)["failed"])
+        disk.sync_error = 0.0
+        self.assertEqual(disk.listdir(place.snapshots), self.in_place)
+        self.assert_intact(place, disk, older)
+
+    def test_the_end_at_every_call(self) -> None:
+        """The process dies, or the power goes, before or after each thing that it does to the disk."""
+        for number in range(1, self.effects_of(self.whole) + 1):
+            for after, power in itertools.product((False, True), (False, True)):
+                place, disk, older = self.ready(number)
+                disk.stop_at, disk.stop_after = number, after
+                with self.subTest(number, after=after, power=power):
+                    with self.assertRaises(Stopped):
+                        self.whole(place, disk)
+                    self.go_on(place, disk, older, power)
+
+    def go_on(self, place: Place, before: SimDisk, older: dict[str, bytes], power: bool) -> None:
+        """What a server that is started again finds and does."""
+        before.kill()
+        if power:
+            before.crash()
+        disk = SimDisk(before.dice, before.files)
+        self.assert_intact(place, disk, older)
+        tidy(disk, place.path)
+        self.assert_intact(place, disk, older)
+        self.assertTrue(all(name.isdigit() for name in disk.listdir(place.snapshots)))
+        newest = listed(disk, place.snapshots)[0]
+        self.assertEqual(load(disk, f"{place.path}/csv", CLUSTER)[1].op, int(newest))
+        self.whole(place, disk)
+        self.assert_intact(place, disk, older)
+        disk.crash()
+        disk = SimDisk(before.dice, before.files)
+        self.assert_intact(place, disk, older)
+        self.assertEqual(listed(disk, place.snapshots), [f"{place.op:016d}", f"{place.op - 6:016d}"])
 
     def test_a_failure_costs_only_one_attempt(self) -> None:
         """The maker that stays does not go on from a state that may be half-way."""
-        place, _ = self.ready()
-        disk = FailingDisk()
+        place, disk, _ = self.ready()
         maker = Maker(disk, rows_through_csv)
         place.make(maker)
         place.say(1, "S|wayne|11")
-        disk.fails_at = disk.calls + 4
-        self.assertIn("failed", maker.answer(place.order()))
+        disk.room = 100
+        self.assertIn("ENOSPC", maker.answer(place.order())["failed"])
+        disk.room = None
         self.assertIsNone(maker.kept)
         path = place.make(maker)
-        self.assertEqual(load(place.disk, path, CLUSTER, verify_history=True)[1].messages, 11)
+        self.assertEqual(load(disk, path, CLUSTER, verify_history=True)[1].messages, 11)
 
     def test_a_snapshot_that_was_not_put_in_place(self) -> None:
         """The server dropped it (its generation had changed): the next one begins with what is in place."""
-        place, _ = self.ready()
-        maker = Maker(place.disk, rows_through_csv)
+        place, disk, _ = self.ready()
+        maker = Maker(disk, rows_through_csv)
         dropped = maker.answer(place.order())
         place.say(1, "S|wayne|11")
         path = place.make(maker)
-        self.assertEqual([row[0] for n in range(1, 5) for row in rows_of(path, f"messages-{n:06d}.csv")[1:]], [str(i) for i in range(1, 12)])
-        self.assertTrue(os.path.exists(dropped["path"]))
-        tidy(place.disk, place.path)
-        self.assertFalse(os.path.exists(dropped["path"]))
+        _, manifest = load(disk, path, CLUSTER, verify_history=True)
+        self.assertEqual([part.rows for name, part in manifest.files.items() if name.startswith("messages")], [3, 3, 3, 2])
+        self.assertTrue(disk.exists(dropped["path"]))
+        tidy(disk, place.path)
+        self.assertFalse(disk.exists(dropped["path"]))
 
     def test_orders_that_cannot_be_met(self) -> None:
-        place, _ = self.ready()
-        maker = Maker(place.disk, rows_through_csv)
+        place, disk, _ = self.ready()
+        maker = Maker(disk, rows_through_csv)
         for changes, says in (
             ({"hash": "00" * 16}, "the journal leads to op"),
-            ({"make": place.op + 1}, "the journal leads to op"),
+            ({"make": place.op + 1}, f"the batch behind op {place.op} cannot be read"),
+            ({"make": place.op - 1}, f"no batch that ends at op {place.op - 1}"),
+            ({"generation": 2}, "holds nothing"),
             ({"make": "many"}, "Expected `int`"),
         ):
             with self.subTest(says):
                 self.assertIn(says, maker.answer(place.order(**changes))["failed"])
         with mock.patch.object(snapshots, "read_segments", side_effect=JournalDamaged("the journal is damaged")):
             self.assertEqual(maker.answer(place.order()), {"failed": "the journal is damaged"})
-        self.assertEqual(len(os.listdir(place.snapshots)), 1)
+        self.assertEqual(disk.listdir(place.snapshots), self.in_place)
 
     def test_a_leftover_of_the_same_name(self) -> None:
-        place, older = self.ready()
-        path = os.path.join(place.snapshots, f"tmp-{place.op:016d}-0")
-        os.mkdir(path)
-        with open(os.path.join(path, "stray"), "wb"):
-            pass
-        self.assertNotIn("stray", os.listdir(place.make(Maker(place.disk, rows_through_csv))))
-        self.assert_intact(place, older)
+        place, disk, older = self.ready()
+        path = f"{place.snapshots}/tmp-{place.op:016d}-0"
+        disk.mkdir(path)
+        disk.close(disk.open(f"{path}/stray", create=True))
+        self.assertNotIn("stray", disk.listdir(place.make(Maker(disk, rows_through_csv))))
+        self.assert_intact(place, disk, older)
 
     def test_large_files_are_synced_on_the_way(self) -> None:
-        place, _ = self.ready()
-        few = self.calls_of(self.make)
+        few = self.effects_of(self.make)
         with mock.patch.object(snapshots, "SYNC_EVERY", 64):
-            self.assertGreater(self.calls_of(self.make), few)
+            self.assertGreater(self.effects_of(self.make), few)
 
     def test_nobody_waits_any_more(self) -> None:
-        place, older = self.ready()
-        for breaths in range(10):
+        place, disk, older = self.ready()
+        for breaths in range(5):
             left = iter(range(breaths))
 
             def breathe(left: Iterator[int] = left) -> None:
@@ -865,9 +914,9 @@ class TroubleTest(Case):
                     raise ServerGone
 
             with self.assertRaises(ServerGone):
-                Maker(place.disk, rows_through_csv, breathe=breathe).answer(place.order())
-            self.assertEqual(len(os.listdir(place.snapshots)), 1)
-        self.assert_intact(place, older)
+                Maker(disk, rows_through_csv, breathe=breathe).answer(place.order())
+            self.assertEqual(disk.listdir(place.snapshots), self.in_place)
+        self.assert_intact(place, disk, older)
 
 
 class Pipes:
@@ -880,7 +929,8 @@ class Pipes:
         self.thread = threading.Thread(target=self.worker.run)
         self.thread.start()
         self.unread = b""
-        case.addCleanup(lambda: [os.close(fd) for fd in (orders, answers, self.answers)])
+        for fd in (orders, answers, self.answers):
+            case.addCleanup(os.close, fd)
         case.addCleanup(self.end)
 
     def give(self, *orders: dict[str, Any]) -> None:
@@ -1081,7 +1131,7 @@ class ProcessTest(Case):
         place = self.place()
         two_people(place)
         path = place.make(Maker(place.disk, rows_through_csv))
-        script = "import sys, snapshots, disk; snapshots.load(disk.OsDisk(), sys.argv[1], sys.argv[2]); sys.exit('pandas' in sys.modules or 'numpy' in sys.modules)"
+        script = "import sys, snapshots as s; s.load(s.OsDisk(), *sys.argv[1:]); sys.exit(bool({'pandas', 'numpy'} & sys.modules.keys()))"
         self.assertEqual(subprocess.run([sys.executable, "-c", script, path, CLUSTER], cwd=ROOT, check=False).returncode, 0)
 
 

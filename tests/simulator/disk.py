@@ -21,6 +21,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NoReturn
 
 from disk import SECTOR
@@ -518,7 +519,7 @@ class _Effect:
 def _sectors(at: int, count: int) -> list[tuple[int, int]]:
     """The range, cut at sector boundaries."""
     cuts = [at, *range((at // SECTOR + 1) * SECTOR, at + count, SECTOR), at + count]
-    return list(zip(cuts, cuts[1:], strict=False)) if count else []
+    return list(pairwise(cuts)) if count else []
 
 
 def fail(number: int, path: str) -> NoReturn:
