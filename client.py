@@ -334,7 +334,8 @@ class ChatClient:
             return
         self._remember()
         if self.on_messages:
-            self.on_messages(batch)
+            # behind whoever waits for a reply that stood before these messages
+            asyncio.get_running_loop().call_soon(self.on_messages, batch)
         else:
             self._queue.extend(batch)
             self._arrived.set()

@@ -32,8 +32,8 @@ A batch's body is a chain of runs; no object exists per command between the door
     9       16    session   session id
     25      8     first     request number of the first line
     33      8     low       no older reply is needed any more
-    41      2     skip      request numbers directly before `first` that were queries and never entered the log
-    43            lines     UTF-8, joined by ⏎
+    41      4     skip      request numbers directly before `first` that were queries and never entered the log
+    45            lines     UTF-8, joined by ⏎
 
 System commands are lines too, one of
 
@@ -62,7 +62,7 @@ SESSION_LIFE_US = 7 * 24 * 3600 * 1_000_000  # microseconds a session is kept af
 ID_SUFFIX = "123"  # account id = name + this, known to clients for years
 RESERVED = frozenset({"server"})  # folded names nobody may take: one door speaks as `Server`
 
-RUN = struct.Struct("<cII16sQQH")
+RUN = struct.Struct("<cII16sQQI")
 COMMANDS, SYSTEM = b"R", b"S"
 NO_SESSION = bytes(16)
 
@@ -108,7 +108,7 @@ def count_ops(body: bytes) -> int:
             raise ValueError("a run header is cut short")
         kind, length, count, *_ = RUN.unpack_from(body, at)
         at += RUN.size + length
-        if kind not in (COMMANDS, SYSTEM) or count < 1 or at > len(body):
+        if kind not in (COMMANDS, SYSTEM) or not 1 <= count <= length + 1 or at > len(body):
             raise ValueError("a run is malformed")
         ops += count
     return ops

@@ -17,6 +17,7 @@ Read next: `journal.py`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -148,10 +149,8 @@ class OsDisk:
     def symlink(self, target: str, path: str) -> None:
         """Replaces an older link of that name in one step."""
         aside = f"{path}.new"
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
-        except FileNotFoundError:
-            pass
         os.symlink(target, aside)
         os.rename(aside, path)
 

@@ -1,24 +1,11 @@
 """The file that does not forget: a replica's log on its own disk, in segments of batches.
 
 What it is not: it does not know what is committed, nor what a body means, and it never decides to drop anything by itself but what a
-power cut left half-written.
+power cut left half-written (the tail rule, drawn in `segments.py` with the layout of the files).
 
-    journal/GGGGGGGG-OOOOOOOOOOOOOOOO.seg      G: journal generation, O: first op, both hexadecimal
-    journal/spare.tmp                          the next segment, being filled with zeros
-
-    segment   sector 0: header  b"USJ1" | size u32 | generation u64 | first_op u64 | prev_hash 16 | crc32 | zeros
-              then batches (their bytes: packets.py), each from a sector boundary on, zeros up to the next one
-              then zeros up to `size`
-
-A segment is written full of zeros and synced before it gets its name, so it is never short, and every sector of it is either zeros or what was
-written there. A batch is appended after the one before it was synced. Hence the **tail rule**, for what stands behind the last whole batch:
-
-    zeros to the end                                       the log ends here
-    one batch, some sector of it still all zeros           torn: it was never synced, so nobody was told of it; dropped
-    anything else                                          damage: it may have been acknowledged
-
-Only a catch-up writes several batches under one sync; a power cut in the middle of it may look like damage. The replica is no member then,
-and takes what it lost from the others again.
+    journal/00000000-0000000000000001.seg      a closed segment: read, and one day removed
+    journal/00000000-00000000000012f7.seg      the newest: batches go behind its last one
+    journal/spare.tmp                          the next, being filled with zeros
 
 `open` changes nothing on the disk. What it found torn is overwritten by the first append or cut, so a replica that may not change its disk
 (a learner that the register still lists) can open its journal, and evidence stays where it is.
@@ -26,7 +13,8 @@ and takes what it lost from the others again.
 Invariants:
 - Each batch carries the hash of the one before it; each segment the hash of the batch before its first one.
 - A segment is begun only when a batch follows all that is in the others, so only the newest is ever cut, by its last batch.
-- After a failed sync nothing is written any more.
+- Behind the end of the log stand zeros before anything is appended.
+- After a failed sync nothing is written any more, and no sync is tried again.
 
 Read next: `server.py` (who appends), `docs/disk-format.md`.
 """
@@ -35,76 +23,38 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NoReturn
 
 from disk import SECTOR, Disk
-from packets import BATCH_MAX, HEADER, HEADER_SIZE, MAGIC, NO_HASH, TRAILER_SIZE, Batch, DamagedBatch, body_length
+from packets import HEADER, NO_HASH, Batch, DamagedBatch
+from segments import (
+    ENDS,
+    SUFFIX,
+    TORN,
+    ZEROS,
+    Place,
+    Segment,
+    batches,
+    file_name,
+    first_op_of,
+    header,
+    images,
+    judge,
+    open_segments,
+    padded,
+    walk,
+)
+from segments import JournalDamaged as JournalDamaged
+from segments import read_segments as read_segments
 
 SEGMENT_BYTES = 16 << 20  # a restart reads the newest one or few; a deleted one gives this much room back
 FIRST_BYTES = 1 << 20  # the first segment is made while people wait
 SLICE_BYTES = 256 << 10  # zeros written and synced by one call of prepare_next: about a millisecond
-MARK_BYTES = 64 << 10  # of journal between two remembered positions
-WINDOW_BYTES = 256 << 10  # read at once
 CURSORS = 8  # replicas that walk through the log at the same time
-IMAGE_MAX = HEADER_SIZE + BATCH_MAX + TRAILER_SIZE
 
-_SEGMENT = struct.Struct("<4sIQQ16s")
-_CRC = struct.Struct("<I")
-_SEGMENT_MAGIC = b"USJ1"
-_ZEROS = bytes(1 << 20)
 _SPARE = "spare.tmp"
-_SUFFIX = ".seg"
-
-
-class JournalDamaged(Exception):
-    """The journal is not what was written, in words for the operator; `offsets`: (file, byte) pairs."""
-
-    def __init__(self, sentence: str, *offsets: tuple[str, int]) -> None:
-        where = ", ".join(f"{path} at byte {at}" for path, at in offsets)
-        super().__init__(f"{where}: {sentence}" if where else sentence)
-        self.sentence, self.offsets = sentence, offsets
-
-
-class Segment:
-    """One file, open. `ops` and `offsets` are marks: where some of its batches begin, as far as somebody has walked through it."""
-
-    __slots__ = ("fd", "first_op", "generation", "offsets", "ops", "path", "prev_hash", "size")
-
-    def __init__(self, path: str, fd: int, size: int, generation: int, first_op: int, prev_hash: bytes) -> None:
-        self.path, self.fd, self.size = path, fd, size
-        self.generation, self.first_op, self.prev_hash = generation, first_op, prev_hash
-        self.ops: list[int] = []
-        self.offsets: list[int] = []
-
-    def mark(self, first_op: int, at: int) -> None:
-        """Remember this batch if the mark before it is far enough."""
-        if not self.offsets or at - self.offsets[-1] >= MARK_BYTES:
-            self.ops.append(first_op)
-            self.offsets.append(at)
-
-    def nearest(self, op: int) -> int:
-        """Offset of a batch's beginning that is not behind the batch that holds `op`."""
-        at = bisect_right(self.ops, op) - 1
-        return self.offsets[at] if at >= 0 else SECTOR
-
-    def forget(self, at: int) -> None:
-        """No batch stands at `at` or behind it any more."""
-        while self.offsets and self.offsets[-1] >= at:
-            self.offsets.pop()
-            self.ops.pop()
-
-
-class _Place(NamedTuple):
-    """Just behind the batch that ends in (op, hash): the next one stands at `at` in the nth segment, or begins the one after."""
-
-    nth: int
-    at: int
-    op: int
-    hash: bytes
 
 
 class Journal:
@@ -130,7 +80,7 @@ class Journal:
         self._dirty = False
         self._failed = ""
         self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
-        self._cursors: dict[tuple[int, bytes], _Place] = {}
+        self._cursors: dict[tuple[int, bytes], Place] = {}
 
     # --- beginning ------------------------------------------------------------------------------------------------------------------------
 
@@ -155,9 +105,9 @@ class Journal:
         """
         self = cls(disk, path, generation, segment_bytes=segment_bytes, first_bytes=first_bytes)
         self.head_op, self.head_hash = self.parent_op, self.parent_hash = base_op, base_hash
-        if not disk.exists(path):
-            disk.mkdir(path)
-            disk.sync_dir(os.path.dirname(path) or ".")
+        disk.mkdir(path)
+        # Even if it was there: the process that made it may have been killed before its name was durable.
+        disk.sync_dir(os.path.dirname(path) or ".")
         try:
             paths = self._sort_out(path)
             if base_op == durable_op == 0 and not paths and not self._foreign:
@@ -186,14 +136,14 @@ class Journal:
 
     def _sort_out(self, path: str) -> list[str]:
         """Paths of this generation's segments, oldest first; the others are remembered for drop_old."""
-        paths = [f"{path}/{name}" for name in self._disk.listdir(path) if name.endswith(_SUFFIX)]
+        paths = [f"{path}/{name}" for name in self._disk.listdir(path) if name.endswith(SUFFIX)]
         own = [p for p in paths if p.startswith(f"{path}/{self.generation:08x}-")]
         self._foreign = [p for p in paths if p not in own]
         return own
 
     def _recover(self, paths: list[str], base_op: int, base_hash: bytes, durable_op: int) -> JournalDamaged | None:
         """Find the end of the log, and what is wrong with it; afterwards only sound segments are left."""
-        self._segments, unreadable = _open_segments(self._disk, paths)
+        self._segments, unreadable = open_segments(self._disk, paths)
         kept, damage = self._scan(base_op, base_hash)
         for segment in self._segments[kept:]:
             self._disk.close(segment.fd)
@@ -222,7 +172,7 @@ class Journal:
             if (op, hash) != (segment.first_op - 1, segment.prev_hash):
                 return (index if op >= base_op else 0), JournalDamaged(f"the segment does not follow op {op}", (segment.path, 0))
             at = SECTOR
-            for after, batch in _batches(self._disk, segment, at, op, hash):
+            for after, batch in batches(self._disk, segment, at, op, hash):
                 if batch.first_op <= base_op <= batch.op and (batch.op, batch.hash) != (base_op, base_hash):
                     return 0, JournalDamaged(f"this batch is not the one that the snapshot of op {base_op} ends with", (segment.path, at))
                 segment.mark(batch.first_op, at)
@@ -231,7 +181,7 @@ class Journal:
                     self.head_op, self.head_hash, self.last, self._last_at = batch.op, batch.hash, batch, at
                 op, hash, at = batch.op, batch.hash, after
             self._end = at
-            found = _judge(self._disk, segment, at, op, hash)
+            found = judge(self._disk, segment, at, op, hash)
             self._stale = found != ENDS
             if found not in (ENDS, TORN):
                 return (index + 1 if op >= base_op else 0), JournalDamaged(found, (segment.path, at))
@@ -250,7 +200,7 @@ class Journal:
             self._make_writable()
         image = batch.image
         at = self._end
-        after = at + _padded(len(image))
+        after = at + padded(len(image))
         if after > self._size:
             self._begin_segment(batch.first_op, batch.prev_hash, max(self._segment_bytes, SECTOR + after - at))
             at, after = SECTOR, SECTOR + after - at
@@ -265,6 +215,7 @@ class Journal:
     def sync(self) -> None:
         """What was appended survives a power cut. After an error this journal takes nothing more."""
         if self._dirty:
+            self._require_sound()
             self._sync(self._fd)
             self._dirty = False
 
@@ -292,7 +243,7 @@ class Journal:
         return self._spare_filled < self._segment_bytes
 
     def restart(self, generation: int, base_op: int, base_hash: bytes) -> None:
-        """An empty log behind this snapshot. The old files stay until `drop_old`, which must wait for the superblock that names the new ones."""
+        """An empty log behind this snapshot. The old files stay until `drop_old`: not before the superblock names the new generation."""
         assert generation > self.generation, f"generation {generation} after {self.generation}"
         self._require_sound()
         self._foreign += [s.path for s in self._segments] + self._doomed
@@ -337,8 +288,8 @@ class Journal:
         if not self._segments:
             return self._begin_segment(self.head_op + 1, self.head_hash, self._first_bytes)
         if self._stale:
-            for at in range(self._end, self._size, len(_ZEROS)):
-                self._disk.pwrite(self._fd, _ZEROS[: self._size - at], at)
+            for at in range(self._end, self._size, len(ZEROS)):
+                self._disk.pwrite(self._fd, ZEROS[: self._size - at], at)
             self._sync(self._fd)
             self._stale = False
 
@@ -347,11 +298,10 @@ class Journal:
         self._require_sound()
         self.sync()
         while self._spare_bytes != size or self._spare_filled < size:
-            self._fill_spare(size, len(_ZEROS))
-        header = _SEGMENT.pack(_SEGMENT_MAGIC, size, self.generation, first_op, prev_hash)
-        path = f"{self._path}/{self.generation:08x}-{first_op:016x}{_SUFFIX}"
-        self._disk.pwrite(self._spare, (header + _CRC.pack(zlib.crc32(header))).ljust(SECTOR, b"\0"), 0)
-        self._sync(self._spare)
+            self._fill_spare(size, len(ZEROS))
+        path = f"{self._path}/{file_name(self.generation, first_op)}"
+        self._disk.pwrite(self._spare, header(size, self.generation, first_op, prev_hash), 0)
+        self._sync_spare()
         self._disk.rename(f"{self._path}/{_SPARE}", path)
         segment = Segment(path, self._spare, size, self.generation, first_op, prev_hash)
         self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
@@ -366,31 +316,44 @@ class Journal:
         """Some more zeros, synced. Real ones: reserved blocks would cost the hot path a second write each."""
         path = f"{self._path}/{_SPARE}"
         if self._spare_bytes != size:
-            if self._spare >= 0:
-                self._disk.close(self._spare)
-            self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
+            self._forget_spare()
             if self._disk.exists(path):
                 self._disk.unlink(path)
             self._spare, self._spare_bytes = self._disk.open(path, create=True), size
         count = min(count, size - self._spare_filled)
-        self._disk.pwrite(self._spare, _ZEROS[:count], self._spare_filled)
-        self._sync(self._spare)
+        self._disk.pwrite(self._spare, ZEROS[:count], self._spare_filled)
+        self._sync_spare()
         self._spare_filled += count
+
+    def _sync_spare(self) -> None:
+        """Nothing stands in the spare yet, so a failed sync costs no more than another spare."""
+        try:
+            self._disk.sync(self._spare)
+        except OSError:
+            self._forget_spare()
+            raise
+
+    def _forget_spare(self) -> None:
+        if self._spare >= 0:
+            self._disk.close(self._spare)
+        self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
 
     def _sync(self, fd: int) -> None:
         try:
             self._disk.sync(fd)
         except OSError as error:
-            # The kernel may count the lost page as clean now: another sync would lie.
-            self._failed = str(error)
-            raise
+            self._fail(error)
 
     def _sync_dir(self) -> None:
         try:
             self._disk.sync_dir(self._path)
         except OSError as error:
-            self._failed = str(error)
-            raise
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> NoReturn:
+        """The kernel may count the lost page as clean now: another sync would lie. Never ENOSPC, which means that nothing has happened."""
+        self._failed = str(error)
+        raise OSError(errno.EIO, f"a sync of the journal failed: {error}") from error
 
     def _require_sound(self) -> None:
         if self._failed:
@@ -408,7 +371,7 @@ class Journal:
         place = self._locate(after_op)
         if place is None:
             raise JournalDamaged(f"{self._path} holds no batch that ends at op {after_op}")
-        for _, batch in _walk(self._disk, self._segments, place, self.head_op):
+        for _, batch in walk(self._disk, self._segments, place, self.head_op):
             yield batch
 
     def read_after(self, op: int, hash: bytes, limit_bytes: int, until: int | None = None) -> bytes | None:
@@ -423,7 +386,7 @@ class Journal:
             return None
         images: list[bytes] = []
         size = 0
-        for behind, batch in _walk(self._disk, self._segments, place, self.head_op if until is None else min(until, self.head_op)):
+        for behind, batch in walk(self._disk, self._segments, place, self.head_op if until is None else min(until, self.head_op)):
             size += len(batch.image)
             if images and size > limit_bytes:
                 break
@@ -443,194 +406,30 @@ class Journal:
         """Bytes of journal above `op`, to within MARK_BYTES."""
         if op >= self.head_op or not self._segments:
             return 0
-        index = max(0, bisect_right(self._segments, op + 1, key=_first_op) - 1)
+        index = max(0, bisect_right(self._segments, op + 1, key=first_op_of) - 1)
         total = -self._segments[index].nearest(op + 1)
         for segment in self._segments[index:-1]:
             total += segment.size
         return total + self._end
 
-    def _locate(self, op: int) -> _Place | None:
+    def _locate(self, op: int) -> Place | None:
         """The place behind the batch that ends at `op`; None: no batch here does."""
         if op == self.head_op:
-            return _Place(len(self._segments) - 1, self._end, op, self.head_hash)
-        index = bisect_right(self._segments, op + 1, key=_first_op) - 1
+            return Place(len(self._segments) - 1, self._end, op, self.head_hash)
+        index = bisect_right(self._segments, op + 1, key=first_op_of) - 1
         if index < 0 or op > self.head_op:
             return None
         segment = self._segments[index]
         if op + 1 == segment.first_op:
-            return _Place(index, SECTOR, op, segment.prev_hash)
-        for at, after, block, offset in _images(self._disk, segment, segment.nearest(op)):
+            return Place(index, SECTOR, op, segment.prev_hash)
+        for at, after, block, offset in images(self._disk, segment, segment.nearest(op)):
             _, first_op, count, *_ = HEADER.unpack_from(block, offset)
             segment.mark(first_op, at)
             if first_op + count - 1 >= op:
                 if first_op + count - 1 > op:
                     return None
                 try:
-                    return _Place(index, after, op, Batch.decode(block, offset).hash)
+                    return Place(index, after, op, Batch.decode(block, offset).hash)
                 except DamagedBatch as error:
                     raise JournalDamaged(str(error), (segment.path, at)) from error
         raise JournalDamaged(f"op {op} should stand here and does not", (segment.path, segment.nearest(op)))
-
-
-def read_segments(disk: Disk, path: str, after_op: int, after_hash: bytes, until_op: int, generation: int | None = None) -> Iterator[Batch]:
-    """Batches behind (after_op, after_hash) up to `until_op`, verified: for another process, while the owner appends.
-
-    `generation`: None means the newest. Raises JournalDamaged when they are not all here. Writes nothing.
-    """
-    names = [name for name in disk.listdir(path) if name.endswith(_SUFFIX)]
-    prefix = f"{generation:08x}-" if generation is not None else names[-1][:9] if names else ""
-    segments, damage = _open_segments(disk, [f"{path}/{name}" for name in names if name.startswith(prefix)])
-    try:
-        index = bisect_right(segments, after_op + 1, key=_first_op) - 1
-        if index < 0:
-            raise damage or JournalDamaged(f"{path} holds nothing that follows op {after_op}")
-        start = segments[index]
-        op = start.first_op - 1
-        for place, batch in _walk(disk, segments, _Place(index, SECTOR, op, start.prev_hash), until_op):
-            if batch.first_op <= after_op + 1 <= batch.op and (batch.first_op, batch.prev_hash) != (after_op + 1, after_hash):
-                raise JournalDamaged(f"{path} goes on from another op {after_op}")
-            op = place.op
-            if op > after_op:
-                yield batch
-        if op != until_op:
-            raise JournalDamaged(f"{path} has no batch that ends at op {until_op}")
-    finally:
-        for segment in segments:
-            disk.close(segment.fd)
-
-
-# --- the format -------------------------------------------------------------------------------------------------------------------------------
-
-ENDS, TORN = "", "torn"
-
-
-def _judge(disk: Disk, segment: Segment, at: int, op: int, hash: bytes) -> str:
-    """What stands at `at`, where no whole batch that follows (op, hash) does: ENDS, TORN, or the damage in words."""
-    if _is_zero(disk, segment, at):
-        return ENDS
-    rest = disk.pread(segment.fd, segment.size - at, at)
-    written = len(rest.rstrip(b"\0"))
-    try:
-        length = HEADER_SIZE + body_length(rest) + TRAILER_SIZE
-    except DamagedBatch:
-        return _judge_headless(rest, written)
-    _, first_op, _, _, _, _, prev_hash = HEADER.unpack_from(rest)
-    if (first_op, prev_hash) != (op + 1, hash):
-        return f"a batch that does not follow op {op}"
-    if length > len(rest) or written > _padded(length):
-        return f"the batch behind op {op} is damaged, and something stands behind it"
-    if any(not rest[s : min(s + SECTOR, length)].strip(b"\0") for s in range(0, length, SECTOR)):
-        return TORN
-    return f"the batch behind op {op} is damaged, though all of it was written"
-
-
-def _judge_headless(rest: bytes, written: int) -> str:
-    """The same where the first sector is no header: the rest of one torn batch may stand there if that sector is zero."""
-    if rest[:SECTOR].strip(b"\0"):
-        return "neither a batch nor zeros"
-    if written > _padded(IMAGE_MAX):
-        return "a hole, and more behind it than one batch"
-    for at in range(SECTOR, written, SECTOR):
-        if rest.startswith(MAGIC, at) and zlib.crc32(rest[at : at + HEADER.size]) == _CRC.unpack_from(rest, at + HEADER.size)[0]:
-            return "a hole, and a batch behind it"
-    return TORN
-
-
-def _is_zero(disk: Disk, segment: Segment, at: int) -> bool:
-    while at < segment.size:
-        got = disk.pread(segment.fd, min(len(_ZEROS), segment.size - at), at)
-        if not got or got != (_ZEROS if len(got) == len(_ZEROS) else bytes(len(got))):
-            return False
-        at += len(got)
-    return True
-
-
-def _open_segments(disk: Disk, paths: list[str]) -> tuple[list[Segment], JournalDamaged | None]:
-    """The segments, oldest first, up to the first that is none, and what is wrong with that."""
-    segments: list[Segment] = []
-    for path in paths:
-        try:
-            fd = disk.open(path)
-        except FileNotFoundError:
-            continue  # another process reads, and its owner has just dropped the oldest
-        try:
-            sector, size = disk.pread(fd, SECTOR, 0), disk.size(fd)
-        except OSError:
-            for opened in (*(s.fd for s in segments), fd):
-                disk.close(opened)
-            raise
-        end = _SEGMENT.size
-        if len(sector) < SECTOR or _CRC.unpack_from(sector, end)[0] != zlib.crc32(sector[:end]) or sector[end + _CRC.size :].strip(b"\0"):
-            disk.close(fd)
-            return segments, JournalDamaged("no journal segment begins here", (path, 0))
-        magic, length, generation, first_op, prev_hash = _SEGMENT.unpack_from(sector)
-        segments.append(Segment(path, fd, length, generation, first_op, prev_hash))
-        if magic != _SEGMENT_MAGIC or not path.endswith(f"/{generation:08x}-{first_op:016x}{_SUFFIX}"):
-            disk.close(segments.pop().fd)
-            return segments, JournalDamaged("a segment of another name or version", (path, 0))
-        if size != length:
-            disk.close(segments.pop().fd)
-            return segments, JournalDamaged(f"the segment has {size} bytes and was made with {length}", (path, min(size, length)))
-    return segments, None
-
-
-def _walk(disk: Disk, segments: list[Segment], place: _Place, until_op: int) -> Iterator[tuple[_Place, Batch]]:
-    """Batches behind `place`, with the place behind each, none that ends above `until_op`."""
-    nth, at, op, hash = place
-    while op < until_op:
-        if nth + 1 < len(segments) and segments[nth + 1].first_op == op + 1:
-            nth, at = nth + 1, SECTOR
-        before = op
-        for after, batch in _batches(disk, segments[nth], at, op, hash):
-            if batch.op > until_op:
-                return
-            segments[nth].mark(batch.first_op, at)
-            op, hash, at = batch.op, batch.hash, after
-            yield _Place(nth, at, op, hash), batch
-            if op == until_op:
-                return
-        if op == before:
-            raise JournalDamaged(f"the batch behind op {op} cannot be read", (segments[nth].path, at))
-
-
-def _batches(disk: Disk, segment: Segment, at: int, op: int, hash: bytes) -> Iterator[tuple[int, Batch]]:
-    """Whole batches from `at` on, each following the one before it, with the offset behind each; ends at the first thing that is none."""
-    for _, after, block, offset in _images(disk, segment, at):
-        try:
-            batch = Batch.decode(block, offset)
-        except DamagedBatch:
-            return
-        if batch.first_op != op + 1 or batch.prev_hash != hash:
-            return
-        end = offset + len(batch.image)
-        if block[end : end + -len(batch.image) % SECTOR].strip(b"\0"):
-            return
-        op, hash = batch.op, batch.hash
-        yield after, batch
-
-
-def _images(disk: Disk, segment: Segment, at: int) -> Iterator[tuple[int, int, bytes, int]]:
-    """What the headers from `at` on say: (at, offset behind the image, a block of bytes, where in it the image begins)."""
-    block, base = b"", at
-    while at < segment.size:
-        if at + SECTOR > base + len(block):
-            block, base = disk.pread(segment.fd, min(WINDOW_BYTES, segment.size - at), at), at
-        try:
-            after = at + _padded(HEADER_SIZE + body_length(block, at - base) + TRAILER_SIZE)
-        except DamagedBatch:
-            return
-        if after > segment.size:
-            return
-        if after > base + len(block):
-            block, base = disk.pread(segment.fd, max(after - at, min(WINDOW_BYTES, segment.size - at)), at), at
-        yield at, after, block, at - base
-        at = after
-
-
-def _padded(count: int) -> int:
-    """Up to the next sector boundary."""
-    return (count + SECTOR - 1) // SECTOR * SECTOR
-
-
-def _first_op(segment: Segment) -> int:
-    return segment.first_op

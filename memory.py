@@ -67,6 +67,10 @@ class Memory:
         except (ValueError, TypeError, RecursionError):
             return None
 
+    def is_empty(self) -> bool:
+        """Whether nobody has written here."""
+        return os.fstat(self.fd).st_size == 0
+
     def remove(self) -> None:
         """The client has ended in good order."""
         with contextlib.suppress(OSError):
@@ -97,7 +101,9 @@ def claim(path: str, ports: Sequence[str], *, resume_within: float) -> tuple[Mem
                 break
         chosen = chosen or next((m for m in free if m not in left), None) or min(left, key=lambda m: -left[m]["age"], default=None)
         for memory in free:
-            if memory is not chosen:
+            if memory is not chosen and memory.is_empty():
+                memory.remove()
+            elif memory is not chosen:
                 memory.close()
     finally:
         os.close(place)

@@ -31,12 +31,16 @@ COMBINING_MAX = 6  # marks on one letter; no script needs more, and a tower of t
 JOINERS = "\u200c\u200d"  # invisible, but words of some languages and many emoji need them
 
 HELP = """\
-create NAME          make an account and log in      login ID     log in (your ID is your name with 123)
-@NAME TEXT           write to somebody               inbox        what waits for you
-who                  who is here                     list [W.*]   all accounts, or those a pattern matches
-logout               log out, stay here              delete ID    delete the account for good
-bye                  leave (also: quit, Ctrl-D)      help         this
-Lines of the protocol work too: 1|NAME  0|ID  2  2|PATTERN  3|NAME|TEXT  4|ID  5|ID"""
+create NAME           make an account, and log in
+login ID              log in; your ID is your name with 123
+@NAME TEXT            write to somebody (also: send NAME TEXT)
+who                   who is here now
+list [PATTERN]        all accounts, or those the pattern matches: list w.*
+inbox                 read what waits for you
+logout                log out, and stay here
+delete ID             delete the account for good
+bye                   leave (also: quit, Ctrl-D)
+Lines of the protocol work too: 1|NAME 0|ID 2 2|PATTERN 3|NAME|TEXT 4|ID 5|ID"""
 
 HINTS = {
     "Username": "choose another name, or log in: login ID",

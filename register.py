@@ -144,13 +144,13 @@ class Register:
             raise
 
     def _trim(self, upto: int) -> None:
-        """Oldest first, and few at a time, so that no crash leaves a gap: each proposal's directory sync settles the one before it."""
-        if self._oldest and self._oldest <= upto:
-            try:
-                self._disk.unlink(self._path(self._oldest))
-            except FileNotFoundError:
-                pass  # another replica trims too
+        """Oldest first, and one for each proposal, so that no crash leaves a gap: the next directory sync settles it."""
+        while 0 < self._oldest <= upto:
             self._oldest += 1
+            try:
+                return self._disk.unlink(self._path(self._oldest - 1))
+            except FileNotFoundError:
+                continue  # another replica trims too
 
     def _read_all(self) -> View | None:
         """All records there are, verified one against the other."""

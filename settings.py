@@ -14,10 +14,8 @@ Read next: `cluster.yaml`.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import ipaddress
-import os
 import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, NamedTuple
@@ -25,7 +23,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from marked_yaml import MarkedYaml, Place
+from marked_yaml import FILE_MAX, MarkedYaml, Place, name
 from marked_yaml import SettingsError as SettingsError
 
 REPLICAS_MAX = 9  # one process sends each batch to all the others
@@ -35,6 +33,12 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Timer = Annotated[int, Meta(ge=1, le=600_000)]
 Seconds = Annotated[int, Meta(ge=1, le=86_400)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")]
+
+RULES = {
+    "name": "1 to 32 letters, digits, _ or -, a letter or digit first",
+    "policy": "survivor or majority",
+    "log_format": "text or json",
+}
 
 
 class Address(NamedTuple):
@@ -51,7 +55,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The section `cluster`, key by key as in the file."""
 
     name: Name
-    policy: Literal["survivor", "majority"] = "survivor"  # all replicas are on one host, see `_check_local`
+    policy: Literal["survivor", "majority"] = "survivor"  # all replicas are on one host, as `_check_address` sees to
     listen: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)] = ("127.0.0.1", "::1")
     heartbeat_ms: Timer = 50
     suspect_after_ms: Timer = 1000
@@ -98,8 +102,8 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return {replica.id: replica.peer for replica in self.replicas}
 
     def local_replicas(self) -> tuple[Replica, ...]:
-        """The replicas that live on this host."""
-        return tuple(replica for replica in self.replicas if _is_loopback(replica.peer.host))
+        """The replicas that live on this host: all, since other addresses are refused."""
+        return self.replicas
 
     def survives(self) -> int:
         """How many deaths, one after the other, the cluster outlives."""
@@ -138,8 +142,84 @@ def load(path: str, doors: Collection[str] = DOORS) -> Settings:
 def parse(raw: bytes, path: str, doors: Collection[str] = DOORS) -> Settings:
     """As `load`, of these bytes; complaints begin with `path`. Raises SettingsError."""
     source = MarkedYaml(raw, path)
-    file = _typed(source, source.value, _File, ())
+    file = source.typed(source.value, _File, (), RULES)
     replicas = tuple(_replica(source, at, line, doors) for at, line in enumerate(file.replicas))
     _check_sense(source, file.cluster, replicas)
     in_order = tuple(sorted(replicas, key=lambda replica: replica.id))
     return Settings(**msgspec.structs.asdict(file.cluster), replicas=in_order)
+
+
+def _replica(source: MarkedYaml, at: int, line: _Line, doors: Collection[str]) -> Replica:
+    place: Place = ("replicas", at)
+    opened: dict[str, tuple[int, ...]] = {}
+    for door, ports in line.doors.items():
+        if door not in doors:
+            source.refuse((*place, "doors", door), f"there is no such door; the doors are {', '.join(doors)}", key=True)
+        where = (*place, "doors", door)
+        opened[door] = source.typed(ports, _Ports, where) if isinstance(ports, list) else (source.typed(ports, Port, where),)
+    host, colon, port = line.peer.rpartition(":")
+    if not colon or not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > 65535:
+        source.refuse((*place, "peer"), f'expected an address and a port, such as "127.0.0.1:7661", but this is {line.peer[:60]!r}')
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    _check_address(source, bare, (*place, "peer"))
+    return Replica(line.id, Address(bare, int(port)), opened)
+
+
+def _check_address(source: MarkedYaml, host: str, place: Place) -> None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        source.refuse(place, f"expected a numeric address, such as 127.0.0.1, but this is {host[:60]!r}")
+    if not address.is_loopback or str(address) != host:  # one spelling only: `config_hash` and duplicates go by it
+        source.refuse(
+            place, f"{host} is not an address of this host alone; doors and links across hosts are not there yet: use 127.0.0.1 or ::1"
+        )
+
+
+def _check_sense(source: MarkedYaml, cluster: Cluster, replicas: tuple[Replica, ...]) -> None:
+    ids: set[int] = set()
+    for at, replica in enumerate(replicas):
+        if replica.id in ids:
+            source.refuse(("replicas", at, "id"), f"the id {replica.id} stands here twice")
+        if replica.id >= len(replicas):
+            source.refuse(
+                ("replicas", at, "id"), f"the ids of {len(replicas)} replicas are 0 to {len(replicas) - 1}, but this is {replica.id}"
+            )
+        ids.add(replica.id)
+    if cluster.policy != "survivor":
+        source.refuse(("cluster", "policy"), "majority is not there yet; leave this key out or write survivor")
+    for at, host in enumerate(cluster.listen):
+        _check_address(source, host, ("cluster", "listen", at))
+        if host in cluster.listen[:at]:
+            source.refuse(("cluster", "listen", at), f"{host} stands here twice")
+    _check_ports(source, replicas)
+    _check_timers(source, cluster)
+
+
+def _check_ports(source: MarkedYaml, replicas: tuple[Replica, ...]) -> None:
+    """All replicas are on this host, so a port can be used once."""
+    used: dict[int, str] = {}
+    for at, replica in enumerate(replicas):
+        place: Place = ("replicas", at)
+        uses: list[tuple[Place, int]] = [((*place, "peer"), replica.peer.port)]
+        for door, ports in replica.doors.items():
+            where = (*place, "doors", door)
+            uses += [((*where, i) if source.has((*where, i)) else where, port) for i, port in enumerate(ports)]
+        for where, port in uses:
+            if port in used:
+                source.refuse(where, f"port {port} is taken already by {used[port]}")
+            used[port] = name(where)
+
+
+def _check_timers(source: MarkedYaml, cluster: Cluster) -> None:
+    """Complains about a key that is in the file: two defaults never contradict each other."""
+    for low, factor, high in (
+        ("heartbeat_ms", 4, "suspect_after_ms"),  # fewer, and one slow sync looks like a death
+        ("heartbeat_ms", 2, "probe_after_ms"),
+        ("probe_after_ms", 1, "suspect_after_ms"),
+    ):
+        least, given = factor * getattr(cluster, low), getattr(cluster, high)
+        if given < least:
+            key = high if source.has(("cluster", high)) else low
+            times = f"{factor} times " if factor > 1 else ""
+            source.refuse(("cluster", key), f"{high} ({given}) must be at least {times}{low}, which is {least}")

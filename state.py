@@ -162,8 +162,12 @@ class ChatState:
         if first > last + 1:
             if first - skip > last + 1:
                 return [f"{Refusal.GAP}|{last + 1}"] * len(lines)
-            kept += [""] * (first - 1 - last)
+            missing = first - 1 - last
+            if missing >= WINDOW:
+                kept.clear()
+            kept += [""] * min(missing, WINDOW)
             session.last = first - 1
+            session.low = session.last - len(kept)
         done = max(0, session.last + 1 - first)  # lines that were executed before
         replies = [self._stored(session, first + i) for i in range(min(done, len(lines)))] if done else []
         fresh = []
@@ -178,7 +182,7 @@ class ChatState:
         return replies + fresh if replies else fresh
 
     def _stored(self, session: Session, request: int) -> str:
-        return session.replies[request - session.low - 1] if request > session.low else Refusal.DONE
+        return session.replies[request - session.low - 1] or Refusal.DONE if request > session.low else Refusal.DONE
 
     def _guarded(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         """One command; the only place that catches everything, so that a poison command is one refusal instead of three dead replicas."""
@@ -214,16 +218,13 @@ class ChatState:
         mailbox = account.mailbox
         if len(mailbox) >= MAILBOX_MAX:
             return Refusal.MAILBOX_FULL
-        if not 0 < len(text) <= TEXT_MAX:
+        if not text or len(text) * 4 > TEXT_MAX and len(text.encode()) > TEXT_MAX:
             return Refusal.INVALID
-        self.message_count = number = self.message_count + 1
-        account.last_seq = seq = account.last_seq + 1
-        mailbox.append((seq, number, time, sender.name, text))
-        out.filled.add(account.name)
-        if self.history is not None:
-            self.history.append((number, time, sender.name, account.name, text))
         reply = ONLINE if account.online else WAITING
-        return reply if account.name == name else f"{reply}|{account.name}"
+        if account.name != name:
+            reply = f"{reply}|{account.name}"
+        self._deliver(account, sender.name, text, time, out)
+        return reply
 
     def _create(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         _, name, *rest = line.split("|")
@@ -232,9 +233,9 @@ class ChatState:
         folded = fold(name)
         if folded in RESERVED or folded in self._folded or folded + ID_SUFFIX in self._folded or self._is_folded_id(folded):
             return Refusal.NAME_TAKEN
-        account = self._add(Account(name, op, rest[0] if rest else ""))
-        self._enter(session, account)
-        return f"c|{name}|0|{op}"
+        account, reply = Account(name, op, rest[0] if rest else ""), f"c|{name}|0|{op}"
+        self._enter(session, self._add(account, folded))
+        return reply
 
     def _log_in(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         _, name = line.split("|")
@@ -243,8 +244,9 @@ class ChatState:
             return Refusal.NO_SUCH_ACCOUNT
         if account.secret:
             return Refusal.WRONG_PASSWORD
+        reply = f"l|{account.name}|{account.last_seq}|{account.number}"
         self._enter(session, account)
-        return f"l|{account.name}|{account.last_seq}|{account.number}"
+        return reply
 
     def _log_out(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         if session.account is None:
@@ -261,13 +263,12 @@ class ChatState:
             return Refusal.WRONG_PASSWORD
         size, rows = 0, list[str]()
         for seq, _, _, sender, text in account.mailbox:
-            size += len(text)
+            size += len(text.encode())
             if rows and size > READ_MAX:
                 break
             rows.append(f"{seq}|{sender}|{text}")
         reply = f"r|{account.name}|" + "\n".join(rows)
-        for _ in rows:
-            account.mailbox.popleft()
+        self._trim(account, len(rows))
         return reply
 
     def _delete(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
@@ -279,10 +280,7 @@ class ChatState:
             return Refusal.WRONG_PASSWORD
         if account.mailbox:
             return Refusal.MAILBOX_NOT_EMPTY
-        for key in list(account.sessions):
-            self._enter(self.sessions[key], None)
-        del self.accounts[account.name]
-        self._folded.discard(fold(account.name))
+        self._remove(account, fold(account.name))
         return "d"
 
     # --- system commands ------------------------------------------------------------------------------------------------------------------

@@ -55,11 +55,14 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 def load(disk: Disk, path: str, report: Callable[[str], None] | None = None) -> Superblock | None:
-    """The newest content; None when there is no file. `report` is told of a slot that cannot be read while the other can."""
+    """The newest content, made durable; None when there is no file. `report` is told of a slot that cannot be read while the other can."""
     if not disk.exists(path):
         return None
     fd = disk.open(path)
     try:
+        # A process that was killed may have got as far as the page cache; whoever acts on what it wrote must not lose it.
+        disk.sync(fd)
+        disk.sync_dir(os.path.dirname(path) or ".")
         slots, complaints = _read(disk, fd)
     finally:
         disk.close(fd)

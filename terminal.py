@@ -186,6 +186,7 @@ class Screen:
             if any(self.enter(line) for line in typed.splitlines()):
                 break
         greeting.cancel()
+        await self.draw()
         return 1 if self.client.ended else 0
 
     def enter(self, typed: str) -> bool:
@@ -388,11 +389,14 @@ async def converse(addresses: list[Address], options: argparse.Namespace, *, is_
         talk, tell = asyncio.create_task(screen.run()), Plain(times=False).tell
     code = await until_signal(talk)
     unanswered = client.pending
-    if await client.leave():
+    is_confirmed = await client.leave()
+    if not is_plain:
+        await screen.draw()  # replies to the last lines
+    if is_confirmed:
         if file:
             file.remove()
     else:
-        if unanswered:
+        if unanswered and client.guest.is_known:
             tell(f"left without an answer to: {', '.join(unanswered)[:200]} (python client.py --resume asks again)")
         if file:
             file.close()

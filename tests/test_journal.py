@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import importlib.util
+import io
+import os
 import random
 import tempfile
 import time
@@ -10,6 +14,7 @@ import unittest
 from collections.abc import Callable
 
 import journal
+import segments
 from disk import SECTOR, OsDisk
 from journal import Journal, JournalDamaged, read_segments
 from packets import BATCH_MAX, END, NO_HASH, Batch
@@ -50,7 +55,14 @@ class Case(unittest.TestCase):
         self.disk = new_disk(7)
 
     def open(
-        self, disk: SimDisk | None = None, *, generation: int = 0, base: int = 0, hash: bytes = NO_HASH, durable: int = 0, salvage: bool = False
+        self,
+        disk: SimDisk | None = None,
+        *,
+        generation: int = 0,
+        base: int = 0,
+        hash: bytes = NO_HASH,
+        durable: int = 0,
+        salvage: bool = False,
     ) -> Journal:
         return Journal.open(
             disk or self.disk, PATH, generation, base, hash, durable, salvage=salvage, segment_bytes=8192, first_bytes=self.first_bytes
@@ -226,7 +238,8 @@ class Failing(Case):
             log.sync()
         self.disk.sync_error = 0.0
         writes = self.disk.counts.total()
-        for act in (lambda: log.append(make(log)), log.cut, lambda: log.restart(1, 0, NO_HASH)):
+        acts: tuple[Callable[[], None], ...] = (lambda: log.append(make(log)), log.cut, lambda: log.restart(1, 0, NO_HASH))
+        for act in acts:
             with self.assertRaises(OSError) as caught:
                 act()
             self.assertEqual(caught.exception.errno, errno.EIO)
@@ -250,10 +263,10 @@ class Failing(Case):
         self.open()
         for call in ("open", "pread", "sync", "sync_dir", "listdir"):
             self.disk.kill()
-            self.disk.fault = lambda c, s, path, call=call: OSError(errno.EIO, "asked for") if c == call else None  # type: ignore[misc]
+            self.disk.fault = lambda c, s, path, call=call: OSError(errno.EIO, "asked for") if c == call else None
             with self.assertRaises(OSError):
                 self.open()
-            self.assertEqual([f for f in self.disk.open_files], [])
+            self.assertEqual(self.disk.open_files, {})
 
 
 class Damage(Case):
@@ -293,7 +306,7 @@ class Damage(Case):
             self.assertEqual(self.reopen().head_hash, other.hash)
 
     def test_the_same_below_the_durable_op_is_damage(self) -> None:
-        path, batches, offsets = self.written(500, 2400)
+        path, _, offsets = self.written(500, 2400)
         self.spoil(path, offsets[1], bytes(SECTOR))
         self.assert_damaged("synced up to op 4", durable=4)
 
@@ -314,7 +327,7 @@ class Damage(Case):
         log = Journal.open(self.disk, PATH, 0, 0, NO_HASH, first_bytes=2 << 20, segment_bytes=2 << 20)
         add(log)
         log.close()
-        self.spoil(self.segments()[0], 3 * SECTOR + journal.IMAGE_MAX + SECTOR, b"x")
+        self.spoil(self.segments()[0], 3 * SECTOR + segments.IMAGE_MAX + SECTOR, b"x")
         self.assert_damaged("more behind it than one batch")
 
     def test_a_misdirected_sector_is_damage(self) -> None:
@@ -339,13 +352,13 @@ class Damage(Case):
         log.close()
 
     def test_a_hole_before_the_last_segment_is_damage(self) -> None:
-        _, _, offsets = self.written(1000, 1500, 3000)
+        _, _, offsets = self.written(1000, 5000, 3000)
         first = self.segments()[0]
         self.spoil(first, offsets[1] + SECTOR, bytes(SECTOR))
         self.assert_damaged("hole")
 
     def test_a_missing_segment_is_damage(self) -> None:
-        self.written(3000, 3000, 7000, 7000)
+        self.written(7000, 7000, 7000, 7000)
         paths = self.segments()
         self.assertEqual(len(paths), 4)
         for path in paths:
@@ -364,7 +377,7 @@ class Damage(Case):
             self.reopen(base=2, hash=batches[0].hash)
 
     def test_a_journal_must_meet_its_snapshot(self) -> None:
-        path, batches, _ = self.written(500, 700, 600)
+        _, batches, _ = self.written(500, 700, 600)
         self.assertEqual(self.reopen(base=4, hash=batches[1].hash).head_op, 6)
         self.assertIsNone(self.reopen(base=6, hash=batches[2].hash).last)
         for base, hash, word in (
@@ -381,7 +394,7 @@ class Damage(Case):
             salvaged.close()
 
     def test_salvage_shows_the_sound_part_and_drops_the_rest_at_the_first_append(self) -> None:
-        _, batches, offsets = self.written(1000, 1000, 3000, 7000)
+        _, batches, offsets = self.written(1000, 5500, 3000, 7000)
         first = self.segments()[0]
         self.spoil(first, offsets[1] + 80, b"rot")
         log = self.reopen(salvage=True)
@@ -500,12 +513,12 @@ class Reading(Case):
         self.assertLessEqual(len(self.log._cursors), journal.CURSORS)
 
     def test_hash_at_is_known_for_every_batch_end(self) -> None:
-        again = self.reopen()
-        for log in (self.log, again):
+        for _ in range(2):
             for batch in self.written:
-                self.assertEqual(log.hash_at(batch.op), batch.hash)
-                self.assertIsNone(log.hash_at(batch.op - 1) if batch.op > 2 and batch.op - 1 not in [b.op for b in self.written] else None)
-        self.assertEqual(again.hash_at(0), NO_HASH)
+                self.assertEqual(self.log.hash_at(batch.op), batch.hash)
+                self.assertIsNone(self.log.hash_at(batch.op - 1) if batch.op > 2 else None)
+            self.assertEqual(self.log.hash_at(0), NO_HASH)
+            self.log = self.reopen()
 
     def test_rot_is_found_when_it_is_read(self) -> None:
         path = self.segments()[1]
@@ -597,6 +610,46 @@ class Restarting(Case):
             again.restart(1, 70, NO_HASH)
 
 
+class Printing(unittest.TestCase):
+    """`scripts/read_journal.py`."""
+
+    def run_script(self, *arguments: str) -> tuple[int, str]:
+        script = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "read_journal.py")
+        spec = importlib.util.spec_from_file_location("read_journal", script)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            code = module.main([*arguments])
+        return code, out.getvalue()
+
+    def test_batches_torn_tails_and_damage_are_shown(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = f"{directory}/journal"
+            log = Journal.open(OsDisk(), path, 0, 0, NO_HASH, first_bytes=8192, segment_bytes=8192)
+            batches = [add(log, 700), add(log, 30, count=1), add(log, 700)]
+            log.close()
+            code, text = self.run_script(directory)
+            self.assertEqual(code, 0)
+            self.assertIn("op 1-2  view 1  1970-01-01 00:00:00.001000  700 bytes", text)
+            self.assertIn(f"op 3  view 1  1970-01-01 00:00:00.001002  30 bytes  {batches[1].hash.hex()}", text)
+            self.assertIn("the segment ends", text)
+            self.assertIn(repr(batches[1].body), self.run_script(path, "--bodies")[1])
+            name = f"{path}/{os.listdir(path)[0]}"
+            with open(name, "r+b") as file:
+                file.seek(2560)
+                file.write(bytes(512))
+            self.assertEqual((self.run_script(path)[0], "torn" in self.run_script(path)[1]), (0, True))
+            with open(name, "r+b") as file:
+                file.seek(600)
+                file.write(b"rot")
+            self.assertEqual((self.run_script(path)[0], "damaged" in self.run_script(path)[1]), (1, True))
+            os.truncate(name, 100)
+            self.assertEqual(self.run_script(path)[0], 1)
+            self.assertEqual(self.run_script(f"{directory}/nothing")[0], 1)
+
+
 class Crashing(unittest.TestCase):
     """The power fails, or the process dies, before or after each single effect: what was synced is there, and nothing is called damage."""
 
@@ -636,7 +689,9 @@ class Crashing(unittest.TestCase):
         for _ in range(4):
             add(log, 2000, salt=77)
         self.assertEqual(sum(b.count for b in log.batches(base[0])), log.head_op - base[0])
-        disk.kill()
+        files.crash()
+        again = Journal.open(disk, PATH, 0, *base, log.head_op, segment_bytes=8192, first_bytes=4096)
+        self.assertEqual((again.head_op, again.head_hash), (log.head_op, log.head_hash))
 
     def test_a_crash_at_every_effect(self) -> None:
         whole = new_disk(0)

@@ -320,7 +320,7 @@ class ManifestTest(unittest.TestCase):
 
     def test_a_manifest_that_makes_no_sense_is_refused(self) -> None:
         files = self.manifest().files
-        for changes in (
+        senseless: tuple[dict[str, Any], ...] = (
             {"format": 2},
             {"op": 0},
             {"hash": "AB" * 16},
@@ -331,7 +331,8 @@ class ManifestTest(unittest.TestCase):
             {"files": {**files, "../accounts.csv": files["accounts.csv"]}},
             {"files": {name: part for name, part in files.items() if name != "sessions.csv"}},
             {"files": {**files, "messages-000003.csv": Part(1, 0, "")}},
-        ):
+        )
+        for changes in senseless:
             with self.subTest(changes), self.assertRaises(SnapshotDamaged):
                 Manifest.decode(self.manifest(**changes).encode())
 
@@ -455,6 +456,15 @@ class MakeTest(Case):
         answer = Maker(place.disk, rows_through_csv).answer(order)
         state, _ = load(place.disk, answer["path"], CLUSTER)
         self.assertEqual((state.op, state.message_count), (order["make"], 2))
+
+    def test_a_newer_one_is_not_begun_with(self) -> None:
+        place = self.place()
+        two_people(place)
+        order = place.order()
+        place.say(1, "S|wayne|later")
+        place.make(Maker(place.disk, rows_through_csv))
+        answer = Maker(place.disk, rows_through_csv).answer(order)
+        self.assertEqual(load(place.disk, answer["path"], CLUSTER, verify_history=True)[1].op, order["make"])
 
 
 class HistoryTest(Case):
@@ -848,6 +858,16 @@ class TroubleTest(Case):
         disk = SimDisk(before.dice, before.files)
         self.assert_intact(place, disk, older)
         self.assertEqual(listed(disk, place.snapshots), [f"{place.op:016d}", f"{place.op - 6:016d}"])
+
+    def test_the_link_never_leads_to_what_is_removed(self) -> None:
+        """However much of what happened to names is lost with the power."""
+        for seed in range(20):
+            place, disk, _ = self.ready(seed)
+            self.whole(place, disk)
+            place.open(7)
+            self.whole(place, disk)
+            disk.crash()
+            load(SimDisk(disk.dice, disk.files), f"{place.path}/csv", CLUSTER, verify_history=True)
 
     def test_a_failure_costs_only_one_attempt(self) -> None:
         """The maker that stays does not go on from a state that may be half-way."""

@@ -9,7 +9,7 @@ What it is not: it never breaks a promise that `disk.py` makes, unless a fault i
                       (contents by sector, each back to some state it went through; names each for itself)
     a failed sync     the kernel forgets that the pages were dirty: they read well until the power fails, then any part may be lost
 
-Every call is an effect: it is counted by call and call site, and may be made to fail or to be the one at which everything stops (`stop_at`).
+Every call is an effect: counted by call and call site; it may be made to fail, or to be the one at which everything stops (`stop_at`).
 
 Read next: `tests/test_journal.py` (how it is used).
 """

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Starts the cluster of cluster.yaml: makes .venv at the first run, then runs all replicas of this host. Ctrl-C stops them.
+# Arguments go to server.py: --config PATH, --data DIR, …
+set -euo pipefail
+
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+bash "$root/scripts/environment.sh" requirements.txt
+
+if [ "$(uname -s)" != Linux ]; then
+    echo "The servers run on Linux only (they tell the living from the dead by /proc and pidfd); on $(uname -s) just client.py works." >&2
+    exit 2
+fi
+exec "$root/.venv/bin/python" "$root/server.py" --start-hint "$@"

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs all tests under coverage, prints the report and writes htmlcov/index.html. Does its own set-up. Ends with 0 when everything holds:
+# the tests, 100 % of the quiet modules, 90 % of the whole. Arguments go to `unittest discover`, such as -k NAME (then nothing is demanded).
+set -euo pipefail
+
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd -- "$root"
+bash scripts/environment.sh requirements-dev.txt
+python=.venv/bin/python
+unset PYTHONHOME PYTHONPATH PYTHONOPTIMIZE # assertions are part of the protocol
+seconds=240 # more, and nobody runs them before each commit
+
+failed=()
+"$python" -m coverage erase
+# INT and not TERM: the tests' own clean-up ends the servers they have started.
+timeout --foreground --signal=INT --kill-after=20 "$seconds" \
+    "$python" -m coverage run -m unittest discover --top-level-directory . --start-directory tests "$@" || failed+=("the tests (status $?; 124: longer than $seconds s)")
+
+"$python" -m coverage combine --quiet || failed+=("coverage combine")
+whole=90
+[ $# = 0 ] || whole=0
+"$python" -m coverage report --fail-under="$whole" || failed+=("coverage of the whole: below $whole %")
+"$python" -m coverage html --quiet --fail-under=0 || failed+=("coverage html")
+if [ $# = 0 ]; then
+    quiet=$("$python" -c 'from tests.test_house_rules import quiet_files; print(",".join(quiet_files()))')
+    "$python" -m coverage report --fail-under=100 --include="$quiet" || failed+=("coverage of the quiet modules: below 100 %")
+fi
+
+echo
+echo "HTML report: $root/htmlcov/index.html"
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'FAILED: %s\n' "${failed[@]}"
+    exit 1
+fi
+echo "All is well."

@@ -1,0 +1,1 @@
+"""The tests; `python -m unittest` finds them from the root."""

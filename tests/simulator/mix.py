@@ -1,0 +1,158 @@
+"""What one seed draws: sizes, delays, and how often what goes wrong (swarm testing: no two seeds mix alike).
+
+What it is not: it does nothing; `world.py` and `faults.py` read it.
+
+Sizes that are constants of the program are made small here, so that a run of a few hundred requests crosses every boundary: segments,
+chunks of a transfer, message files, catch-up pieces. They are put back by `restore`.
+
+Read next: `world.py`.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, NamedTuple
+
+import desk
+import disk
+import journal
+import replication
+import server
+import snapshots
+import state
+import survivor
+import transfer
+from settings import Address, Settings
+from settings import Replica as ReplicaSettings
+
+FAULTS = (
+    "kill",
+    "kill at an effect",
+    "kill two",
+    "kill all",
+    "power cut",
+    "pause",
+    "cut link",
+    "partition",
+    "one-way partition",
+    "slow disk",
+    "disk error",
+    "full disk",
+    "empty directory",
+    "old directory",
+    "bit flip",
+    "stop",
+    "stop all",
+    "clock jump",
+    "register full",
+)
+
+
+class Mix(NamedTuple):
+    """See the module's page. Times are seconds."""
+
+    guests: int
+    requests: int  # of all guests together
+    window: int  # requests a guest has under way
+    think: float  # between two requests of a guest
+    settles_at_once: bool  # production: an order to the disk is answered before the next effect
+    sync_time: float
+    net_delay: float
+    net_jitter: float
+    loss: float  # packets of the core that are lost, repeated, overtaken; 0: as TCP
+    repeat: float
+    overtake: float
+    fault_gap: float  # mean time between two faults
+    faults: tuple[str, ...]  # what may go wrong in this seed
+    patience: float  # a guest that hears nothing for so long tries the next port
+    undrained: float  # chance that a guest's socket is not drained
+    snapshot_time: float
+    wall_skew: bool
+    sizes: dict[str, int]
+    settings: Settings
+
+
+def draw(dice: random.Random, seed_faults: tuple[str, ...] = FAULTS) -> Mix:
+    """The mix of one seed."""
+    few = dice.sample(seed_faults, dice.randint(2, min(8, len(seed_faults))))
+    datagrams = dice.random() < 0.25
+    sizes = {
+        "segment": dice.choice((20, 32, 64)) << 10,
+        "chunk": dice.choice((512, 4096, 256 << 10)),
+        "messages": dice.choice((7, 40, 50_000)),
+        "catch_up": dice.choice((600, 4096, 1 << 20)),
+        "window": dice.choice((16, 64, 1024)),
+    }
+    return Mix(
+        guests=dice.randint(2, 6),
+        requests=dice.randint(220, 420),
+        window=dice.choice((1, 2, 4, 8)),
+        think=dice.choice((0.0, 0.005, 0.05, 0.2)),
+        settles_at_once=dice.random() < 0.5,
+        sync_time=dice.choice((0.0002, 0.001, 0.01)),
+        net_delay=dice.choice((0.0001, 0.0005, 0.003)),
+        net_jitter=dice.choice((0.0, 0.0005, 0.01)),
+        loss=dice.choice((0.0, 0.02, 0.1)) if datagrams else 0.0,
+        repeat=dice.choice((0.0, 0.02, 0.1)) if datagrams else 0.0,
+        overtake=dice.choice((0.0, 0.05, 0.3)) if datagrams else 0.0,
+        fault_gap=dice.choice((0.15, 0.4, 0.8, 1.5)),
+        faults=tuple(sorted(few)),
+        patience=dice.choice((0.4, 0.4, 1.0, 3.0)),
+        undrained=dice.choice((0.0, 0.0, 0.3)),
+        snapshot_time=dice.choice((0.005, 0.05, 0.5)),
+        wall_skew=dice.random() < 0.3,
+        sizes=sizes,
+        settings=make_settings(dice),
+    )
+
+
+def make_settings(dice: random.Random) -> Settings:
+    """Three replicas on one host."""
+    replicas = tuple(ReplicaSettings(i, Address("127.0.0.1", 7661 + i), {"pipe": (6666 + i,)}) for i in range(3))
+    return Settings(
+        name="simulated",
+        replicas=replicas,
+        snapshot_quiet_ms=dice.choice((100, 300, 2000)),
+        snapshot_every_s=dice.choice((1, 3, 60)),
+        snapshot_every_bytes=dice.choice((8 << 10, 64 << 10, 1 << 26)),
+    )
+
+
+def _places(sizes: dict[str, int]) -> list[tuple[Any, str, Any]]:
+    image_max = journal.HEADER_SIZE + (8 << 10) + journal.TRAILER_SIZE
+    return [
+        (journal, "IMAGE_MAX", image_max),
+        (journal, "SLICE_BYTES", 4 << 10),
+        (journal, "MARK_BYTES", 2 << 10),
+        (journal, "_ZEROS", bytes(16 << 10)),
+        (server, "BATCH_MAX", 8 << 10),
+        (transfer, "CHUNK", sizes["chunk"]),
+        (snapshots, "MESSAGES_PER_FILE", sizes["messages"]),
+        (survivor, "CATCH_UP_BYTES", sizes["catch_up"]),
+        (replication, "CATCH_UP_BYTES", sizes["catch_up"]),
+        (state, "WINDOW", sizes["window"]),
+        (desk, "WINDOW", sizes["window"]),
+    ]
+
+
+def shrink(sizes: dict[str, int]) -> None:
+    """Make the program's sizes those of this seed."""
+    for module, name, value in _places(sizes):
+        _before.setdefault((module, name), getattr(module, name))
+        setattr(module, name, value)
+    open_ = journal.Journal.open.__func__  # type: ignore[attr-defined]
+    open_.__kwdefaults__ = {**open_.__kwdefaults__, "segment_bytes": sizes["segment"], "first_bytes": sizes["segment"] // 2}
+    disk.Ballast.__init__.__defaults__ = (64 << 10,)
+
+
+def restore() -> None:
+    """Put the program's own sizes back."""
+    for (module, name), value in _before.items():
+        setattr(module, name, value)
+    _before.clear()
+    open_ = journal.Journal.open.__func__  # type: ignore[attr-defined]
+    open_.__kwdefaults__ = {**open_.__kwdefaults__, "segment_bytes": journal.SEGMENT_BYTES, "first_bytes": journal.FIRST_BYTES}
+    disk.Ballast.__init__.__defaults__ = (disk.BALLAST_BYTES,)
+
+
+_before: dict[tuple[Any, str], Any] = {}

@@ -1,0 +1,428 @@
+"""One host in one thread: a clock that jumps from event to event, three processes with the production `Server`, wires between them.
+
+What it is not: it knows no guest (`guests.py`), decides no fault (`faults.py`) and judges nothing (`checks.py`).
+
+    World       heap of (time, number, process, callback), dice, files, wires, trace
+    Process     one incarnation of one replica: the `Host` of its server
+    Link        the connection between two processes: ordered, cut, held up by a partition
+
+A process that blocks (a slow sync while orders to the disk are answered at once) or is paused handles its events later, in their order.
+Nothing depends on anything but the seed, PYTHONHASHSEED and the version of Python.
+
+Read next: `guests.py`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import snapshots
+from events import Event
+from packets import AnyPacket, Packet
+from server import DESK_PACKETS, BootFailed, Server
+from state import ChatState
+from tests.simulator.disk import SimDisk, SimFiles, Stopped
+from tests.simulator.mix import Mix
+
+BASE = "data"
+WALL_AT_START = 1_700_000_000_000_000
+DIAL = (0.02, 0.1)  # seconds between two attempts to link
+
+
+class Violation(AssertionError):
+    """A promise is broken."""
+
+
+class SimTimer:
+    """A callback to come."""
+
+    __slots__ = ("callback", "is_cancelled")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback, self.is_cancelled = callback, False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def __call__(self) -> None:
+        if not self.is_cancelled:
+            self.callback()
+
+
+class WatchedServer(Server):
+    """The production server, with somebody looking over its shoulder."""
+
+    process: Process
+
+    @property
+    def state(self) -> ChatState:
+        return self._state
+
+    @state.setter
+    def state(self, state: ChatState) -> None:
+        self._state = state
+        process = self.process
+        real = ChatState.apply
+
+        def apply(first_op: int, count: int, time: int, body: bytes) -> Any:
+            outcome = real(state, first_op, count, time, body)
+            process.world.on_apply(process, first_op, count, time, body, state.digest)
+            return outcome
+
+        state.apply = apply  # type: ignore[method-assign]
+
+    def feed(self, event: Event) -> None:
+        super().feed(event)
+        if not self.depth and not self.ending:
+            self.process.world.after_step(self.process)
+
+
+class Process:
+    """One incarnation: clock, disk and wires as its server sees them."""
+
+    def __init__(self, world: World, replica: int) -> None:
+        self.world, self.id, self.mix = world, replica, world.mix
+        self.disk: Any = SimDisk(world.dice, world.files)
+        self.worker = SimDisk(world.dice, world.files)
+        self.disk.fault = lambda call, site, path: world.disk_fault(self, call, path)
+        self.alive = True
+        self.paused_until = 0.0
+        self.stall = 0.0
+        self.settled_at = 0.0
+        self.doors_open = False
+        self.shells: set[Any] = set()
+        self.linked: set[int] = set()  # replicas whose `on_linked` was called
+        self.stop_after = 0  # host calls after which it stops; 0: never
+        self.maker = snapshots.Maker(self.worker, snapshots.rows_through_csv)
+        self.server = WatchedServer.__new__(WatchedServer)
+        self.server.process = self
+        WatchedServer.__init__(self.server, self, world.mix.settings, replica, BASE)
+        self.marks: tuple[int, ...] = ()  # what must never go back
+
+    # --- Host -------------------------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        if self.disk.waited:
+            self.stall += self.disk.take_wait()
+        return self.world.now + self.stall
+
+    def wall(self) -> int:
+        return WALL_AT_START + int(self.world.now * 1e6) + self.world.wall_offset
+
+    def at(self, when: float, callback: Callable[[], None]) -> SimTimer:
+        timer = SimTimer(callback)
+        self.world.push(when, self, timer)
+        return timer
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.world.push(self.world.now, self, callback)
+
+    def random(self, size: int) -> bytes:
+        return self.world.dice.randbytes(size)
+
+    def settle(self, callback: Callable[..., None], *args: Any) -> None:
+        self._boundary()
+        self.stall += self.disk.take_wait()
+        if self.mix.settles_at_once:
+            self.stall += self.mix.sync_time
+            callback(*args)
+        else:
+            delay = self.world.dice.random() * 2 * self.mix.sync_time + self.stall
+            self.stall = 0.0
+            self.settled_at = max(self.settled_at, self.world.now + delay)
+            self.world.push(self.settled_at, self, callback, *args)
+
+    def send(self, replicas: tuple[int, ...], packet: Packet) -> None:
+        self._boundary()
+        self.world.on_send(self, packet)
+        for replica in replicas:
+            self.world.send(self, replica, packet, self.stall)
+
+    def log(self, text: str) -> None:
+        self.world.say(f"{self.id}: {text}")
+
+    def open_doors(self) -> None:
+        self.doors_open = True
+
+    def close_doors(self) -> None:
+        self.doors_open = False
+
+    def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        wait = self.world.dice.random() * 2 * self.mix.snapshot_time
+        self.world.push(self.world.now + wait, self, self._make_snapshot, order, done)
+
+    def _make_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        dice = self.world.dice
+        if dice.random() < 0.1:
+            self.worker.stop_at = self.worker.effects + dice.randint(1, 40)
+        try:
+            answer = self.maker.answer(order)
+            if dice.random() < 0.3:
+                self.maker.rest(order["snapshots"])
+        except Stopped:
+            answer = {"failed": "the snapshot worker ended without an answer"}
+            self.worker.kill()
+            self.worker.stop_at = 0
+            self.maker = snapshots.Maker(self.worker, snapshots.rows_through_csv, tag=str(dice.randrange(1000)))
+        self.world.push(self.world.now + dice.random() * self.mix.snapshot_time, self, done, answer)
+
+    def exit(self, code: int) -> None:
+        self.world.push(self.world.now, None, self.die, f"exit {code}")
+
+    # --- life and death -----------------------------------------------------------------------------------------------------------------
+
+    def _boundary(self) -> None:
+        if self.stop_after:
+            self.stop_after -= 1
+            if not self.stop_after:
+                raise Stopped
+
+    def start(self) -> None:
+        """Boot and begin to tick."""
+        self.server.boot()
+        self.world.say(f"{self.id}: starts as incarnation {self.server.replica.me.inc}: {self.server.replica}")
+        self.world.on_start(self)
+        self.server.run()
+
+    def die(self, why: str) -> None:
+        """The kernel takes all back."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.world.say(f"{self.id}: dies: {why}")
+        self.disk.kill()
+        self.worker.kill()
+        self.world.files.disks = [d for d in self.world.files.disks if d is not self.disk and d is not self.worker]
+        self.world.on_death(self)
+
+
+class Link:
+    """One connection. `free_at` and `held` are kept for each receiving end."""
+
+    def __init__(self, ends: tuple[Process, Process]) -> None:
+        self.ends = ends
+        self.open = True
+        self.flushes = True  # what is on the wire when it is cut still arrives
+        self.free_at = {p.id: 0.0 for p in ends}
+        self.held: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {p.id: [] for p in ends}
+
+    def other(self, process: Process) -> Process:
+        return self.ends[1] if process is self.ends[0] else self.ends[0]
+
+
+class World:
+    """See the module's page."""
+
+    def __init__(self, seed: int, mix: Mix, dice: random.Random, *, trace: bool = False) -> None:
+        self.seed, self.mix, self.dice, self.keeps_trace = seed, mix, dice, trace
+        self.now = 0.0
+        self.wall_offset = 0
+        self.heap: list[tuple[float, int, Process | None, Callable[..., None], tuple[Any, ...]]] = []
+        self.numbers = 0
+        self.files = SimFiles(dice)
+        self.processes: dict[int, Process] = {}
+        self.links: dict[tuple[int, int], Link] = {}
+        self.blocked: set[tuple[int, int]] = set()  # (from, to)
+        self.held_links: list[Link] = []  # on which something waits, also broken ones
+        self.story: list[str] = []
+        self.crc = 0
+        self.steps = 0
+        self.healed = False
+        self.checks: Any = None
+        self.disk_fault: Callable[[Process, str, str], OSError | None] = lambda *_: None
+        self.boot_failures: dict[int, int] = {}
+
+    # --- time -----------------------------------------------------------------------------------------------------------------------------
+
+    def push(self, when: float, process: Process | None, callback: Callable[..., None], *args: Any) -> None:
+        """Call it then; not if the process is dead by then."""
+        self.numbers += 1
+        heapq.heappush(self.heap, (when, self.numbers, process, callback, args))
+
+    def run(self, until: float, is_done: Callable[[], bool] = lambda: False) -> bool:
+        """Handle events until that time; False: nothing ended it before."""
+        heap = self.heap
+        while heap and heap[0][0] <= until:
+            when, number, process, callback, args = heapq.heappop(heap)
+            if when > self.now:
+                self.now = when
+            if process is None:
+                callback(*args)
+            elif process.alive:
+                if process.paused_until > self.now:
+                    heapq.heappush(heap, (process.paused_until, number, process, callback, args))
+                    continue
+                self.turn(process, callback, args)
+            if is_done():
+                return True
+        self.now = max(self.now, until)
+        return False
+
+    def turn(self, process: Process, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """One event of one process."""
+        self.steps += 1
+        try:
+            callback(*args)
+        except Stopped:
+            process.die("stopped at an effect")
+        except Violation:
+            raise
+        except BootFailed as error:
+            self.boot_failed(process, error)
+        except Exception as error:
+            raise Violation(f"replica {process.id}: {type(error).__name__}: {error}") from error
+        if process.stall:
+            process.paused_until = max(process.paused_until, self.now + process.stall)
+            process.stall = 0.0
+
+    def say(self, text: str) -> None:
+        """A line of the story."""
+        line = f"{self.now:9.4f} {text}"
+        self.crc = zlib.crc32(line.encode("utf-8", "replace"), self.crc)
+        if self.keeps_trace:
+            self.story.append(line)
+
+    # --- processes ------------------------------------------------------------------------------------------------------------------------
+
+    def start(self, replica: int) -> None:
+        """Start the replica unless it runs."""
+        if replica in self.processes and self.processes[replica].alive:
+            return
+        process = self.processes[replica] = Process(self, replica)
+        self.turn(process, process.start, ())
+        for other in range(len(self.mix.settings.replicas)):
+            if other != replica:
+                self.push(self.now + self.dice.uniform(*DIAL), None, self.dial, process, other)
+
+    def boot_failed(self, process: Process, error: BootFailed) -> None:
+        """It tries again in a moment, as its supervisor or its operator would."""
+        process.die(f"cannot start: {error}")
+
+    def on_death(self, process: Process) -> None:
+        """Wires break; somebody starts it again some time."""
+        for link in [link for link in self.links.values() if process in link.ends]:
+            self.cut(link, flushes=self.dice.random() < 0.7)
+        for shell in list(process.shells):
+            shell.break_off()
+        if self.checks is not None:
+            self.checks.on_death(process)
+
+    def living(self) -> list[Process]:
+        return [p for p in self.processes.values() if p.alive]
+
+    # --- wires ----------------------------------------------------------------------------------------------------------------------------
+
+    def dial(self, process: Process, other: int) -> None:
+        """One attempt of this process to be linked with that replica."""
+        if not process.alive:
+            return
+        peer = self.processes.get(other)
+        pair = (min(process.id, other), max(process.id, other))
+        if pair not in self.links and peer is not None and self._may_link(process, peer):
+            link = self.links[pair] = Link((process, peer))
+            dialler, acceptor = (process, peer) if process.id > other else (peer, process)
+            self._post(link, dialler, self.linked, link, dialler)
+            self._post(link, acceptor, self.linked, link, acceptor)
+        self.push(self.now + self.dice.uniform(*DIAL), None, self.dial, process, other)
+
+    def _may_link(self, a: Process, b: Process) -> bool:
+        if not (a.alive and b.alive) or {(a.id, b.id), (b.id, a.id)} & self.blocked or a.server.ending or b.server.ending:
+            return False
+        if a.paused_until > self.now or b.paused_until > self.now or a.id in b.linked or b.id in a.linked:
+            return False
+        return a.server.holds_lock(b.id, b.server.replica.me.inc) and b.server.holds_lock(a.id, a.server.replica.me.inc)
+
+    def linked(self, link: Link, process: Process) -> None:
+        if link.open:
+            other = link.other(process)
+            process.linked.add(other.id)
+            process.server.on_linked(other.id, other.server.replica.me.inc)
+
+    def unlinked(self, link: Link, process: Process) -> None:
+        other = link.other(process)
+        if other.id in process.linked:
+            process.linked.discard(other.id)
+            process.server.on_unlinked(other.id, "gone")
+
+    def cut(self, link: Link, *, flushes: bool) -> None:
+        """Break the connection; both ends hear of it, after what is on the wire or instead of it."""
+        if not link.open:
+            return
+        link.open, link.flushes = False, flushes
+        del self.links[link.ends[0].id if link.ends[0].id < link.ends[1].id else link.ends[1].id, max(p.id for p in link.ends)]
+        for process in link.ends:
+            if process.alive:
+                held = link.held[process.id]
+                if held and not flushes:
+                    held.clear()
+                self._post(link, process, self.unlinked, link, process)
+
+    def _post(self, link: Link, to: Process, callback: Callable[..., None], *args: Any, extra: float = 0.0) -> None:
+        """In order behind all that is on its way to this end."""
+        if (link.other(to).id, to.id) in self.blocked:
+            link.held[to.id].append((callback, args))
+            if link not in self.held_links:
+                self.held_links.append(link)
+            return
+        mix = self.mix
+        when = self.now + extra + mix.net_delay + (self.dice.random() * mix.net_jitter if mix.net_jitter else 0.0)
+        if when < link.free_at[to.id]:
+            when = link.free_at[to.id]
+        link.free_at[to.id] = when
+        self.push(when, to, callback, *args)
+
+    def send(self, process: Process, replica: int, packet: Packet, extra: float) -> None:
+        """A packet; nothing happens to it where there is no link."""
+        link = self.links.get((process.id, replica) if process.id < replica else (replica, process.id))
+        if link is None or replica not in process.linked or process not in link.ends:
+            return
+        to, mix, dice = link.other(process), self.mix, self.dice
+        if (mix.loss or mix.repeat or mix.overtake) and type(packet) not in DESK_PACKETS:
+            if dice.random() < mix.loss:
+                return
+            for _ in range(1 + (dice.random() < mix.repeat)):
+                if dice.random() < mix.overtake:
+                    when = self.now + extra + mix.net_delay + dice.random() * 0.05
+                    self.push(max(when, self.now), to, self.arrived, link, process.id, to, packet)
+                else:
+                    self._post(link, to, self.arrived, link, process.id, to, packet, extra=extra)
+            return
+        self._post(link, to, self.arrived, link, process.id, to, packet, extra=extra)
+
+    def arrived(self, link: Link, sender: int, to: Process, packet: AnyPacket) -> None:
+        if (link.open or link.flushes) and sender in to.linked and not to.server.ending:
+            if to.server.linked[sender].inc != link.other(to).server.replica.me.inc:
+                return
+            to.server.on_packet(sender, packet)
+
+    def release(self, sender: int, to: int) -> None:
+        """A partition is over: what was held up arrives."""
+        self.blocked.discard((sender, to))
+        for process in self.living():
+            if process.id == to:
+                for link in [x for x in self.held_links if process in x.ends and x.other(process).id == sender]:
+                    held, link.held[to] = link.held[to], []
+                    for callback, args in held:
+                        self._post(link, process, callback, *args)
+
+    # --- what the checkers hear -------------------------------------------------------------------------------------------------------------
+
+    def on_start(self, process: Process) -> None:
+        if self.checks is not None:
+            self.checks.on_start(process)
+
+    def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int) -> None:
+        if self.checks is not None:
+            self.checks.on_apply(process, first_op, count, time, body, digest)
+
+    def on_send(self, process: Process, packet: Packet) -> None:
+        if self.checks is not None:
+            self.checks.on_send(process, packet)
+
+    def after_step(self, process: Process) -> None:
+        if self.checks is not None:
+            self.checks.after_step(process)
