@@ -5,16 +5,17 @@ What it is not: it parses no protocol (`guest.py`) and draws nothing (`terminal.
     p0 ── connected ── greeted ── open (`=`) ──── EOF, or nothing heard for SILENCE ───┐
     p1 ◀── at once; after a whole round in vain 2, 5, 10 … 250 ms, with jitter ◀───────┘
 
-As a library:
-
-    async with ChatClient([6666, 6667]) as client:
-        print(await client.request("1|mason"))
-        async for message in client.messages(): ...
+As a library: `async with ChatClient([6666, 6667]) as client: await client.request("1|mason")`, `async for message in client.messages()`.
 
 Read next: `guest.py`, `terminal.py`.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":
+    import venv
+
+    venv.ensure(("msgspec", "prompt_toolkit", "yaml"))
 
 import asyncio
 import contextlib
@@ -95,7 +96,8 @@ class ChatClient:
     ) -> None:
         self.addresses = list(dict.fromkeys(map(address_of, ports)))
         self.guest = guest or Guest(secrets.token_hex(16))
-        self.on_messages, self.on_move, self.on_trouble, self.save = on_messages, on_move, on_trouble, save
+        self.on_messages, self.save = on_messages, save
+        self.on_move, self.on_trouble = on_move or bool, on_trouble or bool  # bool: does nothing
         self.give_up_after = give_up_after
         self.cluster: dict[str, Any] = {}  # as the server last described it
         self.address: Address | None = None  # of the server that serves us, or last did
@@ -120,11 +122,6 @@ class ChatClient:
         return self.guest.account
 
     @property
-    def is_open(self) -> bool:
-        """Whether a server serves us now."""
-        return self.guest.is_open
-
-    @property
     def pending(self) -> list[str]:
         """Requests that are not answered, oldest first."""
         return list(self.guest.pending.values())
@@ -144,7 +141,7 @@ class ChatClient:
             raise NoAnswer(self.ended)
         number = self.guest.request(line)
         future = self._answers[number] = asyncio.get_running_loop().create_future()
-        self._remember()
+        self._remember()  # before it is said
         self._flush_soon()
         return future
 
@@ -197,10 +194,11 @@ class ChatClient:
         if self.ended:
             return
         self.ended = why
-        if self._task:
-            self._task.cancel()
-        if self._timer:
-            self._timer.cancel()
+        for running in (self._task, self._timer):
+            if running:
+                running.cancel()
+        if self._is_dirty:
+            self._remember()
         if self._wire and self._wire.transport:
             self._flush()
             self._wire.transport.close()
@@ -251,10 +249,9 @@ class ChatClient:
         for event in self.guest.receive(chunk, asyncio.get_running_loop().time()):
             if isinstance(event, Message):
                 batch.append(event)
-                continue
-            self._hand_on(batch)
-            batch = []
-            self._on_event(wire, event)
+            else:
+                batch = self._hand_on(batch)
+                self._on_event(wire, event)
         self._hand_on(batch)
         self._flush_soon()
 
@@ -284,7 +281,7 @@ class ChatClient:
     def _on_opened(self, wire: Wire) -> None:
         old, self.address = self.address, wire.address
         wire.opened_at, self._worried = asyncio.get_running_loop().time(), False
-        if old and self._lost_at and self.on_move:
+        if old and self._lost_at:
             self.on_move(Moved(old, wire.address, (wire.opened_at - self._lost_at) * 1000, self._lost_silent))
         self._lost_at, self._is_dirty = 0.0, True
 
@@ -311,10 +308,10 @@ class ChatClient:
             self._rivals = self._rivals + 1 if lasted < SETTLED_AFTER else 1
             if self._rivals > RIVALS_MAX:
                 self.stop("another client goes on with this session: end one of the two")
-                self._tell(self.ended)
+                self.on_trouble(self.ended)
         elif trouble.word == "stranger" and wire.address not in self._strangers:
             self._strangers.add(wire.address)
-            self._tell(f"what listens on {label(wire.address)} is no replica of ours: it says {trouble.words!r}")
+            self.on_trouble(f"what listens on {label(wire.address)} is no replica of ours: it says {trouble.words!r}")
 
     def _begin_anew(self) -> None:
         """The cluster has forgotten the session. What is unanswered may have happened: it is not sent again."""
@@ -327,18 +324,18 @@ class ChatClient:
         unknown = f"; nobody knows whether {'this was' if len(lost) == 1 else 'these were'} done: {', '.join(lost)[:200]}" if lost else ""
         why = f"the cluster does not know this session any more (a week has passed, or its data was reset): log in again{unknown}"
         self._fail(why)
-        self._tell(why)
+        self.on_trouble(why)
 
-    def _hand_on(self, batch: list[Message]) -> None:
-        if not batch:
-            return
-        self._remember()
-        if self.on_messages:
+    def _hand_on(self, batch: list[Message]) -> list[Message]:
+        if batch:
+            self._remember()
+        if batch and self.on_messages:
             # behind whoever waits for a reply that stood before these messages
             asyncio.get_running_loop().call_soon(self.on_messages, batch)
-        else:
+        elif batch:
             self._queue.extend(batch)
             self._arrived.set()
+        return []
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -350,24 +347,19 @@ class ChatClient:
         self._flush()
         if self._is_dirty:
             self._remember()
-        if not self._lost_at:
-            return
-        if self.give_up_after is not None and now - self._lost_at > self.give_up_after:
+        lost_for = now - self._lost_at if self._lost_at else 0.0
+        if self.give_up_after is not None and lost_for > self.give_up_after:
             self.stop(self._nobody())
-            self._tell(self.ended)
-        elif now - self._lost_at > WORRY_AFTER and not self._worried:
+            self.on_trouble(self.ended)
+        elif lost_for > WORRY_AFTER and not self._worried:
             self._worried = True
-            self._tell(f"{self._nobody()}; trying on")
+            self.on_trouble(f"{self._nobody()}; trying on")
 
     def _nobody(self) -> str:
         """Why nothing happens."""
-        ports = ", ".join(map(label, self.addresses))
-        heard = (
-            "a replica answers but does not serve yet"
-            if self.guest.is_greeted and self.guest.is_connected
-            else f"nobody answers on {ports}"
-        )
-        return f"{heard} (to start the replicas: bash scripts/start.sh)"
+        if self.guest.is_connected and self.guest.is_greeted:
+            return "a replica answers, but waits for others before it can serve (python server.py status)"
+        return f"nobody answers on {', '.join(map(label, self.addresses))} (to start the replicas: bash scripts/start.sh)"
 
     def _flush(self) -> None:
         self._is_flushing = False
@@ -384,10 +376,6 @@ class ChatClient:
         self._is_dirty = False
         if self.save:
             self.save({**self.guest.remember(), "ports": [label(a) for a in self.addresses]})
-
-    def _tell(self, sentence: str) -> None:
-        if self.on_trouble:
-            self.on_trouble(sentence)
 
     def _fail(self, why: str) -> None:
         answers, self._answers = self._answers, {}

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from commands import LIST, QUERIES, WINDOW, Refusal, account_id, run, system_run
+from commands import LIST, PATTERN_MAX, QUERIES, WINDOW, Refusal, account_id, run, system_run
 from doors import TRANSLATORS, Translator
 from state import ChatState, Message, Opened, Outcome
 
@@ -300,6 +300,8 @@ class Connection:
 
     def answered(self, first: int, replies: list[str]) -> None:
         """This replica has applied a run of this session."""
+        if not self.is_open:
+            return  # by the connection before this one, in the batch that the last primary left; this one's copy follows its `open`
         line, out = self.line, []
         render = self.translator.render
         for number, reply in enumerate(replies, first):
@@ -413,6 +415,8 @@ class Connection:
                 words = [self.translator.render(n, c, Refusal.READ_ONLY) for n, c in enumerate(item.commands, item.first)]
                 self.line.append(Said(b"".join(words)))
                 self.skip += item.skip + len(item.commands)
+                self.bytes_unanswered -= len(item.image)
+                self.desk.unanswered_bytes -= len(item.image)
                 self.unanswered -= len(item.commands) - 1
             else:
                 self.line.append(item)
@@ -666,6 +670,8 @@ def matching(pattern: str, names: list[str]) -> list[str]:
     """Names that the pattern matches wholly; RE2 is linear in time, whatever a guest sends. A pattern it refuses matches nothing."""
     import re2  # type: ignore[import-untyped]
 
+    if len(pattern) > PATTERN_MAX:
+        return []
     options = re2.Options()
     options.max_mem, options.log_errors = 8 << 20, False
     try:

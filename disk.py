@@ -189,7 +189,9 @@ class LockContent(NamedTuple):
 
 
 class ReplicaLock:
-    """`replica-<i>.lock` in the cluster directory, held exclusively for the life of the process; `before`: what it said when it was taken.
+    """`replica-<i>.lock` in the cluster directory, held exclusively for the life of the process.
+
+    `before`: what it said when it was taken; None when nothing was durable in it, or (`rotten`) it cannot be read any more.
 
         offset  size  field
         0       4     magic       b"USL1"
@@ -208,7 +210,9 @@ class ReplicaLock:
 
     def __init__(self, disk: Disk, fd: int, pid: int) -> None:
         self._disk, self._fd, self._pid = disk, fd, pid
-        self.before = self._parse(disk.pread(fd, SECTOR, 0))
+        sector = disk.pread(fd, SECTOR, 0)
+        self.before = self._parse(sector)
+        self.rotten = self.before is None and bool(sector.strip(b"\0"))
 
     @classmethod
     def acquire(cls, disk: Disk, directory: str, replica: int, *, pid: int | None = None) -> ReplicaLock | None:

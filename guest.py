@@ -234,10 +234,9 @@ class Guest:
             start = stop = end + 1
             words = bytes(rest[at : end if end >= 0 else at + HEAD_MAX]).split(b" ")
             try:
-                if words[0] in (b"*", b"@") or words[0].isdigit():
-                    stop += _size(words[-1])
-                    if len(rest) < stop:
-                        break
+                stop += _size(words)
+                if len(rest) < stop:
+                    break
                 event = self._on_words(words, bytes(rest[start:stop]), now)
             except (ValueError, RecursionError):
                 self.lose()
@@ -358,8 +357,11 @@ def is_entering(line: str) -> bool:
     return line.startswith(("0|", "1|", "5|")) or line == "bye"
 
 
-def _size(word: bytes) -> int:
-    size = int(word)
+def _size(words: list[bytes]) -> int:
+    """Bytes of the body that a line announces."""
+    if len(words) != (3 if words[0] == b"*" else 2) or not (words[0] in (b"*", b"@") or words[0].isdigit()):
+        return 0
+    size = int(words[-1])
     if not 0 <= size <= BODY_MAX:
         raise ValueError("a body of an impossible size")
     return size

@@ -73,6 +73,9 @@ class Host(Protocol):
     def log(self, text: str) -> None: ...
     def open_doors(self) -> None: ...
     def close_doors(self) -> None: ...
+    def ready_worker(self) -> None:
+        """A snapshot will be ordered soon."""
+
     def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None: ...
     def exit(self, code: int) -> None: ...
 
@@ -100,6 +103,7 @@ class LoopHost:
         self.servers: list[asyncio.Server] = []
         self.doors_open = False
         self.worker: asyncio.subprocess.Process | None = None
+        self.worker_starts = False
         self.admin: asyncio.Server | None = None
         self.logger = logging.getLogger("understudy")
         self.console_second, self.console_lines = 0, 0
@@ -216,15 +220,23 @@ class LoopHost:
 
     # --- the snapshot worker ----------------------------------------------------------------------------------------------------------------
 
+    def ready_worker(self) -> None:
+        if not self.worker_starts and (self.worker is None or self.worker.returncode is not None):
+            self.worker_starts = True
+            self._spawn(self._start_worker())
+
     def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         self._spawn(self._ask_worker(order, done))
 
     async def _ask_worker(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         try:
             for _ in range(2):  # one that was about to leave for want of work is replaced once
+                while self.worker_starts:
+                    await asyncio.sleep(0.01)
+                if self.worker is None or self.worker.returncode is not None:
+                    await self._start_worker()
                 worker = self.worker
-                if worker is None or worker.returncode is not None:
-                    worker = self.worker = await self._start_worker()
+                assert worker is not None
                 assert worker.stdin is not None and worker.stdout is not None
                 with contextlib.suppress(ConnectionError):
                     worker.stdin.write(json.dumps(order).encode() + b"\n")
@@ -237,15 +249,18 @@ class LoopHost:
         except OSError as error:
             done({"failed": str(error)})
 
-    async def _start_worker(self) -> asyncio.subprocess.Process:
+    async def _start_worker(self) -> None:
         here = os.path.dirname(os.path.abspath(__file__))
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            os.path.join(here, "snapshots.py"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            close_fds=True,
-        )
+        try:
+            self.worker = await asyncio.create_subprocess_exec(
+                sys.executable,
+                os.path.join(here, "snapshots.py"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                close_fds=True,
+            )
+        finally:
+            self.worker_starts = False
 
     # --- the operator's door ------------------------------------------------------------------------------------------------------------------
 

@@ -36,14 +36,13 @@ from segments import (
     ZEROS,
     Place,
     Segment,
-    batches,
-    file_name,
+    Spare,
     first_op_of,
-    header,
     images,
     judge,
     open_segments,
     padded,
+    read_batches,
     walk,
 )
 from segments import JournalDamaged as JournalDamaged
@@ -53,8 +52,6 @@ SEGMENT_BYTES = 16 << 20  # a restart reads the newest one or few; a deleted one
 FIRST_BYTES = 1 << 20  # the first segment is made while people wait
 SLICE_BYTES = 256 << 10  # zeros written and synced by one call of prepare_next: about a millisecond
 CURSORS = 8  # replicas that walk through the log at the same time
-
-_SPARE = "spare.tmp"
 
 
 class Journal:
@@ -79,7 +76,7 @@ class Journal:
         self._size = self._end = self._last_at = 0
         self._dirty = False
         self._failed = ""
-        self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
+        self._spare = Spare(disk, path)
         self._cursors: dict[tuple[int, bytes], Place] = {}
 
     # --- beginning ------------------------------------------------------------------------------------------------------------------------
@@ -130,9 +127,8 @@ class Journal:
         """Give all descriptors back; writes nothing."""
         for segment in self._segments:
             self._disk.close(segment.fd)
-        if self._spare >= 0:
-            self._disk.close(self._spare)
-        self._segments, self._fd, self._spare = [], -1, -1
+        self._spare.forget()
+        self._segments, self._fd = [], -1
 
     def _sort_out(self, path: str) -> list[str]:
         """Paths of this generation's segments, oldest first; the others are remembered for drop_old."""
@@ -172,7 +168,7 @@ class Journal:
             if (op, hash) != (segment.first_op - 1, segment.prev_hash):
                 return (index if op >= base_op else 0), JournalDamaged(f"the segment does not follow op {op}", (segment.path, 0))
             at = SECTOR
-            for after, batch in batches(self._disk, segment, at, op, hash):
+            for after, batch in read_batches(self._disk, segment, at, op, hash):
                 if batch.first_op <= base_op <= batch.op and (batch.op, batch.hash) != (base_op, base_hash):
                     return 0, JournalDamaged(f"this batch is not the one that the snapshot of op {base_op} ends with", (segment.path, at))
                 segment.mark(batch.first_op, at)
@@ -236,11 +232,10 @@ class Journal:
 
     def prepare_next(self) -> bool:
         """A slice of the next segment; call it off the hot path, now and then. True: there is more to do already."""
-        done = self._spare_filled == self._spare_bytes == self._segment_bytes
-        if done or self._failed or self._end * 2 < self._size:
+        if self._failed or self._end * 2 < self._size or self._spare.is_ready(self._segment_bytes):
             return False
-        self._fill_spare(self._segment_bytes, SLICE_BYTES)
-        return self._spare_filled < self._segment_bytes
+        self._spare.fill(self._segment_bytes, SLICE_BYTES)
+        return not self._spare.is_ready(self._segment_bytes)
 
     def restart(self, generation: int, base_op: int, base_hash: bytes) -> None:
         """An empty log behind this snapshot. The old files stay until `drop_old`: not before the superblock names the new generation."""
@@ -297,46 +292,15 @@ class Journal:
         """The spare becomes the newest segment: all of it durable before the first batch is written."""
         self._require_sound()
         self.sync()
-        while self._spare_bytes != size or self._spare_filled < size:
-            self._fill_spare(size, len(ZEROS))
-        path = f"{self._path}/{file_name(self.generation, first_op)}"
-        self._disk.pwrite(self._spare, header(size, self.generation, first_op, prev_hash), 0)
-        self._sync_spare()
-        self._disk.rename(f"{self._path}/{_SPARE}", path)
-        segment = Segment(path, self._spare, size, self.generation, first_op, prev_hash)
-        self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
-        if self._segments and self._segments[-1].path == path:
+        while not self._spare.is_ready(size):
+            self._spare.fill(size, len(ZEROS))
+        segment = self._spare.become(self.generation, first_op, prev_hash)
+        if self._segments and self._segments[-1].path == segment.path:
             # The first one was too small for the first batch: the rename has taken its name.
             self._disk.close(self._segments.pop().fd)
         self._segments.append(segment)
         self._fd, self._size, self._end, self._last_at = segment.fd, size, SECTOR, 0
         self._sync_dir()
-
-    def _fill_spare(self, size: int, count: int) -> None:
-        """Some more zeros, synced. Real ones: reserved blocks would cost the hot path a second write each."""
-        path = f"{self._path}/{_SPARE}"
-        if self._spare_bytes != size:
-            self._forget_spare()
-            if self._disk.exists(path):
-                self._disk.unlink(path)
-            self._spare, self._spare_bytes = self._disk.open(path, create=True), size
-        count = min(count, size - self._spare_filled)
-        self._disk.pwrite(self._spare, ZEROS[:count], self._spare_filled)
-        self._sync_spare()
-        self._spare_filled += count
-
-    def _sync_spare(self) -> None:
-        """Nothing stands in the spare yet, so a failed sync costs no more than another spare."""
-        try:
-            self._disk.sync(self._spare)
-        except OSError:
-            self._forget_spare()
-            raise
-
-    def _forget_spare(self) -> None:
-        if self._spare >= 0:
-            self._disk.close(self._spare)
-        self._spare, self._spare_filled, self._spare_bytes = -1, 0, 0
 
     def _sync(self, fd: int) -> None:
         try:

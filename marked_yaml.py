@@ -38,6 +38,15 @@ class SettingsError(Exception):
     """The file cannot be used; the text is one sentence for the operator."""
 
 
+def read_file(path: str) -> bytes:
+    """What is in it, as far as that is of use to `MarkedYaml`. Raises SettingsError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(FILE_MAX + 1)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 class MarkedYaml:
     """`value` is what the file says; `refuse` complains about a place in it. Raises SettingsError."""
 

@@ -31,6 +31,7 @@ from guest import Guest, Mail
 
 SLOTS = 32  # more clients at once run without a file
 FILE_MAX = 64 << 20  # bytes; all unanswered requests of a session fit in
+HISTORY_MAX = 1 << 20  # bytes; a longer history begins anew
 LIFE = SESSION_LIFE_US / 1e6  # seconds; then the cluster has forgotten the session
 RECENT = 3600.0  # seconds; a terminal does not take up by itself what is older: its unanswered lines may not be meant any more
 
@@ -41,6 +42,16 @@ def directory() -> str:
     """Where the files are."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(base, "understudy")
+
+
+def history() -> str:
+    """The file of what was typed, made where it is missing. Raises OSError."""
+    path = os.path.join(directory(), "history")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if os.fstat(fd).st_size > HISTORY_MAX:
+        os.ftruncate(fd, 0)
+    os.close(fd)
+    return path
 
 
 class Memory:
@@ -80,6 +91,7 @@ class Memory:
     def close(self) -> None:
         """Leave it to the next client."""
         os.close(self.fd)
+        self.fd = -1  # what is saved too late goes nowhere
 
 
 def claim(path: str, ports: Sequence[str], *, resume_within: float) -> tuple[Memory | None, Guest | None, dict[str, Mail]]:

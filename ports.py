@@ -42,12 +42,10 @@ def ports_to_use(given: Sequence[str], config: str | None) -> list[Address]:
     """The ports given, and those of the configuration when they belong to it. Raises ValueError with a sentence."""
     wanted, configured = [address_of(port) for port in given], list[Address]()
     if config or os.path.exists(DEFAULT_CONFIG):
-        try:
-            import settings
+        import settings
 
+        try:
             configured = [address_of(port) for port in settings.load(config or DEFAULT_CONFIG).pipe_ports()]
-        except ImportError:
-            pass  # a script with its ports given needs no package
         except (settings.SettingsError, OSError) as error:
             if config or not given:
                 raise ValueError(str(error)) from None

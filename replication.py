@@ -637,7 +637,7 @@ class Replica:
 
     def ignore(self, packet: Packet, why: str) -> None:
         """The other side of every if; traced where it is rare."""
-        if type(packet) not in (Commit, Recovery, PrepareOk):
+        if type(packet) not in (Commit, CommitOk, Recovery, PrepareOk):
             self.trace(f"ignores {type(packet).__name__}: {why}")
 
     def on_received(self, event: Received) -> None:

@@ -1,8 +1,10 @@
 """A journal's files as bytes: their layout, what counts as the end of the log, and how batches are read out of them.
 
-What it is not: it writes nothing. `journal.py` does, and remembers where its log ends; here everything is read from the files.
+What it is not: it knows no log that goes on. `journal.py` appends, and remembers where its log ends; here everything is read from the
+files, and all that is written is a new segment.
 
     journal/GGGGGGGG-OOOOOOOOOOOOOOOO.seg      G: journal generation, O: first op, both hexadecimal
+    journal/spare.tmp                          the next segment, not yet or not wholly filled with zeros
 
     segment   sector 0: header  b"USJ1" | size u32 | generation u64 | first_op u64 | prev_hash 16 | crc32 | zeros
               then batches (their bytes: packets.py), each from a sector boundary on, zeros up to the next one
@@ -38,6 +40,7 @@ WINDOW_BYTES = 256 << 10  # read at once
 IMAGE_MAX = HEADER_SIZE + BATCH_MAX + TRAILER_SIZE
 SUFFIX = ".seg"
 ZEROS = bytes(1 << 20)
+ENDS, TORN = "", "torn"  # what may stand behind the last whole batch without being damage
 
 _LAYOUT = struct.Struct("<4sIQQ16s")
 _CRC = struct.Struct("<I")
@@ -91,6 +94,53 @@ class Place(NamedTuple):
     hash: bytes
 
 
+class Spare:
+    """The next segment, `spare.tmp`. Nothing stands in it, so a failed sync of it costs no more than another spare."""
+
+    def __init__(self, disk: Disk, directory: str) -> None:
+        self._disk, self._directory, self._path = disk, directory, f"{directory}/spare.tmp"
+        self._fd, self._filled, self._size = -1, 0, 0
+
+    def is_ready(self, size: int) -> bool:
+        """Whether it is full of durable zeros."""
+        return self._filled == self._size == size
+
+    def fill(self, size: int, count: int) -> None:
+        """Some more zeros, synced. Real ones: reserved blocks would cost the hot path a second write each."""
+        if self._size != size:
+            self.forget()
+            if self._disk.exists(self._path):
+                self._disk.unlink(self._path)
+            self._fd, self._size = self._disk.open(self._path, create=True), size
+        count = min(count, size - self._filled)
+        self._disk.pwrite(self._fd, ZEROS[:count], self._filled)
+        self._sync()
+        self._filled += count
+
+    def become(self, generation: int, first_op: int, prev_hash: bytes) -> Segment:
+        """Header and name; the caller syncs the directory before it writes a batch."""
+        path = f"{self._directory}/{file_name(generation, first_op)}"
+        self._disk.pwrite(self._fd, header(self._size, generation, first_op, prev_hash), 0)
+        self._sync()
+        self._disk.rename(self._path, path)
+        segment = Segment(path, self._fd, self._size, generation, first_op, prev_hash)
+        self._fd, self._filled, self._size = -1, 0, 0
+        return segment
+
+    def forget(self) -> None:
+        """Give the descriptor back; the next `fill` begins anew."""
+        if self._fd >= 0:
+            self._disk.close(self._fd)
+        self._fd, self._filled, self._size = -1, 0, 0
+
+    def _sync(self) -> None:
+        try:
+            self._disk.sync(self._fd)
+        except OSError:
+            self.forget()
+            raise
+
+
 def read_segments(disk: Disk, path: str, after_op: int, after_hash: bytes, until_op: int, generation: int | None = None) -> Iterator[Batch]:
     """Batches behind (after_op, after_hash) up to `until_op`, verified: for another process, while the owner appends.
 
@@ -118,38 +168,6 @@ def read_segments(disk: Disk, path: str, after_op: int, after_hash: bytes, until
             disk.close(segment.fd)
 
 
-class Remark(NamedTuple):
-    """What `survey` has to say about a place; `wrong`: it is damage."""
-
-    path: str
-    at: int
-    text: str
-    wrong: bool
-
-
-def survey(disk: Disk, path: str) -> Iterator[Batch | Remark]:
-    """Everything in the directory in order, and remarks: for people who look at a journal. Writes nothing."""
-    for name in [n for n in disk.listdir(path) if n.endswith(SUFFIX)]:
-        segments, damage = open_segments(disk, [f"{path}/{name}"])
-        if damage is not None:
-            yield Remark(f"{path}/{name}", damage.offsets[0][1], damage.sentence, True)
-        for segment in segments:
-            try:
-                yield from _survey_segment(disk, segment)
-            finally:
-                disk.close(segment.fd)
-
-
-def _survey_segment(disk: Disk, segment: Segment) -> Iterator[Batch | Remark]:
-    at, op, hash = SECTOR, segment.first_op - 1, segment.prev_hash
-    yield Remark(segment.path, 0, f"generation {segment.generation} from op {segment.first_op}, {segment.size} bytes", False)
-    for after, batch in batches(disk, segment, at, op, hash):
-        yield batch
-        at, op, hash = after, batch.op, batch.hash
-    found = judge(disk, segment, at, op, hash)
-    yield Remark(segment.path, at, found or "the segment ends", found not in (ENDS, TORN))
-
-
 def header(size: int, generation: int, first_op: int, prev_hash: bytes) -> bytes:
     """Sector 0 of a segment."""
     fields = _LAYOUT.pack(_MAGIC, size, generation, first_op, prev_hash)
@@ -159,14 +177,6 @@ def header(size: int, generation: int, first_op: int, prev_hash: bytes) -> bytes
 def file_name(generation: int, first_op: int) -> str:
     """Names sort in the order of the log."""
     return f"{generation:08x}-{first_op:016x}{SUFFIX}"
-
-
-ENDS, TORN))
-
-
-# --- the format -------------------------------------------------------------------------------------------------------------------------------
-
-ENDS, TORN = "", "torn"
 
 
 def judge(disk: Disk, segment: Segment, at: int, op: int, hash: bytes) -> str:
@@ -246,7 +256,7 @@ def walk(disk: Disk, segments: list[Segment], place: Place, until_op: int) -> It
         if nth + 1 < len(segments) and segments[nth + 1].first_op == op + 1:
             nth, at = nth + 1, SECTOR
         before = op
-        for after, batch in batches(disk, segments[nth], at, op, hash):
+        for after, batch in read_batches(disk, segments[nth], at, op, hash):
             if batch.op > until_op:
                 return
             segments[nth].mark(batch.first_op, at)
@@ -258,7 +268,7 @@ def walk(disk: Disk, segments: list[Segment], place: Place, until_op: int) -> It
             raise JournalDamaged(f"the batch behind op {op} cannot be read", (segments[nth].path, at))
 
 
-def batches(disk: Disk, segment: Segment, at: int, op: int, hash: bytes) -> Iterator[tuple[int, Batch]]:
+def read_batches(disk: Disk, segment: Segment, at: int, op: int, hash: bytes) -> Iterator[tuple[int, Batch]]:
     """Whole batches from `at` on, each following the one before it, with the offset behind each; ends at the first thing that is none."""
     for _, after, block, offset in images(disk, segment, at):
         try:
@@ -299,3 +309,35 @@ def padded(count: int) -> int:
 
 def first_op_of(segment: Segment) -> int:
     return segment.first_op
+
+
+class Remark(NamedTuple):
+    """What `survey` has to say about a place; `wrong`: it is damage."""
+
+    path: str
+    at: int
+    text: str
+    wrong: bool
+
+
+def survey(disk: Disk, path: str) -> Iterator[Batch | Remark]:
+    """Everything in the directory in order, and remarks: for people who look at a journal. Writes nothing."""
+    for name in [n for n in disk.listdir(path) if n.endswith(SUFFIX)]:
+        segments, damage = open_segments(disk, [f"{path}/{name}"])
+        if damage is not None:
+            yield Remark(f"{path}/{name}", damage.offsets[0][1], damage.sentence, True)
+        for segment in segments:
+            try:
+                yield from _survey_segment(disk, segment)
+            finally:
+                disk.close(segment.fd)
+
+
+def _survey_segment(disk: Disk, segment: Segment) -> Iterator[Batch | Remark]:
+    at, op, hash = SECTOR, segment.first_op - 1, segment.prev_hash
+    yield Remark(segment.path, 0, f"generation {segment.generation} from op {segment.first_op}, {segment.size} bytes", False)
+    for after, batch in read_batches(disk, segment, at, op, hash):
+        yield batch
+        at, op, hash = after, batch.op, batch.hash
+    found = judge(disk, segment, at, op, hash)
+    yield Remark(segment.path, at, found or "the segment ends", found not in (ENDS, TORN))

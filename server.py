@@ -138,6 +138,7 @@ class Server:
         self.linked: dict[int, Member] = {}
         self.last_trouble = ""
         self.ending = False
+        self.has_register = True
 
     # --- boot ---------------------------------------------------------------------------------------------------------------------------
 
@@ -152,7 +153,7 @@ class Server:
         self.lock = lock
         hint = lock.before.durable_op if lock.before else 0
         try:
-            self.register = Register(self.disk, self.cluster_path, self.settings.name)
+            self.register = Register(self.disk, self.cluster_path, self.settings.name, f"proposal-{self.id}")
             view = self.register.last()
             damage = self._load_superblock()
             if self.superblock.cluster not in ("", self.settings.name):
@@ -209,6 +210,8 @@ class Server:
         sb = self.superblock
         self.must_rewrite = bool(damage)
         try:
+            if not damage:
+                snapshots.tidy(self.disk, self.path, sb.snapshot_op)
             self.state, op, tip = (ChatState(), 0, NO_HASH) if damage else self._load_snapshot()
         except snapshots.SnapshotDamaged as error:
             damage, self.must_rewrite = str(error), True
@@ -334,7 +337,7 @@ class Server:
                 desk.refuse_open()
             elif replica.told_commit < replica.commit:
                 self.feed(Idled())
-            if (self.queries or desk.queries) and replica.serving:
+            if (self.queries or desk.queries) and replica.serving and self.has_register:
                 self._answer_queries()
         elif replica.status == NORMAL and replica.primary is not None:
             self._forward(replica.primary.replica)
@@ -406,7 +409,9 @@ class Server:
         try:
             if not self.replica.damage:
                 self.lock.write(self.replica.me.inc, self.replica.synced)
-            if not self.register.is_path_same():
+            # A moved directory stays readable through its descriptor for ever, and its guard would pass for ever.
+            self.has_register = self.register.is_path_same()
+            if not self.has_register:
                 self._trouble(
                     "data/cluster was moved or deleted: this replica answers nothing that needs it; put it back, or stop the cluster"
                 )
@@ -538,12 +543,19 @@ class Server:
     def _propose(self, effect: Propose) -> None:
         proposed = msgspec.structs.replace(effect.view, time=self.host.wall())
         try:
-            view: View | None = self.register.propose(proposed)
-        except RegisterFull:
-            view = self.register.propose(proposed) if self.ballast.release() else None
+            view = self._register(proposed)
         except (RegisterDamaged, OSError) as error:
             return self._exit(Exit(f"the register failed: {error}", suspect=False))
         self.feed(Proposed(view))
+
+    def _register(self, proposed: View) -> View | None:
+        """The view in force then; None: there is no room, not even without the ballast."""
+        while True:
+            try:
+                return self.register.propose(proposed)
+            except RegisterFull:
+                if not self.ballast.release():
+                    return None
 
     def _check_health(self, effect: CheckHealth) -> None:
         before = self.host.now()
@@ -650,6 +662,7 @@ class Server:
                 journal_generation=generation,
             )
             self.journal.drop_old()
+            snapshots.prune(self.disk, self.snapshots_path, keep=1)  # this log does not reach down to the older ones
         except (OSError, snapshots.SnapshotDamaged) as error:
             return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=True))
         self.must_rewrite = False
@@ -674,6 +687,7 @@ class Server:
             return
         quiet = now - self.op_at >= c.snapshot_quiet_ms / 1e3 and op == replica.head_op
         due = now - self.snapshot_at >= c.snapshot_every_s
+        self.host.ready_worker()
         if not (
             quiet or due or wanted or self.journal.bytes_since(self.snapshot_op) >= c.snapshot_every_bytes and now - self.snapshot_at >= 1
         ):

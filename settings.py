@@ -2,8 +2,7 @@
 
 What it is not: it opens no port and no file but that one. What a key is for, its unit, default and danger stand in `cluster.yaml`.
 
-Whatever is wrong there is one sentence, `SettingsError`, that begins with file, line and column, as in
-`cluster.yaml:9:21: cluster.suspect_after_ms: expected a whole number, but this is '1s'`. In this order:
+Whatever is wrong there is one sentence that begins with file, line and column: `SettingsError`. In this order:
 
     read    `MarkedYaml`   bytes → plain values with their places
     type    msgspec        plain values → structs: unknown keys, wrong types, limits
@@ -23,20 +22,20 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from marked_yaml import FILE_MAX, MarkedYaml, Place, name
+from marked_yaml import MarkedYaml, Place, name, read_file
 from marked_yaml import SettingsError as SettingsError
 
 REPLICAS_MAX = 9  # one process sends each batch to all the others
 DOORS = ("pipe",)
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Ports = Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]
 Timer = Annotated[int, Meta(ge=1, le=600_000)]
-Seconds = Annotated[int, Meta(ge=1, le=86_400)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")]
 
 RULES = {
     "name": "1 to 32 letters, digits, _ or -, a letter or digit first",
-    "policy": "survivor or majority",
+    "policy": "survivor (majority is not there yet)",
     "log_format": "text or json",
 }
 
@@ -55,7 +54,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The section `cluster`, key by key as in the file."""
 
     name: Name
-    policy: Literal["survivor", "majority"] = "survivor"  # all replicas are on one host, as `_check_address` sees to
+    policy: Literal["survivor"] = "survivor"
     listen: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)] = ("127.0.0.1", "::1")
     heartbeat_ms: Timer = 50
     suspect_after_ms: Timer = 1000
@@ -64,7 +63,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     restart_wait_ms: Timer = 1000
     join_wait_ms: Timer = 500
     snapshot_quiet_ms: Timer = 300
-    snapshot_every_s: Seconds = 60
+    snapshot_every_s: Annotated[int, Meta(ge=1, le=86_400)] = 60
     snapshot_every_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 40)] = 64 << 20
     log_format: Literal["text", "json"] = "text"
     log_bytes: Annotated[int, Meta(ge=64 << 10, le=1 << 40)] = 16 << 20
@@ -87,9 +86,7 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
     replicas: tuple[Replica, ...]
 
     def replica(self, number: int) -> Replica:
-        """The replica with this id. Raises SettingsError."""
-        if not 0 <= number < len(self.replicas):
-            raise SettingsError(f"there is no replica {number}: the ids are 0 to {len(self.replicas) - 1}")
+        """The replica with this id."""
         return self.replicas[number]
 
     def pipe_ports(self) -> tuple[int, ...]:
@@ -107,7 +104,7 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def survives(self) -> int:
         """How many deaths, one after the other, the cluster outlives."""
-        return len(self.replicas) - 1 if self.policy == "survivor" else (len(self.replicas) - 1) // 2
+        return len(self.replicas) - 1
 
     def config_hash(self) -> str:
         """Equal on replicas that may talk to each other: name, policy, ids and peer addresses."""
@@ -126,17 +123,9 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     replicas: Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=REPLICAS_MAX)]
 
 
-_Ports = Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]
-
-
 def load(path: str, doors: Collection[str] = DOORS) -> Settings:
     """The settings in this file; `doors` are the names a replica may open. Raises SettingsError."""
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(FILE_MAX + 1)
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(raw, path, doors)
+    return parse(read_file(path), path, doors)
 
 
 def parse(raw: bytes, path: str, doors: Collection[str] = DOORS) -> Settings:
@@ -145,8 +134,7 @@ def parse(raw: bytes, path: str, doors: Collection[str] = DOORS) -> Settings:
     file = source.typed(source.value, _File, (), RULES)
     replicas = tuple(_replica(source, at, line, doors) for at, line in enumerate(file.replicas))
     _check_sense(source, file.cluster, replicas)
-    in_order = tuple(sorted(replicas, key=lambda replica: replica.id))
-    return Settings(**msgspec.structs.asdict(file.cluster), replicas=in_order)
+    return Settings(**msgspec.structs.asdict(file.cluster), replicas=tuple(sorted(replicas, key=lambda replica: replica.id)))
 
 
 def _replica(source: MarkedYaml, at: int, line: _Line, doors: Collection[str]) -> Replica:
@@ -156,7 +144,7 @@ def _replica(source: MarkedYaml, at: int, line: _Line, doors: Collection[str]) -
         if door not in doors:
             source.refuse((*place, "doors", door), f"there is no such door; the doors are {', '.join(doors)}", key=True)
         where = (*place, "doors", door)
-        opened[door] = source.typed(ports, _Ports, where) if isinstance(ports, list) else (source.typed(ports, Port, where),)
+        opened[door] = source.typed(ports, Ports, where) if isinstance(ports, list) else (source.typed(ports, Port, where),)
     host, colon, port = line.peer.rpartition(":")
     if not colon or not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > 65535:
         source.refuse((*place, "peer"), f'expected an address and a port, such as "127.0.0.1:7661", but this is {line.peer[:60]!r}')
@@ -171,23 +159,14 @@ def _check_address(source: MarkedYaml, host: str, place: Place) -> None:
     except ValueError:
         source.refuse(place, f"expected a numeric address, such as 127.0.0.1, but this is {host[:60]!r}")
     if not address.is_loopback or str(address) != host:  # one spelling only: `config_hash` and duplicates go by it
-        source.refuse(
-            place, f"{host} is not an address of this host alone; doors and links across hosts are not there yet: use 127.0.0.1 or ::1"
-        )
+        source.refuse(place, f"{host} is no address of this host alone, and a cluster across hosts is not there yet: use 127.0.0.1 or ::1")
 
 
 def _check_sense(source: MarkedYaml, cluster: Cluster, replicas: tuple[Replica, ...]) -> None:
-    ids: set[int] = set()
-    for at, replica in enumerate(replicas):
-        if replica.id in ids:
-            source.refuse(("replicas", at, "id"), f"the id {replica.id} stands here twice")
-        if replica.id >= len(replicas):
-            source.refuse(
-                ("replicas", at, "id"), f"the ids of {len(replicas)} replicas are 0 to {len(replicas) - 1}, but this is {replica.id}"
-            )
-        ids.add(replica.id)
-    if cluster.policy != "survivor":
-        source.refuse(("cluster", "policy"), "majority is not there yet; leave this key out or write survivor")
+    ids = [replica.id for replica in replicas]
+    for at, number in enumerate(ids):
+        if number in ids[:at] or number >= len(ids):
+            source.refuse(("replicas", at, "id"), f"{len(ids)} replicas have the ids 0 to {len(ids) - 1}, each once; this is {number}")
     for at, host in enumerate(cluster.listen):
         _check_address(source, host, ("cluster", "listen", at))
         if host in cluster.listen[:at]:
@@ -200,11 +179,8 @@ def _check_ports(source: MarkedYaml, replicas: tuple[Replica, ...]) -> None:
     """All replicas are on this host, so a port can be used once."""
     used: dict[int, str] = {}
     for at, replica in enumerate(replicas):
-        place: Place = ("replicas", at)
-        uses: list[tuple[Place, int]] = [((*place, "peer"), replica.peer.port)]
-        for door, ports in replica.doors.items():
-            where = (*place, "doors", door)
-            uses += [((*where, i) if source.has((*where, i)) else where, port) for i, port in enumerate(ports)]
+        uses: list[tuple[Place, int]] = [(("replicas", at, "peer"), replica.peer.port)]
+        uses += [(("replicas", at, "doors", door), port) for door, ports in replica.doors.items() for port in ports]
         for where, port in uses:
             if port in used:
                 source.refuse(where, f"port {port} is taken already by {used[port]}")
@@ -221,5 +197,4 @@ def _check_timers(source: MarkedYaml, cluster: Cluster) -> None:
         least, given = factor * getattr(cluster, low), getattr(cluster, high)
         if given < least:
             key = high if source.has(("cluster", high)) else low
-            times = f"{factor} times " if factor > 1 else ""
-            source.refuse(("cluster", key), f"{high} ({given}) must be at least {times}{low}, which is {least}")
+            source.refuse(("cluster", key), f"{high} ({given}) must be at least {factor} x {low}, which is {least}")

@@ -286,9 +286,15 @@ def remove_all(disk: Disk, replica_path: str) -> None:
     disk.sync_dir(directory)
 
 
-def tidy(disk: Disk, replica_path: str) -> None:
-    """At start, before anything is transferred or made: remove leftovers, and turn the link to the newest snapshot."""
+def tidy(disk: Disk, replica_path: str, op: int) -> None:
+    """At start, before anything is transferred or made: remove leftovers, and turn the link to the newest snapshot.
+
+    What is above `op` was put in place, but no superblock names it: the journal may not go on from it.
+    """
     directory = os.path.join(replica_path, "snapshots")
+    for name in listed(disk, directory):
+        if int(name) > op:
+            _set_aside(disk, directory, name)
     _remove(disk, directory, (UNFINISHED, GONE))
     names = listed(disk, directory)
     if names:
@@ -538,6 +544,7 @@ class Maker:
     def __init__(self, disk: Disk, write_rows: RowsWriter, *, tag: str = "0", breathe: Callable[[], None] = lambda: None) -> None:
         self.disk, self.write_rows, self.tag, self.breathe = disk, write_rows, tag, breathe
         self.kept: Kept | None = None
+        self.made_path = ""
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry out an order; what went wrong is a sentence, and the next order begins with what is on the disk."""
@@ -550,6 +557,8 @@ class Maker:
     def make(self, order: Order) -> Made:
         """Write the snapshot aside. Raises OSError, SnapshotDamaged, JournalDamaged, ServerGone; nothing is left behind then."""
         began = time.monotonic()
+        if self.made_path and self.disk.exists(self.made_path):
+            self.disk.remove_tree(self.made_path)  # the server had no use for it any more
         kept, self.kept = self._base_of(order), None
         manifest = kept.manifest
         path = os.path.join(order.snapshots, f"{UNFINISHED}{name_of(order.make)}-{self.tag}")
@@ -564,7 +573,7 @@ class Maker:
         except (OSError, SnapshotDamaged, JournalDamaged, ServerGone):
             folder.abandon()
             raise
-        self.kept = Kept(kept.state, last_hash, made, order)
+        self.kept, self.made_path = Kept(kept.state, last_hash, made, order), path
         return Made(order.make, path, folder.bytes, round(time.monotonic() - began, 3), made.digest)
 
     def _base_of(self, order: Order) -> Kept:

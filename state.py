@@ -37,6 +37,7 @@ from commands import (
     LOG_IN,
     LOG_OUT,
     MAILBOX_MAX,
+    NO_SESSION,
     ONLINE,
     READ,
     READ_MAX,
@@ -234,7 +235,7 @@ class ChatState:
         if folded in RESERVED or folded in self._folded or folded + ID_SUFFIX in self._folded or self._is_folded_id(folded):
             return Refusal.NAME_TAKEN
         account, reply = Account(name, op, rest[0] if rest else ""), f"c|{name}|0|{op}"
-        self._enter(session, self._add(account, folded))
+        self._enter(session, self._add(account))
         return reply
 
     def _log_in(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
@@ -288,21 +289,21 @@ class ChatState:
     def _open(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         word, home, kind = fields
         key = bytes.fromhex(word)
+        if len(key) != len(NO_SESSION) or not home:
+            return
         session = self.sessions.get(key)
         if session is None and kind != "resumed":
-            if len(self.sessions) >= SESSION_MAX and self._gone:
-                self._forget(self.sessions[next(iter(self._gone))])
-            session = self.sessions[key] = Session(key, kind)
+            session = Session(key, kind)
+        out.opened.append(Opened(key, home, session))
         if session is not None and session.home != home:
             if session.home:
                 out.displaced.append(session.home)
-            self._move(session, home, op, time)
-        out.opened.append(Opened(key, home, session))
+            self._take_in(session, home, op, time)
 
     def _close(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         word, home = fields
-        out.closed.append(home)
         session = self.sessions.get(bytes.fromhex(word))
+        out.closed.append(home)
         if session is not None and session.home == home:
             self._leave(session, op, time)
 
@@ -311,25 +312,19 @@ class ChatState:
         account = self.accounts.get(name)
         if account is None or account.number != int(number):
             return
-        limit, mailbox = int(upto), account.mailbox
-        while mailbox and mailbox[0][0] <= limit:
-            mailbox.popleft()
+        self._trim(account, len(account.mailbox) + min(int(upto) - account.last_seq, 0))
 
     def _members(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         (members,) = fields
         staying = set(members.split(","))
-        for place in sorted(self._at.keys() - staying):
-            for key in sorted(self._at[place]):
-                self._leave(self.sessions[key], op, time)
+        leaving = sorted(key for place in self._at.keys() - staying for key in self._at[place])
+        self._leave_all(leaving, op, time)
 
     def _expire(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
-        for key in list(self._gone):
-            session = self.sessions[key]
-            if time - session.gone_time < SESSION_LIFE_US:
-                break
-            self._forget(session)
+        old = [key for key in self._gone if time - self.sessions[key].gone_time >= SESSION_LIFE_US]
+        self._forget_all(old)
 
-    # --- small changes --------------------------------------------------------------------------------------------------------------------
+    # --- small changes: what handlers end with; nothing in them can fail -------------------------------------------------------------------
 
     def by_id(self, name: str) -> Account | None:
         """The account whose id this is."""
@@ -343,6 +338,25 @@ class ChatState:
         self._folded.add(fold(account.name))
         return account
 
+    def _remove(self, account: Account, folded: str) -> None:
+        for key in list(account.sessions):
+            self._enter(self.sessions[key], None)
+        del self.accounts[account.name]
+        self._folded.discard(folded)
+
+    def _deliver(self, account: Account, sender: str, text: str, time: int, out: Outcome) -> None:
+        self.message_count = number = self.message_count + 1
+        account.last_seq = seq = account.last_seq + 1
+        account.mailbox.append((seq, number, time, sender, text))
+        out.filled.add(account.name)
+        if self.history is not None:
+            self.history.append((number, time, sender, account.name, text))
+
+    def _trim(self, account: Account, count: int) -> None:
+        """The oldest messages of the mailbox are delivered."""
+        for _ in range(count):
+            account.mailbox.popleft()
+
     def _enter(self, session: Session, account: Account | None) -> None:
         """The session is logged in to this account from now on (None: to no account)."""
         here = 1 if session.home else 0
@@ -353,6 +367,13 @@ class ChatState:
         if account is not None:
             account.online += here
             account.sessions[session.key] = None
+
+    def _take_in(self, session: Session, home: str, op: int, time: int) -> None:
+        """The session, perhaps a new one, is at home here."""
+        if session.key not in self.sessions and len(self.sessions) >= SESSION_MAX and self._gone:
+            self._forget(self.sessions[next(iter(self._gone))])
+        self.sessions[session.key] = session
+        self._move(session, home, op, time)
 
     def _move(self, session: Session, home: str, op: int, time: int) -> None:
         """The session is at home here from now on (empty: nowhere)."""
@@ -378,6 +399,14 @@ class ChatState:
         self._move(session, "", op, time)
         if session.kind == "plain":
             self._forget(session)
+
+    def _leave_all(self, keys: list[bytes], op: int, time: int) -> None:
+        for key in keys:
+            self._leave(self.sessions[key], op, time)
+
+    def _forget_all(self, keys: list[bytes]) -> None:
+        for key in keys:
+            self._forget(self.sessions[key])
 
     def _forget(self, session: Session) -> None:
         self._enter(session, None)
@@ -448,6 +477,9 @@ class ChatState:
                 state._load_session(row)
         except KeyError as error:
             raise ValueError(f"no account {error}") from None
+        for a in state.accounts.values():
+            if a.mailbox and (a.mailbox[0][0], a.mailbox[-1][0]) != (a.last_seq - len(a.mailbox) + 1, a.last_seq):
+                raise ValueError(f"the mailbox of {a.name!r} has messages missing")
         gone = [s for s in state.sessions.values() if not s.home]
         state._gone = dict.fromkeys(s.key for s in sorted(gone, key=lambda s: (s.gone_op, s.key)))
         return state
@@ -457,7 +489,7 @@ class ChatState:
         session = self.sessions[bytes.fromhex(word)] = Session(bytes.fromhex(word), kind)
         session.last, session.low = int(last), int(low)
         session.replies = json.loads(replies)
-        if len(session.replies) != session.last - session.low:
+        if type(session.replies) is not list or len(session.replies) != session.last - session.low:
             raise ValueError(f"session {word} has replies missing")
         if account:
             self._enter(session, self.accounts[account])
@@ -471,12 +503,14 @@ def _place(home: str) -> str:
 
 
 def _lines_of(text: bytes, count: int) -> list[str]:
-    """The lines of a run; lines that are not what the header says become as many invalid ones."""
+    """The lines of a run; lines that are not what the header says become as many invalid ones (so many bytes hold no more lines)."""
     try:
         lines = str(text, "utf-8").split("\n")
+        if len(lines) == count:
+            return lines
     except UnicodeDecodeError:
-        return [""] * count
-    return lines if len(lines) == count else [""] * count
+        pass
+    return [""] * min(count, len(text) + 1)
 
 
 Handler = Callable[[ChatState, Session, str, int, int, Outcome], str]

@@ -4,13 +4,12 @@ What it is not: it knows no socket (`client.py`), no protocol (`guest.py`), and 
 
     standard input    typed lines                            shown
     a terminal        sent at once; the prompt goes on       messages above the input line, with times; unanswered ones at its right
-    a script          each waits for the reply before it     replies and `NAME: TEXT` on standard output, what the client does on standard error
+    a script          each waits for the reply before it     replies and `NAME: TEXT`; what the client does goes to standard error
 
 Which session: a terminal takes up the one that its last client left without `bye` within the last hour (`--fresh`: it does not); a script
 begins a new one (`--resume`: it takes one up). Messages that a crashed client may have shown are shown once more, marked, in either case.
 
 Exit codes: 0 all was answered · 1 something was not, or nobody serves · 2 wrong options · 128 + n ended by signal n.
-prompt_toolkit is imported only for a terminal.
 
 Read next: `memory.py`, which says what is kept for the next client.
 """
@@ -21,7 +20,6 @@ import argparse
 import asyncio
 import contextlib
 import functools
-import importlib.util
 import os
 import re
 import secrets
@@ -47,7 +45,6 @@ WAIT = 30.0  # seconds a script waits for a replica
 READ_SIZE = 1 << 16  # bytes read from standard input at once
 DRAW_EVERY = 0.03  # seconds between two redraws of the prompt: a burst of messages is one
 PENDING_AFTER = 0.3  # seconds after which an unanswered request is shown as such
-HISTORY_MAX = 1 << 20  # bytes; a longer history begins anew
 SECRET = re.compile(r"\s*(?:[01]\|[^|]*\||(?:create|login)\s+\S+\s+)\S", re.IGNORECASE)
 
 ABOUT = """\
@@ -80,8 +77,7 @@ class Plain:
     def say(self, text: str) -> None:
         """To standard output. Nobody may be reading it any more."""
         try:
-            sys.stdout.write("".join(visible(line) + "\n" for line in text.rstrip("\n").split("\n")))
-            sys.stdout.flush()
+            print("\n".join(map(visible, text.rstrip("\n").split("\n"))), flush=True)
         except OSError:
             self.is_broken = True
 
@@ -142,9 +138,8 @@ async def stdin_lines(fd: int = 0) -> AsyncIterator[str]:
                     rest = rest[: 2 * LINE_MAX]  # too long for a request anyway; the end of it is not needed to say so
                 for line in whole:
                     asyncio.run_coroutine_threadsafe(lines.put(line.decode(errors="surrogateescape")), loop).result()
-            last = [rest.decode(errors="surrogateescape")] if rest else []
-            for one in [*last, None]:
-                asyncio.run_coroutine_threadsafe(lines.put(one), loop).result()
+            for last in [rest.decode(errors="surrogateescape"), None] if rest else [None]:
+                asyncio.run_coroutine_threadsafe(lines.put(last), loop).result()
 
     threading.Thread(target=read, daemon=True).start()
     while (line := await lines.get()) is not None:
@@ -206,12 +201,12 @@ class Screen:
         loop = asyncio.get_running_loop()
         self.unanswered[future] = loop.time(), typed
         future.add_done_callback(functools.partial(self.answered, typed, asked))
-        loop.call_later(PENDING_AFTER, self.redraw)
+        loop.call_later(PENDING_AFTER, self.session.app.invalidate)
 
     def answered(self, typed: str, asked: str, future: asyncio.Future[str]) -> None:
         """A reply."""
         asked_at, _ = self.unanswered.pop(future)
-        self.redraw()
+        self.session.app.invalidate()
         if future.cancelled() or future.exception():
             return  # the trouble was told once, for all
         reply = future.result()
@@ -253,16 +248,12 @@ class Screen:
 
     def pending(self) -> list[Fragment]:
         """What is not answered yet, and whether there is anybody to answer."""
-        words = "" if self.client.is_open else "no replica  "
+        words = "" if self.client.guest.is_open else "no replica  "
         since, typed = next(iter(self.unanswered.values()), (0.0, ""))
         if typed and asyncio.get_running_loop().time() - since > PENDING_AFTER * 0.9:
             others = len(self.unanswered) - 1
             words += f"… {visible(typed)[:30]}: pending{f', and {others} more' * (others > 0)}"
         return [("ansiyellow", words)] if words else []
-
-    def redraw(self) -> None:
-        """The prompt may have changed."""
-        self.session.app.invalidate()
 
     def put(self, fragments: list[Fragment], message: Message | None = None) -> None:
         """Print above the input line, soon: several things at once."""
@@ -283,7 +274,7 @@ class Screen:
                 if message:
                     self.client.displayed(message)
         self.is_drawing, self.drawn = False, asyncio.get_running_loop().time()
-        self.redraw()
+        self.session.app.invalidate()
 
     def write(self, parts: list[Fragment]) -> None:
         """Colours only where the terminal has them; nothing in `parts` is taken as a control."""
@@ -293,8 +284,8 @@ class Screen:
         print_formatted_text(FormattedText(parts), end="", output=self.session.output, color_depth=self.session.app.color_depth)
 
 
-def line_editor(path: str | None, **terminal: Any) -> PromptSession[str]:
-    """A prompt with history; `terminal`: input and output of prompt_toolkit, for tests."""
+def line_editor(*, is_kept: bool, **terminal: Any) -> PromptSession[str]:
+    """A prompt with history, which is kept for later clients or not; `terminal`: input and output of prompt_toolkit, for tests."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory, InMemoryHistory
@@ -308,13 +299,9 @@ def line_editor(path: str | None, **terminal: Any) -> PromptSession[str]:
                 super().store_string(string)
 
     history: FileHistory | InMemoryHistory = InMemoryHistory()
-    if path:
+    if is_kept:
         with contextlib.suppress(OSError):
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            if os.fstat(fd).st_size > HISTORY_MAX:
-                os.ftruncate(fd, 0)
-            os.close(fd)
-            history = History(path)
+            history = History(memory.history())
     keys = KeyBindings()
 
     @keys.add("c-c")
@@ -339,24 +326,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("ports", nargs="*", metavar="PORT", help="PORT or HOST:PORT of a replica; the client moves along them when one dies")
     add("--config", metavar="PATH", help=f"where the other ports are looked up (default: {DEFAULT_CONFIG}, if it is there)")
+    add = parser.add_mutually_exclusive_group().add_argument
     add("--resume", action="store_true", help="take up the session that the last client left without bye, with its unanswered lines")
     add("--fresh", action="store_true", help="begin a new session, on a terminal too")
+    add = parser.add_argument
     add("--wait", type=float, metavar="SECONDS", help=f"give up when no replica serves for so long (default: {WAIT:g}; a terminal: never)")
     add("--times", action="store_true", help="show the time of each message in scripts too")
     add("--plain", action="store_true", help="plain lines, as for a script, on a terminal too")
-    options = parser.parse_args(arguments)
-    if options.resume and options.fresh:
-        parser.error("--resume and --fresh contradict each other")
-    return options
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `python client.py`."""
     options = parse(arguments)
     is_plain = options.plain or not (sys.stdin and sys.stdout and sys.stdin.isatty() and sys.stdout.isatty())
-    if not is_plain and importlib.util.find_spec("prompt_toolkit") is None:
-        print("-- no line editor here, so plain lines; for history and editing run: bash scripts/start.sh", file=sys.stderr)
-        is_plain = True
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 gets what it can show
@@ -385,41 +368,33 @@ async def converse(addresses: list[Address], options: argparse.Namespace, *, is_
         plain = Plain(times=options.times)
         talk, tell = asyncio.create_task(plain.run(client, stdin_lines())), plain.tell
     else:
-        screen = Screen(client, line_editor(os.path.join(memory.directory(), "history") if file else None))
+        screen = Screen(client, line_editor(is_kept=file is not None))
         talk, tell = asyncio.create_task(screen.run()), Plain(times=False).tell
     code = await until_signal(talk)
     unanswered = client.pending
     is_confirmed = await client.leave()
     if not is_plain:
         await screen.draw()  # replies to the last lines
-    if is_confirmed:
-        if file:
-            file.remove()
-    else:
-        if unanswered and client.guest.is_known:
-            tell(f"left without an answer to: {', '.join(unanswered)[:200]} (python client.py --resume asks again)")
-        if file:
-            file.close()
+    if file:
+        (file.remove if is_confirmed else file.close)()
+    if unanswered and not is_confirmed and client.guest.is_known:
+        tell(f"left without an answer to: {', '.join(unanswered)[:200]} (python client.py --resume asks again)")
     if is_plain and plain.is_broken:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still has for the closed pipe goes there
     return code
 
 
 async def until_signal(talk: asyncio.Task[int]) -> int:
-    """The task's exit code, or that of the signal which ended it."""
-    loop, caught = asyncio.get_running_loop(), list[int]()
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    """The task's exit code, or that of the signal which ended it. The signals stay caught: what follows is short."""
+    caught = list[int]()
 
     def end(number: int) -> None:
         caught.append(number)
         talk.cancel()
 
-    for one in signals:
-        loop.add_signal_handler(one, end, one)
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(one, end, one)
     try:
         return await talk
     except asyncio.CancelledError:
         return 128 + caught[0] if caught else 1
-    finally:
-        for one in signals:
-            loop.remove_signal_handler(one)

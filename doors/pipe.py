@@ -28,7 +28,6 @@ from commands import (
     LOG_IN,
     LOG_OUT,
     NAME_MAX,
-    PATTERN_MAX,
     PRESENT,
     READ,
     SEND,
@@ -48,7 +47,6 @@ LINE_MAX = 80 * 1024  # bytes of one command: the longest text and its envelope
 QUIET_AFTER = 0.04  # seconds after which unframed bytes are a command; clients of old wait 100 ms between two
 CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 HELLO = re.compile(rb"understudy 1 ([0-9a-f]{32})")
-NUMBER_MAX = 1 << 62
 
 
 class PipeTranslator:
@@ -199,7 +197,7 @@ def encode(line: bytes) -> str | None:
             return None
         return f"{SEND}|{rest}"
     if op == "2":
-        return (f"{LIST}|{rest}" if rest else LIST) if len(rest) <= PATTERN_MAX else f"{LIST}|[^\\s\\S]"
+        return f"{LIST}|{rest}" if rest else LIST
     if not bar or not rest or "|" in rest:
         return None
     if op == "1":

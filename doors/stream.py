@@ -72,7 +72,7 @@ class StreamShell(asyncio.Protocol):
             self.silence = self.loop.call_later(QUIET_AFTER, self._on_silence)
         elif not connection.translator.rest:
             self.unfinished_since = 0.0
-        elif not self.unfinished_since:
+        elif not self.unfinished_since or len(connection.translator.rest) <= len(chunk):  # it began in this chunk
             self.unfinished_since = self.loop.time()
 
     def _on_silence(self) -> None:
@@ -125,6 +125,7 @@ class StreamShell(asyncio.Protocol):
     def pause(self) -> None:
         if not self.transport.is_closing():
             self.transport.pause_reading()
+            self.unfinished_since = 0.0  # what is not read cannot be ended
 
     def resume(self) -> None:
         if not self.transport.is_closing():

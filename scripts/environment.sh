@@ -38,7 +38,7 @@ find_python() {
             case $path in "$root"/.venv/*) continue ;; esac
             runs "$path" || continue
             : "${bare:=$path}"
-            if "$path" -c 'import venv, ensurepip' >/dev/null 2>&1; then
+            if "$path" -I -c 'import venv, ensurepip' >/dev/null 2>&1; then
                 found=$path
                 return
             fi
@@ -62,7 +62,8 @@ if [ $is_whole = no ]; then
         rm -rf .venv
     fi
     say "making .venv with $found"
-    "$found" -m venv .venv || { say "$found could not make .venv; why stands above"; exit 1; }
+    # -I: the root's own venv.py would be in the way.
+    "$found" -I -m venv .venv || { say "$found could not make .venv; why stands above"; exit 1; }
 fi
 
 say "installing $file into .venv; only needed once"

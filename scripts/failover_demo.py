@@ -74,8 +74,9 @@ class Demo:
         cluster.kill(primary)
         heir = await in_thread(cluster.wait_serving)
         for talker in self.talkers:
-            gap = talker.gap_after(moment, SETTLE_S) * 1000
-            self.say(f"    {talker.name}: next acknowledgement {gap:.1f} ms after the kill, now on {talker.client.address[1]}")  # type: ignore[index]
+            gap = talker.gap_after(moment, time.monotonic())
+            when = f"{gap * 1000:.1f} ms after the kill" if gap is not None else "still awaited"
+            self.say(f"    {talker.name}: next acknowledgement {when}, now on {talker.client.address[1] if talker.client.address else '?'}")
         members = cluster.statuses()[heir]["members"]
         self.say(f"    replica {heir} is primary; members of the view: {', '.join(map(str, members))}")
         return primary

@@ -1,4 +1,4 @@
-"""Replicas without replication, for tests of the client: servers in this process that share one table of sessions and speak the numbered mode.
+"""Replicas without replication, for tests of the client: servers in this process with one table of sessions; they speak the numbered mode.
 
 What it is not: it knows no view, log or disk; what is executed is executed everywhere at once.
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from doors.pipe import GREETING, INVALID
 
-EPOCH_US = 1_700_000_000_000_000
+BEGAN_US = 1_700_000_000_000_000
 
 
 class Session:
@@ -69,7 +69,7 @@ class FakeReplicas:
         account = self.accounts[whom]
         account.seq += 1
         self.ids += 1
-        message = (account.seq, sender, EPOCH_US + self.ids, self.ids, text)
+        message = (account.seq, sender, BEGAN_US + self.ids, self.ids, text)
         account.mailbox.append(message)
         here = [c for s in self.sessions.values() if s.account == whom and (c := s.home)]
         for connection in here:
@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
             return
         _, _, line = rest.partition(" ")
         session, table = self.table.sessions[self.key], self.table
-        if self.count and number != self.count + 1 or (not self.count and number > session.last + 1):
+        if (self.count and number != self.count + 1) or (not self.count and number > session.last + 1):
             self.write(f"! gap {(self.count or session.last) + 1}\n".encode())
             return self.transport.close()
         self.count = number

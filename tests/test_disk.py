@@ -152,8 +152,14 @@ class BothDisks(unittest.TestCase):
             self.assertEqual(ReplicaLock.probe(disk, root, 1), 0)
             disk.pwrite(fd, byte, bit // 8)
         self.assertEqual(ReplicaLock.probe(disk, root, 1), 6)
-        disk.close(fd)
         again.release()
+        for content, rotten in ((b"\0", False), (b"?", True)):
+            disk.pwrite(fd, content * SECTOR, 0)
+            lock = ReplicaLock.acquire(disk, root, 1)
+            assert lock is not None
+            self.assertEqual((lock.before, lock.rotten), (None, rotten))
+            lock.release()
+        disk.close(fd)
 
     def test_ballast(self) -> None:
         self.run_on_both("ballast")

@@ -35,10 +35,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "survivor": {"events", "packets", "replication"},
     # ring 2, hands
     "disk": set(),
-    "journal": {"disk", "packets"},
+    "segments": {"disk", "packets"},
+    "journal": {"disk", "packets", "segments"},
     "superblock": {"disk", "packets"},
     "register": {"disk", "packets"},
-    "snapshots": {"commands", "disk", "journal", "packets", "state", "venv"},
+    "snapshots": {"commands", "disk", "journal", "packets", "segments", "state", "venv"},
     "transfer": {"disk", "packets", "snapshots"},
     "links": {"packets"},
     "desk": {"commands", "doors", "state"},
@@ -78,10 +79,20 @@ NOT_OURS = {"data_received"}  # asyncio calls it so
 
 LINES_MAX = 400
 LINES: dict[str, int] = {
-    **{"README.md": 200, "ARCHITECTURE.md": 200, "CONTRIBUTING.md": 100},
-    **{"commands.py": 250, "packets.py": 350, "settings.py": 250, "register.py": 250, "snapshots.py": 250},
-    **{"state.py": 600, "replication.py": 800, "server.py": 600},
-    **{"doors/__init__.py": 120, "doors/pipe.py": 200, "doors/stream.py": 200},
+    "README.md": 200,
+    "ARCHITECTURE.md": 200,
+    "CONTRIBUTING.md": 100,
+    "commands.py": 250,
+    "packets.py": 350,
+    "settings.py": 200,
+    "register.py": 250,
+    "snapshots.py": 250,
+    "state.py": 600,
+    "replication.py": 800,
+    "server.py": 600,
+    "doors/__init__.py": 120,
+    "doors/pipe.py": 200,
+    "doors/stream.py": 200,
 }
 # Files over their cap: how long they may be today. The ratchet only turns down; a file that fits its cap leaves this table.
 LINES_TODAY: dict[str, int] = {}
@@ -167,6 +178,13 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, int]]:
         yield from functions(step, inner)
 
 
+def catches_all(handler: ast.ExceptHandler) -> bool:
+    """Whether nothing passes it; one that ends in a bare `raise` only cleans up."""
+    last = handler.body[-1]
+    is_wide = handler.type is None or ast.unparse(handler.type) in ("Exception", "BaseException")
+    return is_wide and not (isinstance(last, ast.Raise) and last.exc is None)
+
+
 class HouseRules(unittest.TestCase):
     maxDiff = None
 
@@ -201,7 +219,11 @@ class Imports(HouseRules):
         self.assert_none(complaints)
 
     def test_some_packages_enter_nowhere(self) -> None:
-        self.assert_none([f"{at}: imports {name}" for at, name in self.each(imported) if name.split(".")[0] in NEVER_IMPORTED])
+        complaints = []
+        for module, path in PRODUCT.items():
+            names = {name for name, _ in imported(TREES[path]) if name.split(".")[0] in NEVER_IMPORTED}
+            complaints += [f"{module}: imports {name}" for name in sorted(names)]
+        self.assert_none(complaints)
 
     def test_only_scripts_and_tests_import_tests(self) -> None:
         self.assert_none(
@@ -302,11 +324,7 @@ class Calls(HouseRules):
         allowed = {"server.py": 1, "state.py": 2}  # state.py: a poison command is a refusal, guests' and system's
         complaints = []
         for path in PRODUCT.values():
-            catches = [
-                step
-                for step in ast.walk(TREES[path])
-                if isinstance(step, ast.ExceptHandler) and (step.type is None or ast.unparse(step.type) in ("Exception", "BaseException"))
-            ]
+            catches = [step for step in ast.walk(TREES[path]) if isinstance(step, ast.ExceptHandler) and catches_all(step)]
             if len(catches) > allowed.get(path.name, 0):
                 complaints += [f"{path.relative_to(ROOT)}:{catch.lineno}: catches everything" for catch in catches]
         self.assert_none(complaints)

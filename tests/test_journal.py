@@ -117,9 +117,9 @@ class Keeping(Case):
         self.assertFalse(log.prepare_next())
         add(log, 2000)
         self.assertEqual([log.prepare_next() for _ in range(4)], [True, True, False, False])
-        before = self.disk.counts["pwrite", "Journal._fill_spare"]
+        before = self.disk.counts["pwrite", "Spare.fill"]
         add(log, 3000)
-        self.assertEqual(self.disk.counts["pwrite", "Journal._fill_spare"], before)
+        self.assertEqual(self.disk.counts["pwrite", "Spare.fill"], before)
         self.assertEqual(len(self.segments()), 2)
 
     def test_a_killed_process_leaves_its_unsynced_batch_and_open_syncs_it(self) -> None:
@@ -246,18 +246,39 @@ class Failing(Case):
         self.assertFalse(log.prepare_next())
         self.assertEqual(self.disk.counts.total(), writes)
 
-    def test_every_sync_that_may_fail_stops_the_journal(self) -> None:
-        for call, site in (("sync", "Journal._sync"), ("sync_dir", "Journal._sync_dir")):
-            self.setUp()
-            log = self.open()
-            add(log, 3000)
-            self.refuse(call, site, errno.EIO)
-            with self.assertRaises(OSError):
-                log.append(make(log, 3000))
+    def test_a_sync_that_fails_for_want_of_room_is_not_tried_again_either(self) -> None:
+        log = self.open()
+        log.append(make(log))
+        self.refuse("sync", "Journal._sync", errno.ENOSPC)
+        for _ in range(2):
+            with self.assertRaises(OSError) as caught:
+                log.sync()
+            self.assertEqual(caught.exception.errno, errno.EIO)
             self.disk.fault = None
-            with self.assertRaises(OSError):
+
+    def test_a_directory_that_cannot_be_synced_stops_the_journal(self) -> None:
+        log = self.open()
+        add(log, 3000)
+        self.refuse("sync_dir", "Journal._sync_dir", errno.ENOSPC)
+        for _ in range(2):
+            with self.assertRaises(OSError) as caught:
                 log.append(make(log, 3000))
-            self.assertEqual(log.head_op, 2)
+            self.assertEqual(caught.exception.errno, errno.EIO)
+            self.disk.fault = None
+        self.assertEqual(log.head_op, 2)
+
+    def test_a_spare_that_cannot_be_synced_is_made_again(self) -> None:
+        log = self.open()
+        add(log, 3000)
+        self.refuse("sync", "Spare._sync", errno.ENOSPC)
+        with self.assertRaises(OSError):
+            log.append(make(log, 3000))
+        with self.assertRaises(OSError):
+            log.prepare_next()
+        self.disk.fault = None
+        add(log, 3000)
+        self.disk.crash()
+        self.assertEqual(self.reopen().head_op, 4)
 
     def test_open_reports_a_failing_disk(self) -> None:
         self.open()

@@ -117,11 +117,11 @@ class SimDirectory:
 
     def __init__(self, inode: int) -> None:
         self.inode = inode
-        self.entries: dict[str, Node] = {}
+        self.entries: dict[str, Entry] = {}
 
 
-Node = SimFile | SimDirectory | SimLink
-Change = list[tuple[SimDirectory, str, "Node | None"]]  # names that changed together, and what they led to before
+Entry = SimFile | SimDirectory | SimLink
+Change = list[tuple[SimDirectory, str, "Entry | None"]]  # names that changed together, and what they led to before
 
 
 class SimFiles:
@@ -164,25 +164,25 @@ class SimFiles:
     def _files(self, directory: SimDirectory, seen: set[int]) -> list[SimFile]:
         """All that any name leads to now or led to when last synced."""
         found: list[SimFile] = []
-        todo: list[Node | None] = list(directory.entries.values())
+        todo: list[Entry | None] = list(directory.entries.values())
         todo += [before for change in self.changes for _, _, before in change]
         while todo:
-            node = todo.pop()
-            if isinstance(node, SimDirectory) and node.inode not in seen:
-                seen.add(node.inode)
-                todo += node.entries.values()
-            elif isinstance(node, SimFile) and node.inode not in seen:
-                seen.add(node.inode)
-                found.append(node)
+            entry = todo.pop()
+            if isinstance(entry, SimDirectory) and entry.inode not in seen:
+                seen.add(entry.inode)
+                todo += entry.entries.values()
+            elif isinstance(entry, SimFile) and entry.inode not in seen:
+                seen.add(entry.inode)
+                found.append(entry)
         return found
 
     # --- damage that a test asks for ------------------------------------------------------------------------------------------------------
 
     def file(self, path: str) -> SimFile:
         """The file of that path, to look at or to spoil."""
-        node = self.find(path)
-        assert isinstance(node, SimFile), path
-        return node
+        entry = self.find(path)
+        assert isinstance(entry, SimFile), path
+        return entry
 
     def flip(self, path: str, bit: int) -> None:
         """One bit of the file turns over."""
@@ -193,7 +193,7 @@ class SimFiles:
         content = self.file(path).content
         content[into * SECTOR : (into + 1) * SECTOR] = content[sector * SECTOR : (sector + 1) * SECTOR]
 
-    def find(self, path: str) -> Node | None:
+    def find(self, path: str) -> Entry | None:
         """What the path leads to; symbolic links are followed but for the last."""
         directory, name = self.parent(path)
         return directory.entries.get(name) if name else directory
@@ -201,23 +201,23 @@ class SimFiles:
     def parent(self, path: str) -> tuple[SimDirectory, str]:
         """The directory that holds the path's last name."""
         parts = [part for part in path.split("/") if part not in ("", ".")]
-        node: Node | None = self.root
+        entry: Entry | None = self.root
         at = 0
         hops = 0
         directory = self.root
         while at < len(parts) - 1:
-            node = directory.entries.get(parts[at])
+            entry = directory.entries.get(parts[at])
             at += 1
-            if isinstance(node, SimLink):
+            if isinstance(entry, SimLink):
                 hops += 1
                 if hops > 8:
                     fail(errno.ELOOP, path)
-                target = node.target if node.target.startswith("/") else "/".join([*parts[: at - 1], node.target])
+                target = entry.target if entry.target.startswith("/") else "/".join([*parts[: at - 1], entry.target])
                 parts, at, directory = [p for p in target.split("/") if p not in ("", ".")] + parts[at:], 0, self.root
-            elif isinstance(node, SimDirectory):
-                directory = node
+            elif isinstance(entry, SimDirectory):
+                directory = entry
             else:
-                fail(errno.ENOENT if node is None else errno.ENOTDIR, path)
+                fail(errno.ENOENT if entry is None else errno.ENOTDIR, path)
         return directory, parts[-1] if parts else ""
 
 
@@ -233,7 +233,7 @@ class SimDisk:
         self.dice = dice
         self.files = files if files is not None else SimFiles(dice)
         self.files.disks.append(self)
-        self.open_files: dict[int, tuple[Node, str]] = {}
+        self.open_files: dict[int, tuple[Entry, str]] = {}
         self.next_fd = 3
         self.write_error = self.sync_error = self.short_write = self.slow_sync = 0.0
         self.slowest = 5.0
@@ -266,19 +266,19 @@ class SimDisk:
     def open(self, path: str, create: bool = False) -> int:
         with _Effect(self, "open", path):
             directory, name = self.files.parent(path)
-            node = directory.entries.get(name)
-            if isinstance(node, SimLink):
+            entry = directory.entries.get(name)
+            if isinstance(entry, SimLink):
                 fail(errno.ELOOP, path)
-            if isinstance(node, SimDirectory):
+            if isinstance(entry, SimDirectory):
                 fail(errno.EISDIR, path)
-            if node is None:
+            if entry is None:
                 if not create:
                     fail(errno.ENOENT, path)
                 if self.room is not None and self.room <= 0:
                     fail(errno.ENOSPC, path)
-                node = SimFile(self.files.new_inode())
-                self._enter((directory, name, node))
-            return self._descriptor(node, path)
+                entry = SimFile(self.files.new_inode())
+                self._enter((directory, name, entry))
+            return self._descriptor(entry, path)
 
     def open_dir(self, path: str) -> int:
         with _Effect(self, "open_dir", path):
@@ -342,43 +342,43 @@ class SimDisk:
         with _Effect(self, "rename", new):
             source, name = self.files.parent(old)
             target, new_name = self.files.parent(new)
-            node = source.entries.get(name)
-            if node is None:
+            entry = source.entries.get(name)
+            if entry is None:
                 fail(errno.ENOENT, old)
             there = target.entries.get(new_name)
             if isinstance(there, SimDirectory) and there.entries:
                 fail(errno.ENOTEMPTY, new)
-            self._enter((source, name, None), (target, new_name, node))
+            self._enter((source, name, None), (target, new_name, entry))
 
     def link(self, old: str, new: str) -> None:
         with _Effect(self, "link", new):
-            node = self.files.find(old)
+            entry = self.files.find(old)
             directory, name = self.files.parent(new)
-            if node is None:
+            if entry is None:
                 fail(errno.ENOENT, old)
             if name in directory.entries:
                 fail(errno.EEXIST, new)
-            self._enter((directory, name, node))
+            self._enter((directory, name, entry))
 
     def unlink(self, path: str) -> None:
         with _Effect(self, "unlink", path):
             directory, name = self.files.parent(path)
-            node = directory.entries.get(name)
-            if node is None:
+            entry = directory.entries.get(name)
+            if entry is None:
                 fail(errno.ENOENT, path)
-            if isinstance(node, SimDirectory):
+            if isinstance(entry, SimDirectory):
                 fail(errno.EISDIR, path)
             self._enter((directory, name, None))
 
     def exists(self, path: str) -> bool:
         try:
-            node = self.files.find(path)
-            if isinstance(node, SimLink):
+            entry = self.files.find(path)
+            if isinstance(entry, SimLink):
                 directory, name = self.files.parent(f"{path}/x")
                 return name == "x" and directory is not None
         except OSError:
             return False
-        return node is not None
+        return entry is not None
 
     def listdir(self, path: str) -> list[str]:
         with _Effect(self, "listdir", path):
@@ -388,11 +388,11 @@ class SimDisk:
         parts = [part for part in path.split("/") if part]
         for depth in range(1, len(parts) + 1):
             directory, name = self.files.parent("/".join(parts[:depth]))
-            node = directory.entries.get(name)
-            if node is None:
+            entry = directory.entries.get(name)
+            if entry is None:
                 with _Effect(self, "mkdir", path):
                     self._enter((directory, name, SimDirectory(self.files.new_inode())))
-            elif isinstance(node, SimFile):
+            elif isinstance(entry, SimFile):
                 fail(errno.EEXIST, path)
 
     def sync_dir(self, path: str | int) -> None:
@@ -434,53 +434,53 @@ class SimDisk:
 
     # --- inside ---------------------------------------------------------------------------------------------------------------------------
 
-    def _descriptor(self, node: Node, path: str) -> int:
+    def _descriptor(self, entry: Entry, path: str) -> int:
         self.next_fd += 1
-        self.open_files[self.next_fd] = (node, path)
+        self.open_files[self.next_fd] = (entry, path)
         return self.next_fd
 
     def _drop(self, fd: int) -> None:
-        node, _ = self.open_files.pop(fd)
-        if isinstance(node, SimFile) and node.inode in self.files.locks:
-            holders = self.files.locks[node.inode][1]
+        entry, _ = self.open_files.pop(fd)
+        if isinstance(entry, SimFile) and entry.inode in self.files.locks:
+            holders = self.files.locks[entry.inode][1]
             holders.discard((self, fd))
             if not holders:
-                del self.files.locks[node.inode]
+                del self.files.locks[entry.inode]
 
     def _file(self, fd: int) -> SimFile:
         if fd not in self.open_files:
             fail(errno.EBADF, str(fd))
-        node, path = self.open_files[fd]
-        if not isinstance(node, SimFile):
+        entry, path = self.open_files[fd]
+        if not isinstance(entry, SimFile):
             fail(errno.EISDIR, path)
-        return node
+        return entry
 
     def _directory(self, path: str | int) -> SimDirectory:
-        node = self.open_files[path][0] if isinstance(path, int) else self.files.find(path)
+        entry = self.open_files[path][0] if isinstance(path, int) else self.files.find(path)
         for _ in range(8):
-            if not isinstance(node, SimLink):
+            if not isinstance(entry, SimLink):
                 break
-            node = self.files.parent(f"{path}/x")[0]
-        if not isinstance(node, SimDirectory):
-            fail(errno.ENOENT if node is None else errno.ENOTDIR, str(path))
-        return node
+            entry = self.files.parent(f"{path}/x")[0]
+        if not isinstance(entry, SimDirectory):
+            fail(errno.ENOENT if entry is None else errno.ENOTDIR, str(path))
+        return entry
 
-    def _enter(self, *names: tuple[SimDirectory, str, Node | None]) -> None:
+    def _enter(self, *names: tuple[SimDirectory, str, Entry | None]) -> None:
         """Let the names lead elsewhere; in one step, and undone in one step if the power fails."""
         change: Change = []
-        for directory, name, node in names:
+        for directory, name, entry in names:
             before = directory.entries.get(name)
             change.append((directory, name, before))
             if isinstance(before, SimFile):
                 before.names -= 1
                 if not before.names:
                     self._use(-len(before.content))
-            if node is None:
+            if entry is None:
                 directory.entries.pop(name, None)
             else:
-                directory.entries[name] = node
-                if isinstance(node, SimFile):
-                    node.names += 1
+                directory.entries[name] = entry
+                if isinstance(entry, SimFile):
+                    entry.names += 1
         self.files.changes.append(change)
 
     def _use(self, growth: int) -> None:

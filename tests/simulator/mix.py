@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import desk
 import disk
 import journal
+import packets
 import replication
+import segments
 import server
 import snapshots
 import state
@@ -119,12 +121,13 @@ def make_settings(dice: random.Random) -> Settings:
 
 
 def _places(sizes: dict[str, int]) -> list[tuple[Any, str, Any]]:
-    image_max = journal.HEADER_SIZE + (8 << 10) + journal.TRAILER_SIZE
+    image_max = packets.HEADER_SIZE + (8 << 10) + packets.TRAILER_SIZE
     return [
-        (journal, "IMAGE_MAX", image_max),
+        (segments, "IMAGE_MAX", image_max),
         (journal, "SLICE_BYTES", 4 << 10),
-        (journal, "MARK_BYTES", 2 << 10),
-        (journal, "_ZEROS", bytes(16 << 10)),
+        (segments, "MARK_BYTES", 2 << 10),
+        (segments, "ZEROS", bytes(16 << 10)),
+        (journal, "ZEROS", bytes(16 << 10)),
         (server, "BATCH_MAX", 8 << 10),
         (transfer, "CHUNK", sizes["chunk"]),
         (snapshots, "MESSAGES_PER_FILE", sizes["messages"]),

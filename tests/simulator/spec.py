@@ -10,9 +10,7 @@ Read next: `checks.py`.
 
 from __future__ import annotations
 
-import struct
-
-RUN = struct.Struct("<cII16sQQH")
+from commands import RUN
 
 
 class Account:

@@ -102,6 +102,7 @@ class Process:
         self.server.process = self
         WatchedServer.__init__(self.server, self, world.mix.settings, replica, BASE)
         self.marks: tuple[int, ...] = ()  # what must never go back
+        self.sync_failed = False
 
     # --- Host -------------------------------------------------------------------------------------------------------------------------
 
@@ -150,6 +151,9 @@ class Process:
 
     def close_doors(self) -> None:
         self.doors_open = False
+
+    def ready_worker(self) -> None:
+        """It is."""
 
     def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         wait = self.world.dice.random() * 2 * self.mix.snapshot_time

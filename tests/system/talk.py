@@ -20,6 +20,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from client import ChatClient, Moved
@@ -27,6 +28,8 @@ from guest import Message
 from tests.system.cluster import SERVES_S, TooLate
 
 PADDING = " " + "x" * 40  # a line is about as long as people's are
+
+UNDER_WAY_S = 0.02  # seconds after a death in which answers from before may still arrive
 
 
 class Talker:
@@ -39,9 +42,12 @@ class Talker:
         self.shown: dict[str, list[int]] = {}
         self.again: list[str] = []
         self.acked_at: list[float] = []
-        self.moves: list[Moved] = []
+        self.moves: list[tuple[float, Moved]] = []
         self.troubles: list[str] = []
-        self.client = ChatClient(ports, on_messages=self._on_messages, on_move=self.moves.append, on_trouble=self.troubles.append)
+        self.client = ChatClient(ports, on_messages=self._on_messages, on_move=self._on_move, on_trouble=self.troubles.append)
+
+    def _on_move(self, moved: Moved) -> None:
+        self.moves.append((time.monotonic(), moved))
 
     def _on_messages(self, messages: list[Message]) -> None:
         for message in messages:
@@ -76,13 +82,15 @@ class Talker:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(ending.wait(), self.pace)
 
-    def gap_after(self, moment: float, within: float = 2.0) -> float:
-        """Seconds from this moment to the acknowledgement that ends the longest silence after it. Call it when `within` has passed."""
-        times = [t for t in self.acked_at if moment - 1 < t < moment + within]
-        if not times or times[-1] < moment:
-            return within
-        silences = [(b - a, b) for a, b in zip([moment, *times], times, strict=False) if b > moment and a >= moment - 1]
-        return max(silences)[1] - moment if silences else within
+    def gap_after(self, death: float, until: float) -> float | None:
+        """Seconds from the primary's death to the next acknowledgement that the dead one had no part in; None: there was none before `until`."""
+        moved = next((at for at, _ in self.moves if death < at < until), None)
+        times = [t for t in self.acked_at if death - 1 < t < until]
+        if moved is not None:
+            return next((t - death for t in times if t > moved), None)
+        # A guest of a backup does not move. Answers that were under way still come, then there is silence.
+        silences = [(b - a, b) for a, b in pairwise([death, *(t for t in times if t > death)]) if a < death + UNDER_WAY_S]
+        return max(silences)[1] - death if silences else None
 
 
 class Verdict(NamedTuple):
@@ -119,7 +127,7 @@ def audit(talkers: Sequence[Talker], histories: Iterable[list[tuple[str, str, st
             counts = Counter(seen)
             lost += [f"{what}: {n} acknowledged, never shown" for n in sender.acked.get(receiver.name, []) if n not in counts]
             doubled += [f"{what}: {n} shown {times} times" for n, times in counts.items() if times > 1]
-            misplaced += [f"{what}: {b} shown after {a}" for a, b in zip(seen, seen[1:], strict=False) if b < a]
+            misplaced += [f"{what}: {b} shown after {a}" for a, b in pairwise(seen) if b < a]
             invented += [f"{what}: {n} was never sent" for n in counts if n > sender.attempted.get(receiver.name, 0)]
         doubled += [f"{receiver.name} was shown again: {text}" for text in receiver.again]
     for replica, history in enumerate(histories):

@@ -1,0 +1,364 @@
+"""What goes wrong, and how it is put right again.
+
+What it is not: it judges nothing. It keeps to one bound: of the members of the register's last view one disk at least stays untouched,
+since nothing could help a cluster that lost every copy.
+
+Read next: `simulation.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+from typing import Any
+
+from replication import READ_ONLY
+from tests.simulator.checks import Checks
+from tests.simulator.disk import SimDirectory, SimFile
+from tests.simulator.world import BASE, Process, World
+
+
+class Faults:
+    """Draws one fault after the other until the world heals."""
+
+    def __init__(self, world: World, checks: Checks) -> None:
+        self.world, self.checks = world, checks
+        self.count = 0
+        self.full: set[int] = set()
+        self.register_full = False
+        self.failing: dict[int, float] = {}
+        self.copies: dict[int, tuple[SimDirectory, int]] = {}
+        self.healed = False
+        world.disk_fault = self.disk_fault
+
+    # --- the schedule ---------------------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self._next()
+        self.world.push(1.0, None, self._copy_now)
+
+    def _next(self) -> None:
+        self.world.push(self.world.now + self.world.dice.expovariate(1 / self.world.mix.fault_gap), None, self._strike)
+
+    def _strike(self) -> None:
+        if self.healed:
+            return
+        kind = self.world.dice.choice(self.world.mix.faults)
+        getattr(self, "_" + kind.replace(" ", "_").replace("-", "_"))()
+        self._next()
+
+    def say(self, text: str) -> None:
+        self.count += 1
+        self.world.say(f"** {text}")
+
+    def heal(self) -> None:
+        """Everything is put right: from here on requests must be answered."""
+        world = self.world
+        self.healed = world.healed = True
+        world.say("** all is healed")
+        self.full.clear()
+        self.failing.clear()
+        self.register_full = False
+        for process in world.living():
+            process.paused_until = min(process.paused_until, world.now)
+            process.disk.slow_sync = 0.0
+            process.disk.stop_at = process.stop_after = 0
+        for pair in sorted(world.blocked):
+            world.release(*pair)
+        self.tend()
+
+    def tend(self) -> None:
+        """Whatever died is started again."""
+        for replica in range(3):
+            process = self.world.processes.get(replica)
+            if process is None or not process.alive:
+                self.world.push(self.world.now + self.world.dice.random() * 0.5, None, self.world.start, replica)
+        self.world.push(self.world.now + 1.0, None, self.tend)
+
+    def restart(self, replica: int) -> None:
+        wait = self.world.dice.choice((0.05, 0.3, 1.0, 3.0)) * self.world.dice.uniform(0.5, 1.5)
+        self.world.push(self.world.now + wait, None, self.world.start, replica)
+
+    def _any(self) -> Process | None:
+        living = self.world.living()
+        return self.world.dice.choice(living) if living else None
+
+    def _is_last_hope(self, process: Process) -> bool:
+        """A read_only replica holds what no disk may hold."""
+        r = getattr(process.server, "replica", None)
+        return r is not None and r.status == READ_ONLY
+
+    # --- processes ------------------------------------------------------------------------------------------------------------------------
+
+    def _kill_one(self, process: Process) -> None:
+        if not self._is_last_hope(process):
+            process.die("kill -9")
+            self.restart(process.id)
+
+    def _kill(self) -> None:
+        process = self._any()
+        if process:
+            self.say(f"kill -9 of {process.id}")
+            self._kill_one(process)
+
+    def _kill_two(self) -> None:
+        living = self.world.living()
+        if len(living) > 1:
+            pair = self.world.dice.sample(living, 2)
+            self.say(f"kill -9 of {pair[0].id} and {pair[1].id}")
+            for process in pair:
+                self._kill_one(process)
+
+    def _kill_all(self) -> None:
+        self.say("kill -9 of all")
+        for process in self.world.living():
+            self._kill_one(process)
+
+    def _kill_at_an_effect(self) -> None:
+        process = self._any()
+        if process is None or self._is_last_hope(process):
+            return
+        dice = self.world.dice
+        self.say(f"kill -9 of {process.id} at an effect to come")
+        if dice.random() < 0.7:
+            process.disk.stop_at = process.disk.effects + dice.randint(1, 60)
+            process.disk.stop_after = dice.random() < 0.5
+        else:
+            process.stop_after = dice.randint(1, 60)
+
+    def _power_cut(self) -> None:
+        if any(self._is_last_hope(p) for p in self.world.living()):
+            return
+        self.say("power cut")
+        for process in self.world.living():
+            process.die("power cut")
+            self.restart(process.id)
+        self.world.files.crash()
+
+    def _pause(self) -> None:
+        process = self._any()
+        if process:
+            seconds = self.world.dice.choice((0.1, 0.6, 1.5, 4.0)) * self.world.dice.uniform(0.5, 1.5)
+            self.say(f"{process.id} stands still for {seconds:.2f} s")
+            process.paused_until = max(process.paused_until, self.world.now + seconds)
+
+    def _stop(self) -> None:
+        process = self._any()
+        if process and not process.server.ending and hasattr(process.server, "replica"):
+            self.say(f"stop of {process.id}")
+            self.world.push(self.world.now, process, lambda: process.server.stop(everybody=False))
+            self.world.push(self.world.now + 4.0, None, self.world.start, process.id)
+
+    def _stop_all(self) -> None:
+        self.say("stop of all")
+        for process in self.world.living():
+            if hasattr(process.server, "replica"):
+                self.world.push(
+                    self.world.now + self.world.dice.random() * 0.02, process, lambda p=process: p.server.stop(everybody=True)
+                )
+            self.world.push(self.world.now + 3.5 + self.world.dice.random(), None, self.world.start, process.id)
+
+    def _clock_jump(self) -> None:
+        seconds = self.world.dice.choice((-3600, -1, 1, 3600))
+        self.say(f"the wall clock jumps by {seconds} s")
+        self.world.wall_offset += seconds * 1_000_000
+
+    # --- wires ----------------------------------------------------------------------------------------------------------------------------
+
+    def _cut_link(self) -> None:
+        links = sorted(self.world.links)
+        if links:
+            pair = self.world.dice.choice(links)
+            self.say(f"the link {pair} is cut")
+            self.world.cut(self.world.links[pair], flushes=self.world.dice.random() < 0.5)
+
+    def _partition(self, *, both: bool = True) -> None:
+        dice = self.world.dice
+        a, b = dice.sample(range(3), 2)
+        pairs = [(a, b), (b, a)] if both else [(a, b)]
+        seconds = dice.choice((0.1, 0.7, 2.5)) * dice.uniform(0.5, 1.5)
+        self.say(f"nothing gets from {a} to {b}{' or back' if both else ''} for {seconds:.2f} s")
+        for pair in pairs:
+            self.world.blocked.add(pair)
+            self.world.push(self.world.now + seconds, None, self.world.release, *pair)
+
+    def _one_way_partition(self) -> None:
+        self._partition(both=False)
+
+    # --- disks ----------------------------------------------------------------------------------------------------------------------------
+
+    def disk_fault(self, process: Process, call: str, path: str) -> OSError | None:
+        """What this call to the disk shall raise."""
+        if self.register_full and path.startswith(f"{BASE}/cluster/") and call in ("link", "open", "pwrite") and "lock" not in path:
+            if call != "open" or "proposal" in path:
+                return OSError(errno.ENOSPC, "ENOSPC", path)
+        if not path.startswith(f"{BASE}/replica-{process.id}/"):
+            return None
+        if process.id in self.full and call in ("pwrite", "allocate", "symlink"):
+            return OSError(errno.ENOSPC, "ENOSPC", path)
+        if self.failing.get(process.id, 0.0) > self.world.now and call in ("sync", "pwrite") and self._may_spoil(process.id):
+            self.checks.spoiled[process.id] = self.world.now
+            del self.failing[process.id]
+            if call == "sync" and "/journal/" in path:
+                process.sync_failed = True
+                node = self.world.files.find(path)
+                if isinstance(node, SimFile):
+                    node.fail_sync(self.world.dice)
+            self.world.say(f"** EIO of {call} {path}")
+            return OSError(errno.EIO, "EIO", path)
+        return None
+
+    def _may_spoil(self, replica: int) -> bool:
+        """One disk at a time, and never the only one that could go on."""
+        view = self.checks.view
+        if view is None or set(self.checks.spoiled) - {replica}:
+            return False
+        return any(m.replica != replica for m in view.members) if replica in view.replicas else True
+
+    def _slow_disk(self) -> None:
+        process = self._any()
+        if process:
+            dice = self.world.dice
+            process.disk.slow_sync = dice.choice((0.05, 0.5))
+            process.disk.slowest = dice.choice((0.05, 0.5, 3.0))
+            self.say(f"the disk of {process.id} is slow")
+            self.world.push(self.world.now + dice.random() * 2, None, setattr, process.disk, "slow_sync", 0.0)
+
+    def _disk_error(self) -> None:
+        process = self._any()
+        if process and self._may_spoil(process.id):
+            self.say(f"the disk of {process.id} fails soon")
+            self.failing[process.id] = self.world.now + 1.0
+            self.world.push(self.world.now + 3.0, None, self.restart, process.id)
+
+    def _full_disk(self) -> None:
+        process = self._any()
+        if process:
+            replica = process.id
+            self.say(f"the disk of {replica} is full")
+            self.full.add(replica)
+            self.world.push(self.world.now + self.world.dice.random() * 3, None, self._empty_disk, replica)
+
+    def _empty_disk(self, replica: int) -> None:
+        self.full.discard(replica)
+        self.restart(replica)
+
+    def _register_full(self) -> None:
+        self.say("there is no room in the register's directory")
+        self.register_full = True
+        self.world.push(self.world.now + self.world.dice.random() * 1.5, None, setattr, self, "register_full", False)
+
+    def _directory(self) -> SimDirectory | None:
+        node = self.world.files.find(BASE)
+        return node if isinstance(node, SimDirectory) else None
+
+    def _dead_or_killed(self) -> int | None:
+        """A replica whose files may be damaged; it is dead afterwards."""
+        replica = self.world.dice.randrange(3)
+        process = self.world.processes.get(replica)
+        if not self._may_spoil(replica) or (process and process.alive and self._is_last_hope(process)):
+            return None
+        if any(self._is_last_hope(p) for p in self.world.living()):
+            return None
+        if process and process.alive:
+            process.die("kill -9")
+        return replica
+
+    def _empty_directory(self) -> None:
+        replica = self._dead_or_killed()
+        base = self._directory()
+        if replica is None or base is None:
+            return
+        self.say(f"the directory of {replica} is emptied")
+        self.checks.spoiled[replica] = self.world.now
+        base.entries.pop(f"replica-{replica}", None)
+        self.restart(replica)
+
+    def _copy_now(self) -> None:
+        """Somebody makes a backup of a replica's directory."""
+        base = self._directory()
+        replica = self.world.dice.randrange(3)
+        if base is not None and f"replica-{replica}" in base.entries and replica not in self.checks.spoiled:
+            journal = self._head(replica)
+            self.copies[replica] = (clone(base.entries[f"replica-{replica}"]), journal)
+        self.world.push(self.world.now + self.world.dice.uniform(0.5, 4.0), None, self._copy_now)
+
+    def _head(self, replica: int) -> int:
+        process = self.world.processes.get(replica)
+        journal = getattr(process.server, "journal", None) if process is not None else None
+        return journal.head_op if journal is not None else 0
+
+    def _old_directory(self) -> None:
+        """A backup that is put back; old enough that the lock file, refreshed each second, knows of more."""
+        dice = self.world.dice
+        replica = dice.randrange(3)
+        base = self._directory()
+        content = None
+        if base is not None and replica in self.copies:
+            content = self._hint(replica)
+        if content is None or content <= self.copies[replica][1] or not self._may_spoil(replica):
+            return
+        process = self.world.processes.get(replica)
+        if any(self._is_last_hope(p) for p in self.world.living()):
+            return
+        if process is not None and process.alive:
+            process.die("kill -9")
+        self.say(f"replica {replica} gets an old directory back: op {self.copies[replica][1]}")
+        self.checks.spoiled[replica] = self.world.now
+        assert base is not None
+        base.entries[f"replica-{replica}"] = clone(self.copies[replica][0])
+        self.world.files.changes.clear()
+        self.restart(replica)
+
+    def _hint(self, replica: int) -> int | None:
+        from disk import ReplicaLock
+
+        node = self.world.files.find(f"{BASE}/cluster/replica-{replica}.lock")
+        if not isinstance(node, SimFile):
+            return None
+        found = ReplicaLock._parse(bytes(node.content[:512]))
+        return found.durable_op if found else None
+
+    def _bit_flip(self) -> None:
+        replica = self._dead_or_killed()
+        if replica is None:
+            return
+        dice = self.world.dice
+        node = self.world.files.find(f"{BASE}/replica-{replica}")
+        files = sorted(_all_files(node, f"replica-{replica}")) if isinstance(node, SimDirectory) else []
+        files = [name for name in files if "ballast" not in name]
+        if files:
+            name = dice.choice(files)
+            file = self.world.files.find(f"{BASE}/{name}")
+            if isinstance(file, SimFile) and file.content:
+                self.checks.spoiled[replica] = self.world.now
+                used = len(bytes(file.content).rstrip(b"\0")) or 1
+                bit = dice.randrange(used * 8)
+                file.content[bit // 8] ^= 1 << bit % 8
+                self.say(f"bit {bit} of {name} turns over")
+        self.restart(replica)
+
+
+def _all_files(directory: SimDirectory, path: str) -> list[str]:
+    found = []
+    for name, node in directory.entries.items():
+        if isinstance(node, SimDirectory):
+            found += _all_files(node, f"{path}/{name}")
+        elif isinstance(node, SimFile):
+            found.append(f"{path}/{name}")
+    return found
+
+
+def clone(node: Any) -> Any:
+    """Another file tree with the same contents, all of it synced."""
+    made = copy.deepcopy(node)
+    todo = [made]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, SimDirectory):
+            todo += one.entries.values()
+        elif isinstance(one, SimFile):
+            one.pending.clear()
+            one.lost.clear()
+            one.durable_size = len(one.content)
+    return made

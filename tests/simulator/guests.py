@@ -1,0 +1,350 @@
+"""Guests: programs that speak the numbered mode, retry with the same numbers, and write down what they saw.
+
+What it is not: it shares no code with `client.py`, so that a mistake there cannot hide one in the server.
+
+A guest asks for one thing after the other, up to `window` at a time. When its connection breaks it goes to the next port, takes its session
+up again and sends all that is unanswered. It displays message `seq` of its account only when that is newer than what it has displayed.
+
+Read next: `checks.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tests.simulator.world import Process, Violation, World
+
+QUIET_AFTER = 0.04
+SILENCE_CHECK = 0.1
+
+
+class Shell:
+    """The server's end of one connection (what `doors/stream.py` is in production)."""
+
+    def __init__(self, world: World, process: Process, guest: SimGuest) -> None:
+        self.world, self.process, self.guest = world, process, guest
+        self.is_closing = False
+        self.is_reading = True
+        self.unread: list[bytes] = []
+        self.broken = False
+        self.to_server_at = self.to_guest_at = 0.0
+        self.silence = 0
+        process.shells.add(self)
+        self.connection = process.server.desk.welcome(self, "pipe")
+        self.write(self.connection.translator.greeting)
+
+    # --- desk.Shell -------------------------------------------------------------------------------------------------------------------
+
+    def write(self, words: bytes) -> None:
+        if words and not self.is_closing:
+            self._to_guest(self.guest.receive, words)
+
+    def close(self, why: str) -> None:
+        if not self.is_closing:
+            self.is_closing = True
+            self._to_guest(self.guest.ended)
+            self.world.push(self.world.now, self.process, self._lost)
+
+    def pause(self) -> None:
+        self.is_reading = False
+
+    def resume(self) -> None:
+        if not self.is_reading:
+            self.is_reading = True
+            self.world.push(self.world.now, self.process, self._read)
+
+    def is_drained(self) -> bool:
+        return self.world.dice.random() >= self.world.mix.undrained
+
+    # --- the wire -----------------------------------------------------------------------------------------------------------------------
+
+    def _to_guest(self, callback: Callable[..., None], *args: Any) -> None:
+        mix = self.world.mix
+        when = self.world.now + self.process.stall + mix.net_delay + self.world.dice.random() * mix.net_jitter
+        self.to_guest_at = max(self.to_guest_at, when)
+        self.world.push(self.to_guest_at, None, callback, self, *args)
+
+    def send(self, chunk: bytes) -> None:
+        """The guest's bytes, cut anywhere."""
+        dice = self.world.dice
+        if len(chunk) > 4 and dice.random() < 0.1:
+            at = dice.randrange(1, len(chunk))
+            self._to_server(self._arrived, chunk[:at])
+            chunk = chunk[at:]
+        self._to_server(self._arrived, chunk)
+
+    def _to_server(self, callback: Callable[..., None], *args: Any) -> None:
+        mix = self.world.mix
+        when = self.world.now + mix.net_delay + self.world.dice.random() * mix.net_jitter
+        self.to_server_at = max(self.to_server_at, when)
+        self.world.push(self.to_server_at, self.process, callback, *args)
+
+    def _arrived(self, chunk: bytes) -> None:
+        self.unread.append(chunk)
+        if self.is_reading:
+            self._read()
+
+    def _read(self) -> None:
+        while self.unread and self.is_reading and not self.is_closing and not self.connection.gone:
+            self.silence += 1
+            if self.connection.feed(self.unread.pop(0)):
+                self.world.push(self.world.now + QUIET_AFTER, self.process, self._quiet, self.silence)
+
+    def _quiet(self, silence: int) -> None:
+        if silence == self.silence and not self.connection.gone:
+            self.connection.quiet()
+
+    def hang_up(self) -> None:
+        """The guest closes or loses its end."""
+        self.broken = True
+        self._to_server(self._lost)
+
+    def break_off(self) -> None:
+        """The process died, or the connection was cut half-way."""
+        self.is_closing = True
+        self._to_guest(self.guest.ended)
+        if self.process.alive:
+            self._lost()
+
+    def _lost(self) -> None:
+        self.process.shells.discard(self)
+        self.is_closing = True
+        self.connection.lost()
+
+
+class Asked(NamedTuple):
+    """A request of a guest, and what it knew when it asked first."""
+
+    number: int
+    line: str
+    called: float
+    acked_op: int  # newest op that anybody had heard of by then
+
+
+class SimGuest:
+    """See the module's page."""
+
+    def __init__(self, world: World, history: Any, name: str, todo: int) -> None:
+        self.world, self.history, self.name, self.todo = world, history, name, todo
+        self.session = world.dice.randbytes(16)
+        self.number = 0
+        self.used = False
+        self.under_way: dict[int, Asked] = {}
+        self.account = ""  # as far as answered; empty while it may be changing
+        self.births = 0
+        self.displayed: dict[str, int] = {}  # newest seq displayed of the account that was made by this guest's nth create
+        self.shell: Shell | None = None
+        self.buffer = b""
+        self.heard_at = 0.0
+        self.confirmed = False
+        self.port = world.dice.randrange(3)
+        self.backoff = 0.0
+        self.acked = 0
+        self.texts = 0
+        self.closing = False
+        self.stays = world.dice.random() < 0.3  # waits for the session before it sends
+        self.failures = 0
+        world.push(world.dice.random() * 0.3, None, self.connect)
+        world.push(world.dice.random() * 0.3, None, self.think)
+
+    @property
+    def low(self) -> int:
+        return min(self.under_way, default=self.number + 1) - 1
+
+    @property
+    def is_done(self) -> bool:
+        return not self.todo and not self.under_way
+
+    # --- connecting ---------------------------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """The next port."""
+        if self.shell is not None or self.closing:
+            return
+        world = self.world
+        self.port = (self.port + 1) % 3
+        process = world.processes.get(self.port)
+        if process is None or not process.alive or not process.doors_open or process.server.ending:
+            self.failures += 1
+            wait = 0.0 if self.failures % 3 else min(0.25, 0.002 * 2 ** (self.failures // 3)) * world.dice.uniform(0.5, 1)
+            world.push(world.now + wait + 0.0002, None, self.connect)
+            return
+        self.failures += 1
+        self.heard_at = world.now
+        self.confirmed = False
+        self.buffer = b""
+        self.shell = shell = Shell.__new__(Shell)
+        world.push(world.now + world.mix.net_delay, process, self._welcomed, shell, process)
+        world.push(world.now + SILENCE_CHECK, None, self.check_silence, shell)
+
+    def _welcomed(self, shell: Shell, process: Process) -> None:
+        """Runs in the server's turn: its loop accepts."""
+        if self.shell is not shell:
+            return
+        if process.server.ending or not process.doors_open:
+            self.world.push(self.world.now, None, self.ended, shell)
+            return
+        Shell.__init__(shell, self.world, process, self)
+        self.world.push(self.world.now, None, self._greet, shell)
+
+    def _greet(self, shell: Shell) -> None:
+        if self.shell is not shell:
+            return
+        words = f"understudy 1 {self.session.hex()}\n"
+        if self.used:
+            words += f"resume {self.displayed.get(self.account, 0) if self.account else 0}\n"
+        self.used = True
+        shell.send(words.encode())
+        if not self.stays:
+            self._resend()
+
+    def _resend(self) -> None:
+        assert self.shell is not None
+        lines = [f"{a.number} {self.low} {a.line}\n" for a in self.under_way.values()]
+        if lines:
+            self.shell.send("".join(lines).encode())
+
+    def check_silence(self, shell: Shell) -> None:
+        """Nothing heard for too long: perhaps another replica serves."""
+        if self.shell is not shell:
+            return
+        if self.world.now - self.heard_at > self.world.mix.patience:
+            self.leave()
+            return
+        self.world.push(self.world.now + SILENCE_CHECK, None, self.check_silence, shell)
+
+    def leave(self) -> None:
+        """Drop the connection and go to the next port."""
+        shell, self.shell = self.shell, None
+        if shell is not None and hasattr(shell, "connection"):
+            shell.hang_up()
+        self.world.push(self.world.now + 0.0002, None, self.connect)
+
+    def ended(self, shell: Shell) -> None:
+        """The connection broke."""
+        if self.shell is shell:
+            self.shell = None
+            wait = min(0.25, 0.002 * self.failures) * self.world.dice.random()
+            self.world.push(self.world.now + wait, None, self.connect)
+
+    # --- asking -------------------------------------------------------------------------------------------------------------------------
+
+    def think(self) -> None:
+        """What next?"""
+        world, mix = self.world, self.world.mix
+        if self.todo and len(self.under_way) < mix.window:
+            line = self._choose()
+            if line:
+                self.todo -= 1
+                self.ask(line)
+        if self.todo:
+            world.push(world.now + (mix.think + 0.0005) * world.dice.uniform(0.5, 1.5), None, self.think)
+
+    def _choose(self) -> str:
+        dice, world = self.world.dice, self.world
+        if not self.account:
+            if self.under_way:
+                return ""
+            return f"1|{self.name}" if not self.births or dice.random() < 0.5 else f"0|{self.name}123"
+        roll = dice.random()
+        other = dice.choice(self.history.guests).name
+        if roll < 0.70:
+            self.texts += 1
+            return f"3|{other}|{self.name}-{self.texts}" + "x" * (dice.randrange(700) if dice.random() < 0.1 else 0)
+        if roll < 0.78:
+            return "2"
+        if roll < 0.82:
+            return f"2|{self.name[:1]}.*"
+        if roll < 0.86:
+            return "who"
+        if roll < 0.93 or self.under_way or world.healed:
+            return f"4|{self.name}123"
+        if roll < 0.95:
+            return "bye"
+        return f"5|{self.name}123" if roll < 0.98 else f"0|{self.name}123"
+
+    def ask(self, line: str) -> None:
+        """A new intent, a new number."""
+        self.number += 1
+        asked = Asked(self.number, line, self.world.now, self.history.acked_op)
+        self.under_way[self.number] = asked
+        if line[0] in "015b":
+            self.account = ""
+        if self.shell is not None and hasattr(self.shell, "connection") and self.used and (self.confirmed or not self.stays):
+            self.shell.send(f"{asked.number} {self.low} {line}\n".encode())
+
+    # --- hearing ------------------------------------------------------------------------------------------------------------------------
+
+    def receive(self, shell: Shell, words: bytes) -> None:
+        """Bytes from the server."""
+        if self.shell is not shell:
+            return
+        self.heard_at = self.world.now
+        self.buffer += words
+        while b"\n" in self.buffer and self.shell is shell:
+            line, _, rest = self.buffer.partition(b"\n")
+            parts = line.split(b" ")
+            if parts[0] in (b"*", b"@") or (parts[0].isdigit() and len(parts) == 2):
+                size = int(parts[-1])
+                if len(rest) < size:
+                    return
+                payload, self.buffer = rest[:size], rest[size:]
+                self._framed(parts, payload.decode())
+            else:
+                self.buffer = rest
+                self._line(parts)
+
+    def _framed(self, parts: list[bytes], payload: str) -> None:
+        if parts[0] == b"*":
+            sender, _, _, text = payload.split("|", 3)
+            self._push(int(parts[1]), sender, text)
+        elif parts[0] != b"@":
+            self._reply(int(parts[0]), payload)
+
+    def _line(self, parts: list[bytes]) -> None:
+        if parts[0] == b"=":
+            self.confirmed = True
+            self.failures = 0
+            if self.stays:
+                self._resend()
+        elif parts[0] == b"!":
+            if parts[1] == b"session":
+                raise Violation(f"{self.name}'s session is forgotten")
+            if parts[1] == b"gap":
+                self.history.gaps += 1
+
+    def _reply(self, number: int, words: str) -> None:
+        asked = self.under_way.get(number)
+        if asked is None:
+            if number > self.number:
+                raise Violation(f"{self.name} got a reply to request {number}, which it never made")
+            raise Violation(f"{self.name} got a second reply to request {number}: {words!r}")
+        if number != min(self.under_way):
+            raise Violation(f"{self.name}: reply {number} before {min(self.under_way)}")
+        del self.under_way[number]
+        outcome = self.history.answered(self, asked, words)
+        kind = asked.line[0]
+        if kind == "1" and outcome == ("ok",):
+            self.births += 1
+        if kind == "5" and outcome == ("ok",):
+            self.displayed[self.name] = 0
+        if kind in "01":
+            self.account = self.name if outcome == ("ok",) else ""
+        elif kind == "5" and outcome == ("not empty",):
+            self.account = self.name
+
+    def _push(self, seq: int, sender: str, text: str) -> None:
+        self.history.pushed(self, seq, sender, text)
+        key = self.name
+        if seq <= self.displayed.get(key, 0):
+            return
+        self.displayed[key] = seq
+        self.history.displays(self, seq, sender, text)
+        if self.world.dice.random() < 0.5:
+            self.world.push(self.world.now + self.world.dice.random() * 0.2, None, self.acknowledge, self.shell, seq)
+
+    def acknowledge(self, shell: Shell, seq: int) -> None:
+        """Messages up to `seq` are displayed."""
+        if self.shell is shell and self.account and seq <= self.displayed.get(self.name, 0):
+            shell.send(f"ack {seq}\n".encode())

@@ -1,0 +1,115 @@
+"""One seed from beginning to end: a phase in which things go wrong, then one in which they must come right again.
+
+What it is not: the command line is `scripts/simulate.py`.
+
+Read next: `scripts/simulate.py`.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+from replication import NORMAL
+from tests.simulator import mix as mixes
+from tests.simulator.checks import Checks
+from tests.simulator.faults import Faults
+from tests.simulator.guests import SimGuest
+from tests.simulator.world import Violation, World
+
+SAFETY_S = 60.0  # simulated seconds at most in which things go wrong
+ANSWER_S = 5.0  # simulated seconds in which a healed cluster answers
+CONVERGE_S = 130.0  # simulated seconds in which all replicas are members again: joins that failed often wait up to a minute
+CALM_S = 3.0  # simulated seconds between the end of the faults and the first request that must be answered in time
+
+
+class Report(NamedTuple):
+    """What a seed did."""
+
+    seed: int
+    violation: str
+    crc: int
+    simulated: float
+    faults: int
+    steps: int
+    counted: dict[str, int]
+    story: list[str]
+    mix: mixes.Mix
+
+
+def simulate(seed: int, *, trace: bool = False, seconds: float = SAFETY_S) -> Report:
+    """Run one seed."""
+    dice = random.Random(seed)
+    mix = mixes.draw(dice)
+    mixes.shrink(mix.sizes)
+    world = World(seed, mix, dice, trace=trace)
+    world.say(f"seed {seed}: {mix}")
+    checks = world.checks = Checks(world)
+    faults = Faults(world, checks)
+    violation = ""
+    try:
+        _run(world, checks, faults, seconds)
+    except Violation as error:
+        violation = str(error)
+        world.say(f"VIOLATION: {violation}")
+        if trace and error.__cause__ is not None:
+            import traceback
+
+            world.story += traceback.format_exception(error.__cause__)
+    finally:
+        mixes.restore()
+    return Report(seed, violation, world.crc, world.now, faults.count, world.steps, checks.counted, world.story, mix)
+
+
+def _run(world: World, checks: Checks, faults: Faults, seconds: float) -> None:
+    mix = world.mix
+    for replica in range(3):
+        world.push(world.dice.random() * 0.2, None, world.start, replica)
+    share = mix.requests // mix.guests
+    checks.guests = guests = [SimGuest(world, checks, f"g{i}", share) for i in range(mix.guests)]
+    faults.begin()
+    world.run(seconds, lambda: faults.count >= 10 and all(not g.todo for g in guests))
+    faults.heal()
+    for guest in guests:
+        guest.todo = 0
+    deadline = world.now + CALM_S + ANSWER_S
+    if not world.run(deadline, lambda: all(g.is_done for g in guests)):
+        late = [f"{g.name} waits for {list(g.under_way.values())[:2]}" for g in guests if not g.is_done]
+        raise Violation(f"healed for {CALM_S + ANSWER_S} s and not answered: {'; '.join(late)}\n{_states(world)}")
+    if not world.run(world.now + CONVERGE_S, lambda: _converged(world, checks)):
+        raise Violation(f"the replicas do not come together\n{_states(world)}")
+    _last_requests(world, checks, guests)
+    for guest in guests:
+        guest.closing = False
+    world.run(world.now + 1.0)
+    world.run(world.now + CONVERGE_S, lambda: _converged(world, checks))
+    checks.at_end()
+
+
+def _last_requests(world: World, checks: Checks, guests: list[SimGuest]) -> None:
+    """Each guest asks once more; a whole cluster answers fast."""
+    for guest in guests:
+        guest.ask(f"1|{guest.name}" if not guest.births else f"0|{guest.name}123" if not guest.account else "2")
+    if not world.run(world.now + ANSWER_S, lambda: all(g.is_done for g in guests)):
+        raise Violation(f"a whole cluster did not answer within {ANSWER_S} s\n{_states(world)}")
+
+
+def _converged(world: World, checks: Checks) -> bool:
+    living = world.living()
+    if len(living) < 3 or checks.view is None or len(checks.view.members) < 3:
+        return False
+    op = checks.spec.op
+    for process in living:
+        r = process.server.replica
+        if r.status != NORMAL or r.applied != op or r.head_op != op or process.server.desk.open_runs:
+            return False
+    return True
+
+
+def _states(world: World) -> str:
+    lines = []
+    for replica, process in sorted(world.processes.items()):
+        r = getattr(process.server, "replica", None)
+        waiting = process.server.policy.waiting if r is not None else ""
+        lines.append(f"  {replica} {'lives' if process.alive else 'is dead'}: {r}; waiting {waiting}; linked {sorted(process.linked)}")
+    return "\n".join(lines)

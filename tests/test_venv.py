@@ -1,0 +1,123 @@
+"""`venv.py`: the program goes on where its packages are, or says what to do; never in a circle."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+import venv
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROGRAM = "import sys, venv\nvenv.ensure(sys.argv[1].split(','))\nprint('went on', *sys.argv[2:])\n"
+ELSEWHERE = '#!/bin/sh\nprintf "elsewhere:"\nprintf " %s" "$@"\necho\n'
+
+
+class Ensure(unittest.TestCase):
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="with a blank ")
+        self.addCleanup(directory.cleanup)
+        self.home = directory.name
+        shutil.copy(os.path.join(ROOT, "venv.py"), self.home)
+        with open(os.path.join(self.home, "program.py"), "w", encoding="utf-8") as file:
+            file.write(PROGRAM)
+
+    def run_program(self, *arguments: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+        command = [python, "-W", "ignore", os.path.join(self.home, "program.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=os.path.dirname(self.home))
+
+    def place(self, target: str | None) -> str:
+        """`.venv/bin/python`: a link to `target`, or a program that tells its arguments."""
+        path = os.path.join(self.home, ".venv", "bin", "python")
+        os.makedirs(os.path.dirname(path))
+        if target is not None:
+            os.symlink(target, path)
+            return path
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(ELSEWHERE)
+        os.chmod(path, 0o700)
+        return path
+
+    def test_nothing_happens_where_nothing_is_missing(self) -> None:
+        self.place(None)
+        self.assertEqual(self.run_program("json,csv", "a b").stdout, "went on a b\n")
+
+    def test_the_same_command_line_begins_again_in_the_environment(self) -> None:
+        self.place(None)
+        done = self.run_program("json,not_there", "a b", "--c")
+        self.assertEqual(done.stdout, f"elsewhere: -W ignore {self.home}/program.py json,not_there a b --c\n")
+
+    def test_without_an_environment_one_sentence_says_what_to_do(self) -> None:
+        done = self.run_program("not_there")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (2, "", "run: bash scripts/start.sh\n"))
+
+    def test_an_environment_whose_python_is_gone_counts_as_none(self) -> None:
+        self.place(os.path.join(self.home, "gone"))
+        self.assertEqual(self.run_program("not_there").returncode, 2)
+
+    def test_an_environment_that_lacks_it_too_does_not_begin_again_for_ever(self) -> None:
+        python = self.place(os.path.realpath(sys.executable))
+        with open(os.path.join(self.home, ".venv", "pyvenv.cfg"), "w", encoding="utf-8") as file:
+            file.write(f"home = {os.path.dirname(os.path.realpath(sys.executable))}\n")
+        for first in (sys.executable, python):
+            done = self.run_program("not_there", python=first)
+            self.assertEqual((done.returncode, done.stderr), (2, "run: bash scripts/start.sh\n"))
+
+    def test_who_takes_it_for_the_standard_module_is_told(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "venv", ".venv"], capture_output=True, text=True, timeout=60, check=False, cwd=self.home
+        )
+        self.assertEqual((done.returncode, done.stderr), (2, "run: bash scripts/start.sh\n"))
+
+
+class Here(unittest.TestCase):
+    """The same in this process, where coverage looks."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.home = os.path.join(directory.name, ".venv")
+        self.python = os.path.join(self.home, "bin", "python")
+        os.makedirs(os.path.dirname(self.python))
+        os.symlink(sys.executable, self.python)
+        started = mock.patch("os.execv", side_effect=SystemExit(0))
+        for patch in (mock.patch("venv.HOME", directory.name), mock.patch("sys.stderr", io.StringIO())):
+            patch.start()
+            self.addCleanup(patch.stop)
+        self.execv = started.start()
+        self.addCleanup(started.stop)
+
+    def ensure(self, package: str) -> int:
+        """The exit code; -1: it went on."""
+        try:
+            venv.ensure([package])
+        except SystemExit as end:
+            return int(str(end.code))
+        return -1
+
+    def test_it_goes_on(self) -> None:
+        self.assertEqual(self.ensure("json"), -1)
+
+    def test_it_begins_again(self) -> None:
+        self.assertEqual(self.ensure("not_there"), 0)
+        self.execv.assert_called_once_with(self.python, [self.python, *sys.orig_argv[1:]])
+
+    def test_it_begins_again_under_a_newer_python(self) -> None:
+        with mock.patch("sys.version_info", (3, 10, 9)):
+            self.assertEqual(self.ensure("json"), 0)
+
+    def test_it_gives_up(self) -> None:
+        with mock.patch("sys.prefix", self.home):
+            self.assertEqual(self.ensure("not_there"), 2)
+        os.unlink(self.python)
+        self.assertEqual(self.ensure("not_there"), 2)
+        self.execv.assert_not_called()
+
+
+if __name__ == "__main__":
+    unittest.main()
