@@ -491,8 +491,9 @@ class Replica:
             self.enter_view()
             return self.send_ok()
         if self.head_hash == packet.parent_hash and self.head_op == packet.parent_op and packet.image:
-            batch = Batch.decode(packet.image)
+            batch, before = Batch.decode(packet.image), self.last
             self._extend(batch)
+            self._apply_followed(before)
             return self.order(Persist(self.generation, (batch,)))
         if self.last is not None and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
@@ -585,6 +586,7 @@ class Replica:
     def _apply_followed(self, batch: Batch | None) -> None:
         """Another batch follows this one in the primary's log, so it is committed."""
         if batch is not None and self.applied < batch.op:
+            assert self.applied == batch.first_op - 1, f"would skip ops: {batch} at {self}"
             self.commit = max(self.commit, batch.op)
             self.applied = batch.op
             self.emit(Apply(batch))

@@ -178,6 +178,9 @@ class Server:
     def _make_directories(self) -> None:
         for path in (self.base, self.cluster_path, self.path, self.journal_path, self.snapshots_path):
             self.disk.mkdir(path)
+        # A name that a power cut takes away takes all beneath it along, however well that was synced.
+        for path in (os.path.dirname(self.base) or ".", self.base, self.path):
+            self.disk.sync_dir(path)
 
     def _superblock_path(self) -> str:
         return os.path.join(self.path, "superblock")

@@ -10,4 +10,5 @@ if [ "$(uname -s)" != Linux ]; then
     echo "The servers run on Linux only (they tell the living from the dead by /proc and pidfd); on $(uname -s) just client.py works." >&2
     exit 2
 fi
+unset PYTHONHOME PYTHONPATH # as in environment.sh
 exec "$root/.venv/bin/python" "$root/server.py" --start-hint "$@"

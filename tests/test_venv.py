@@ -9,9 +9,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from unittest import mock
-
 import venv
+from unittest import mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = "import sys, venv\nvenv.ensure(sys.argv[1].split(','))\nprint('went on', *sys.argv[2:])\n"

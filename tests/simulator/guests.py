@@ -137,7 +137,7 @@ class SimGuest:
         self.shell: Shell | None = None
         self.buffer = b""
         self.heard_at = 0.0
-        self.confirmed = False
+        self.confirmed = self.was_confirmed = False
         self.port = world.dice.randrange(3)
         self.backoff = 0.0
         self.acked = 0
@@ -304,15 +304,25 @@ class SimGuest:
 
     def _line(self, parts: list[bytes]) -> None:
         if parts[0] == b"=":
-            self.confirmed = True
+            self.confirmed = self.was_confirmed = True
             self.failures = 0
             if self.stays:
                 self._resend()
         elif parts[0] == b"!":
             if parts[1] == b"session":
-                raise Violation(f"{self.name}'s session is forgotten")
+                self._begin_anew()
             if parts[1] == b"gap":
                 self.history.gaps += 1
+
+    def _begin_anew(self) -> None:
+        """The session never got as far as the log, or so it seems: what was asked in it is unknown for ever."""
+        if self.was_confirmed:
+            raise Violation(f"{self.name}'s session is forgotten")
+        self.history.abandoned += self.under_way.values()
+        self.todo += len(self.under_way)
+        self.under_way.clear()
+        self.number, self.used = 0, False
+        self.session = self.world.dice.randbytes(16)
 
     def _reply(self, number: int, words: str) -> None:
         asked = self.under_way.get(number)
