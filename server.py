@@ -155,7 +155,7 @@ class Server:
         try:
             self.register = Register(self.disk, self.cluster_path, self.settings.name, f"proposal-{self.id}")
             view = self.register.last()
-            damage = self._load_superblock()
+            damage = self._load_superblock() or ("the lock file cannot be read" if lock.rotten else "")
             if self.superblock.cluster not in ("", self.settings.name):
                 raise BootFailed(
                     f"{self.path} belongs to cluster {self.superblock.cluster!r}, cluster.yaml names {self.settings.name!r}:"
@@ -177,7 +177,9 @@ class Server:
 
     def _make_directories(self) -> None:
         for path in (self.base, self.cluster_path, self.path, self.journal_path, self.snapshots_path):
-            self.disk.mkdir(path)
+            if not self.disk.exists(path):
+                self.disk.mkdir(path)
+                self.disk.sync_dir(os.path.dirname(path))
         # A name that a power cut takes away takes all beneath it along, however well that was synced.
         for path in (os.path.dirname(self.base) or ".", self.base, self.path):
             self.disk.sync_dir(path)
@@ -223,6 +225,8 @@ class Server:
         self.journal = Journal.open(self.disk, self.journal_path, generation, op, tip, durable_op, salvage=True)
         self.snapshot_op = op
         self._replay()
+        if not self.journal.damage and not damage:
+            self.journal.drop_old()
         return damage or self.journal.damage
 
     def _load_snapshot(self) -> tuple[ChatState, int, bytes]:

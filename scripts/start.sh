@@ -11,4 +11,5 @@ if [ "$(uname -s)" != Linux ]; then
     exit 2
 fi
 unset PYTHONHOME PYTHONPATH # as in environment.sh
-exec "$root/.venv/bin/python" "$root/server.py" --start-hint "$@"
+# The directory this was called from is no reason to start another cluster; what the caller names comes later and wins.
+exec "$root/.venv/bin/python" "$root/server.py" --config "$root/cluster.yaml" --data "$root/data" "$@"
