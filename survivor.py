@@ -184,6 +184,8 @@ class Survivor:
         for peer in self.peers.values():
             peer.heard = r.now
         if view.closed and r.stopping and (view.primary == r.me or (r.head_op, r.synced) == (view.op, view.op)):
+            if view.primary == r.me:  # the others need not wait until they miss me
+                r.emit(Send(self._receivers, Leave(view.number, "stopped")))
             return r.leave_process("stopped")
         member = r.me in view.members
         if was == READ_ONLY and not member:

@@ -8,7 +8,7 @@ from typing import Any
 
 from client import ChatClient, Moved, NoAnswer
 from guest import Guest, Message
-from tests.fake_replicas import FakeReplicas
+from tests.fake_replicas import Account, FakeReplicas
 
 LIMIT = 20.0  # seconds; ten times what the slowest story needs
 
@@ -201,7 +201,6 @@ class Refused(ClientTest):
         self.replicas.send("wayne", "mason", "a")
         await self.until(lambda: client._queue)
         self.replicas.sessions.clear()
-        self.replicas.accounts["mason"].mailbox *= 1
         client._queue.clear()
         await self.replicas[0].die()
         await self.until(lambda: self.troubles)
@@ -279,7 +278,7 @@ class Deliveries(ClientTest):
 
     async def test_a_reply_is_told_before_the_messages_behind_it(self) -> None:
         await self.entered("mason")
-        self.replicas.accounts["wayne"] = type(self.replicas.accounts["mason"])()
+        self.replicas.accounts["wayne"] = Account()
         self.replicas.send("mason", "wayne", "early")
         told: list[str] = []
         client = self.client(on_messages=lambda batch: told.extend(m.text for m in batch))
@@ -309,12 +308,11 @@ class Deliveries(ClientTest):
 
     async def test_a_later_client_takes_the_session_up_and_gets_the_answer(self) -> None:
         client = await self.entered("mason", save=self.saved.append)
-        self.replicas[0].swallow = 1
+        self.replicas[0].swallow, self.replicas[0].is_waiting = 1, True
         for replica in self.replicas.replicas[1:]:
             await replica.die()
         client.ask("3|mason|a")
         await self.until(lambda: len(self.log()) == 2)
-        await self.replicas[0].die()
         client.stop("crash")
         await self.replicas[2].revive()
         later = await self.enterAsyncContext(self.client(guest=Guest.recall(self.saved[-1])))

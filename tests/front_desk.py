@@ -1,0 +1,143 @@
+"""A desk with a state behind it and nothing between: what leaves the desk is applied when the test says so.
+
+What it is not: there is no socket (`Paper` is a shell that writes into memory), no replication and no clock.
+
+Read next: `tests/test_desk.py`, `tests/doors/test_pipe.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from commands import count_ops, system_run
+from desk import Connection, Desk
+from packets import BATCH_MAX
+from state import ChatState, Outcome
+
+NOW = 1_700_000_000_000_000
+
+
+class Paper:
+    """A shell that writes into memory."""
+
+    def __init__(self) -> None:
+        self.words = b""
+        self.closed: str | None = None
+        self.paused = False
+        self.drained = True
+
+    def write(self, words: bytes) -> None:
+        assert self.closed is None, "writes behind the end"
+        self.words += words
+
+    def close(self, why: str) -> None:
+        if self.closed is None:
+            self.closed = why
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def is_drained(self) -> bool:
+        return self.drained
+
+
+class Log:
+    """What all desks of a cluster send runs to; every state applies it."""
+
+    def __init__(self) -> None:
+        self.desks: list[FrontDesk] = []
+        self.op, self.time = 0, NOW
+
+    def commit(self, body: bytes) -> None:
+        count = count_ops(body)
+        self.time += 1000
+        for desk in self.desks:
+            desk.state.apply_from(self.op + 1, count, self.time, body, desk)
+        self.op += count
+
+
+class WatchedState(ChatState):
+    """A state that tells its desk what it did."""
+
+    def apply_from(self, first_op: int, count: int, time: int, body: bytes, front: FrontDesk) -> None:
+        outcome: Outcome = self.apply(first_op, count, time, body)
+        front.desk.applied(outcome)
+
+
+class FrontDesk:
+    """One replica's desk. `turn` is one turn of the server's loop at a primary."""
+
+    def __init__(self, log: Log | None = None, place: str = "0.7", *, watched: bool = True) -> None:
+        self.log = log or Log()
+        self.state = WatchedState()
+        self.console: list[str] = []
+        self.pokes = 0
+        self.sessions = 0
+        self.desk = Desk(
+            place,
+            self.state,
+            poke=self._poke,
+            new_session=self._new_session,
+            describe_cluster=lambda: b'{"cluster":"dormitory"}',
+            console=self.console.append if watched else None,
+        )
+        self.log.desks.append(self)
+
+    def _poke(self) -> None:
+        self.pokes += 1
+
+    def _new_session(self) -> bytes:
+        self.sessions += 1
+        return self.desk.place.encode().ljust(8, b".") + self.sessions.to_bytes(8, "big")
+
+    def connect(self) -> Person:
+        return Person(self)
+
+    def turn(self, *, limit: int = BATCH_MAX) -> int:
+        """Commit what is open and answer the queries; again until nothing is left. How many batches it took."""
+        batches = 0
+        desk = self.desk
+        while desk.open_runs or desk.queries:
+            if desk.open_runs:
+                self.log.commit(desk.take(limit))
+                batches += 1
+            for ticket, (_, query) in list(desk.queries.items()):
+                desk.answer(ticket, desk.evaluate(query.command))
+        return batches
+
+    def new_view(self, members: str) -> None:
+        self.desk.renew(system_run(f"members|{members}"))
+
+
+class Person:
+    """A guest at a pipe door."""
+
+    def __init__(self, front: FrontDesk) -> None:
+        self.front, self.paper = front, Paper()
+        self.connection: Connection = front.desk.welcome(self.paper, "pipe")
+
+    def send(self, words: bytes) -> bool:
+        """Bytes, and no turn of the loop."""
+        return self.connection.feed(words)
+
+    def say(self, words: bytes | str) -> bytes:
+        """Bytes, a turn of the loop, silence, another turn: all that this person has read since it was last asked."""
+        self.send(words.encode() if isinstance(words, str) else words)
+        self.front.turn()
+        self.connection.quiet()
+        self.front.turn()
+        return self.read()
+
+    def read(self) -> bytes:
+        words, self.paper.words = self.paper.words, b""
+        return words
+
+    def leave(self) -> None:
+        self.connection.lost()
+        self.front.turn()
+
+    def sent_runs(self) -> Iterable[bytes]:
+        return [item.image for item in self.connection.line if hasattr(item, "image")]
