@@ -13,9 +13,9 @@ Read next: `guest.py`, `terminal.py`.
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import venv
+    import bootstrap
 
-    venv.ensure(("msgspec", "prompt_toolkit", "yaml"))
+    bootstrap.ensure(("msgspec", "prompt_toolkit", "yaml"))
 
 import asyncio
 import contextlib

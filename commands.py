@@ -39,7 +39,7 @@ System commands are lines too, one of
 
     open|SESSION|HOME|KIND      the guest's connection HOME now holds this session; KIND is `numbered`, `resumed` or `plain`
     close|SESSION|HOME          that connection is gone
-    ack|NAME|NUMBER|UPTO        messages up to UPTO of the account NAME that was created at op NUMBER have reached their guest
+    ack|NAME|NUMBER|ABOVE|UPTO  messages above ABOVE up to UPTO of the account NAME that was created at op NUMBER have reached their guest
     members|REPLICA.INC,…       first command of each view: connections of all other replicas are gone
     expire|                     sessions that nobody used for `SESSION_LIFE_US` are forgotten
 

@@ -78,6 +78,7 @@ class Connection:
         "account",
         "account_number",
         "acked",
+        "base",
         "blocked",
         "bytes_unanswered",
         "count",
@@ -107,7 +108,9 @@ class Connection:
         self.session, self.kind = b"", ""
         self.home = f"{desk.place}.{number}"
         self.opening = self.is_open = self.ended = self.gone = self.paused = self.watch_due = False
-        self.account, self.account_number, self.shown, self.acked, self.seen = "", 0, 0, 0, 0
+        self.account, self.account_number, self.seen = "", 0, 0
+        self.base = 0  # what is not above it was waiting when a plain guest logged in, and waits on until it is read
+        self.shown = self.acked = 0
         self.line: deque[Run | Query | Said] = deque()
         self.filling: Run | None = None  # takes the commands of the chunk that is being read
         self.count = 0  # newest request number
@@ -215,7 +218,7 @@ class Connection:
 
     def ack_run(self) -> bytes:
         """The system command that trims the account's mailbox."""
-        return system_run(f"ack|{self.account}|{self.account_number}|{self.acked}")
+        return system_run(f"ack|{self.account}|{self.account_number}|{self.base}|{self.acked}")
 
     def tell(self, words: bytes) -> None:
         if words and not self.gone:
@@ -348,7 +351,7 @@ class Connection:
             _, name, seq, number = reply.split("|")
             self.desk.unwatch(self)
             self.account, self.account_number = name, int(number)
-            self.shown = self.acked = 0 if self.translator.is_resumable() else int(seq)
+            self.base = self.shown = self.acked = 0 if self.translator.is_resumable() else int(seq)
             self.watch_due = True
         elif letter == "o" or (letter == "d" and command[2:] == account_id(self.account)):
             self.desk.unwatch(self)
@@ -362,9 +365,10 @@ class Connection:
         _, name, rows = reply.split("|", 2)
         if name != self.account or not rows:
             return reply
-        fresh = [row for row in rows.split("\n") if int(row[: row.index("|")]) > self.shown]
-        if fresh:
-            self.shown = self.acked = max(self.shown, int(fresh[-1][: fresh[-1].index("|")]))
+        numbered = [(int(row[: row.index("|")]), row) for row in rows.split("\n")]
+        fresh = [row for seq, row in numbered if not self.base < seq <= self.shown]
+        last = numbered[-1][0]
+        self.shown, self.acked = max(self.shown, last), max(self.acked, last)
         return f"r|{name}|" + "\n".join(fresh)
 
     def _out_of_step(self, reply: str, number: int) -> None:
@@ -395,7 +399,7 @@ class Connection:
         """The view or the way to the primary has changed: send again, in order, all that is unanswered."""
         if self.opening and not self.is_open:
             self.desk.submit(self.open_run())
-        elif self.account and self.acked:
+        elif self.account and self.acked > self.base:
             self.desk.submit(self.ack_run())
         for item in self.line:
             if isinstance(item, Query):
@@ -435,7 +439,7 @@ class Connection:
             return self.hang_up("the session is not known any more")
         if event.account and not self.account:
             self.account, self.account_number = event.account, event.number
-            self.shown, self.acked = self.seen, 0
+            self.shown, self.acked, self.base = self.seen, 0, 0
         self.tell(self.translator.opened(event.last, event.seq))
         if self.account:
             self.desk.watch(self)

@@ -16,7 +16,7 @@ it down (`snapshots.py`).
 Invariants:
 - `apply` never raises and touches nothing when a command is refused: handlers decide first and change last.
 - The reply for (session, request) never changes while it is kept; a request is executed once.
-- `seq` is gap-free within an account; a message is in its mailbox from apply until it is acknowledged, read, or refused at the start.
+- `seq` is given out without gaps within an account; a message is in its mailbox from apply until it is acknowledged or read.
 - `online` of an account is the number of its sessions that have a home.
 
 Read next: `desk.py` (who feeds it and turns replies into bytes), `snapshots.py` (who writes its tables).
@@ -93,7 +93,7 @@ class Session:
 class Opened:
     """An `open` was executed. `known` is False when a guest wanted to resume a session that is forgotten."""
 
-    __slots__ = ("account", "home", "key", "known", "last", "number", "seq", "trimmed")
+    __slots__ = ("account", "home", "key", "known", "last", "number", "seq")
 
     def __init__(self, key: bytes, home: str, session: Session | None) -> None:
         account = session.account if session else None
@@ -102,7 +102,6 @@ class Opened:
         self.account = account.name if account else ""
         self.number = account.number if account else 0
         self.seq = account.last_seq if account else 0
-        self.trimmed = self.seq - len(account.mailbox) if account else 0
 
 
 class Outcome:
@@ -269,7 +268,7 @@ class ChatState:
                 break
             rows.append(f"{seq}|{sender}|{text}")
         reply = f"r|{account.name}|" + "\n".join(rows)
-        self._trim(account, len(rows))
+        self._trim(account, 0, account.mailbox[len(rows) - 1][0] if rows else 0)
         return reply
 
     def _delete(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
@@ -308,11 +307,11 @@ class ChatState:
             self._leave(session, op, time)
 
     def _ack(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
-        name, number, upto = fields
+        name, number, above, upto = fields
         account = self.accounts.get(name)
         if account is None or account.number != int(number):
             return
-        self._trim(account, len(account.mailbox) + min(int(upto) - account.last_seq, 0))
+        self._trim(account, int(above), int(upto))
 
     def _members(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         (members,) = fields
@@ -352,10 +351,19 @@ class ChatState:
         if self.history is not None:
             self.history.append((number, time, sender, account.name, text))
 
-    def _trim(self, account: Account, count: int) -> None:
-        """The oldest messages of the mailbox are delivered."""
-        for _ in range(count):
-            account.mailbox.popleft()
+    def _trim(self, account: Account, above: int, upto: int) -> None:
+        """These messages are delivered. What waited before a log-in stays below them."""
+        mailbox = account.mailbox
+        if mailbox and mailbox[0][0] <= above:
+            later = list[Message]()
+            while mailbox[-1][0] > above:
+                message = mailbox.pop()
+                if message[0] > upto:
+                    later.append(message)
+            mailbox.extend(reversed(later))
+        else:
+            while mailbox and mailbox[0][0] <= upto:
+                mailbox.popleft()
 
     def _enter(self, session: Session, account: Account | None) -> None:
         """The session is logged in to this account from now on (None: to no account)."""
@@ -429,14 +437,15 @@ class ChatState:
         if account is None or account.number != number or account.last_seq <= above:
             return
         mailbox = account.mailbox
-        start = max(0, len(mailbox) - (account.last_seq - above))
+        start = max(0, len(mailbox) - (account.last_seq - above))  # no more than so many are above
         if start * 2 < len(mailbox):
-            for i, message in enumerate(mailbox):
-                if i >= start:
+            for message in mailbox:
+                if message[0] > above:
                     yield message
         else:
             for back in range(len(mailbox) - start, 0, -1):
-                yield mailbox[-back]
+                if mailbox[-back][0] > above:
+                    yield mailbox[-back]
 
     # --- tables ---------------------------------------------------------------------------------------------------------------------------
 
@@ -472,14 +481,14 @@ class ChatState:
             state._add(Account(name, int(number), secret, int(last_seq)))
         try:
             for owner, seq, number, time, sender, text in tables["mailboxes"]:
-                state.accounts[owner].mailbox.append((int(seq), int(number), int(time), sender, text))
+                account = state.accounts[owner]
+                if not (account.mailbox[-1][0] if account.mailbox else 0) < int(seq) <= account.last_seq:
+                    raise ValueError(f"message {seq} of {owner!r} is out of order")
+                account.mailbox.append((int(seq), int(number), int(time), sender, text))
             for row in tables["sessions"]:
                 state._load_session(row)
         except KeyError as error:
             raise ValueError(f"no account {error}") from None
-        for a in state.accounts.values():
-            if a.mailbox and (a.mailbox[0][0], a.mailbox[-1][0]) != (a.last_seq - len(a.mailbox) + 1, a.last_seq):
-                raise ValueError(f"the mailbox of {a.name!r} has messages missing")
         gone = [s for s in state.sessions.values() if not s.home]
         state._gone = dict.fromkeys(s.key for s in sorted(gone, key=lambda s: (s.gone_op, s.key)))
         return state

@@ -62,7 +62,7 @@ if [ $is_whole = no ]; then
         rm -rf .venv
     fi
     say "making .venv with $found"
-    # -I: the root's own venv.py would be in the way.
+
     "$found" -I -m venv .venv || { say "$found could not make .venv; why stands above"; exit 1; }
 fi
 

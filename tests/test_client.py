@@ -19,14 +19,16 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         self.troubles: list[str] = []
         self.saved: list[dict[str, Any]] = []
         self.replicas = await self.enterAsyncContext(FakeReplicas())
-        await self.enterAsyncContext(asyncio.timeout(LIMIT))
+        asyncio.get_running_loop().call_later(LIMIT, lambda: [task.cancel() for task in asyncio.all_tasks()])
 
     def client(self, **options: Any) -> ChatClient:
         words = {"on_move": self.moves.append, "on_trouble": self.troubles.append, **options}
         return ChatClient(words.pop("ports", self.replicas.ports), **words)
 
     async def entered(self, name: str, **options: Any) -> ChatClient:
-        client = await self.enterAsyncContext(self.client(**options))
+        client = self.client(**options)
+        client.start()
+        self.addCleanup(client.stop, "the test is over")
         await client.request(f"1|{name}")
         return client
 
@@ -40,8 +42,9 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
 
 class Requests(ClientTest):
     async def test_a_conversation(self) -> None:
-        mason = await self.entered("mason")
+        mason = await self.enterAsyncContext(self.client())
         wayne = await self.entered("wayne", ports=self.replicas.ports[1:])
+        await mason.request("1|mason")
         self.assertEqual(mason.account, "mason")
         self.assertIn("to wayne", await mason.request("3|wayne|hello | there"))
         async for message in wayne.messages():

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "packets": set(),
     "marked_yaml": set(),
     "settings": {"marked_yaml"},
-    "venv": set(),
+    "bootstrap": set(),
     # ring 1, minds: state and replication never meet
     "events": {"packets"},
     "state": {"commands"},
@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "journal": {"disk", "packets", "segments"},
     "superblock": {"disk", "packets"},
     "register": {"disk", "packets"},
-    "snapshots": {"commands", "disk", "journal", "packets", "segments", "state", "venv"},
+    "snapshots": {"commands", "disk", "journal", "packets", "segments", "state", "bootstrap"},
     "transfer": {"disk", "packets", "snapshots"},
     "links": {"packets"},
     "desk": {"commands", "doors", "state"},
@@ -52,12 +52,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("admin", "commands", "desk", "disk", "doors", "events", "host", "journal", "links", "packets", "register", "replication"),
         *("settings", "snapshots", "state", "superblock", "survivor", "transfer", "venv"),
     },
-    "admin": {"host", "server", "settings", "venv"},
+    "admin": {"host", "server", "settings", "bootstrap"},
     # the guest
     "ports": {"settings"},
     "guest": {"commands", "doors.pipe"},
     "memory": {"commands", "guest"},
-    "client": {"commands", "guest", "ports", "terminal", "venv"},
+    "client": {"commands", "guest", "ports", "terminal", "bootstrap"},
     "phrases": {"client", "commands", "doors.pipe", "ports"},
     "terminal": {"client", "guest", "memory", "phrases", "ports"},
 }

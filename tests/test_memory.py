@@ -31,7 +31,11 @@ class MemoryTest(unittest.TestCase):
         self.addCleanup(place.cleanup)
         self.path = os.path.join(place.name, "state", "understudy")
         self.held: list[memory.Memory] = []
-        self.addCleanup(lambda: [one.close() for one in self.held if one.fd >= 0])
+
+    def tearDown(self) -> None:
+        for one in self.held:
+            if one.fd >= 0:
+                one.close()
 
     def claim(self, *ports: str, within: float = memory.LIFE) -> tuple[memory.Memory, Guest | None, dict[str, Any]]:
         file, guest, marks = memory.claim(self.path, ports or ("6667",), resume_within=within)
@@ -105,7 +109,7 @@ class MemoryTest(unittest.TestCase):
         self.assertEqual((guest, marks), (None, {}))
 
     def test_what_cannot_be_read_is_nothing(self) -> None:
-        for broken in (
+        damage: tuple[object, ...] = (
             [],
             {},
             {**LEFT, "ports": 7},
@@ -114,7 +118,8 @@ class MemoryTest(unittest.TestCase):
             {**LEFT, "pending": []},
             {**LEFT, "mail": {"a": 1}},
             {**LEFT, "mail": None},
-        ):
+        )
+        for broken in damage:
             self.leave(broken)
             file, guest, _ = self.claim()
             self.assertIsNone(guest, broken)

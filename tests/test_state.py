@@ -86,7 +86,14 @@ def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
     """All of it that later commands can see, order included."""
     accounts = [(n, a.number, a.secret, a.last_seq, list(a.mailbox), sorted(a.sessions), a.online) for n, a in state.accounts.items()]
     sessions = {
-        k: (s.kind, s.account.name if s.account else "", s.home, s.gone_op, s.gone_time, (s.last, s.low, list(s.replies)) if requests else 0)
+        k: (
+            s.kind,
+            s.account.name if s.account else "",
+            s.home,
+            s.gone_op,
+            s.gone_time,
+            (s.last, s.low, list(s.replies)) if requests else 0,
+        )
         for k, s in state.sessions.items()
     }
     places = {place: sorted(keys) for place, keys in state._at.items()}
@@ -97,8 +104,8 @@ def check(state: ChatState) -> None:
     """The invariants of the module's page, and that the tables hold everything."""
     for account in state.accounts.values():
         assert account.online == sum(1 for key in account.sessions if state.sessions[key].home), account.name
-        seqs = [message[0] for message in account.mailbox]
-        assert seqs == list(range(account.last_seq - len(seqs) + 1, account.last_seq + 1)), account.name
+        seqs = [0, *(message[0] for message in account.mailbox)]
+        assert seqs == sorted(set(seqs)) and seqs[-1] <= account.last_seq, account.name
     for key, session in state.sessions.items():
         assert session.key == key and bool(session.home) != (key in state._gone)
         assert session.low + len(session.replies) == session.last and len(session.replies) <= WINDOW
@@ -188,7 +195,7 @@ class AccountsTest(unittest.TestCase):
         chat.do(A, "L|Mason123", "S|Mason|new")
         account = chat.state.accounts["Mason"]
         self.assertEqual(account.last_seq, 1, "seq begins anew")
-        chat.system(f"ack|Mason|{old}|9")
+        chat.system(f"ack|Mason|{old}|0|9")
         self.assertEqual(chat.waiting("Mason"), ["new"], "an ack of the old account trims nothing")
         self.assertEqual(list(chat.state.undelivered("Mason", old, 0)), [])
 
@@ -225,8 +232,17 @@ class MessagesTest(unittest.TestCase):
         chat.do(A, "S|wayne|one")
         time = chat.time
         chat.do(B, "S|mason|two", "S|wayne|to myself")
-        self.assertEqual(list(chat.state.accounts["wayne"].mailbox), [(1, 1, time, "mason", "one"), (2, 3, chat.time + 1, "wayne", "to myself")])
-        self.assertEqual(chat.state.history, [(1, time, "mason", "wayne", "one"), (2, chat.time, "wayne", "mason", "two"), (3, chat.time + 1, "wayne", "wayne", "to myself")])
+        self.assertEqual(
+            list(chat.state.accounts["wayne"].mailbox), [(1, 1, time, "mason", "one"), (2, 3, chat.time + 1, "wayne", "to myself")]
+        )
+        self.assertEqual(
+            chat.state.history,
+            [
+                (1, time, "mason", "wayne", "one"),
+                (2, chat.time, "wayne", "mason", "two"),
+                (3, chat.time + 1, "wayne", "wayne", "to myself"),
+            ],
+        )
         self.assertEqual(chat.state.message_count, 3)
 
     def test_no_history_where_nobody_asked_for_it(self) -> None:
@@ -248,7 +264,9 @@ class MessagesTest(unittest.TestCase):
         for char in "aä€🦊":
             size = len(char.encode())
             self.assertEqual(self.chat.do(A, "S|wayne|" + char * (TEXT_MAX // size)), "p", char)
-            self.assertEqual(self.chat.do(A, "S|wayne|" + char * (TEXT_MAX // size) + "x"), Refusal.INVALID if TEXT_MAX % size == 0 else "p", char)
+            self.assertEqual(
+                self.chat.do(A, "S|wayne|" + char * (TEXT_MAX // size) + "x"), Refusal.INVALID if TEXT_MAX % size == 0 else "p", char
+            )
         self.assertEqual(self.chat.do(A, "S|wayne|" + "€" * (TEXT_MAX // 3 + 1)), Refusal.INVALID)
 
     def test_a_full_mailbox(self) -> None:
@@ -281,20 +299,33 @@ class MessagesTest(unittest.TestCase):
         chat.do(A, *[f"S|wayne|{i}" for i in range(1, 6)])
         number = chat.state.accounts["wayne"].number
         for upto, left in ((0, "12345"), (2, "345"), (1, "345"), (4, "5"), (99, ""), (99, "")):
-            chat.system(f"ack|wayne|{number}|{upto}")
+            chat.system(f"ack|wayne|{number}|0|{upto}")
             self.assertEqual("".join(chat.waiting("wayne")), left, upto)
-        chat.system(f"ack|nobody|{number}|2")
+        chat.system(f"ack|nobody|{number}|0|2")
         chat.do(A, "S|wayne|6")
         self.assertEqual(chat.state.accounts["wayne"].mailbox[0][0], 6, "seq goes on")
 
+    def test_ack_leaves_what_waited_before_a_log_in(self) -> None:
+        chat = self.chat
+        number = chat.state.accounts["wayne"].number
+        for above, upto, left in ((2, 4, "1256"), (2, 2, "123456"), (5, 9, "12345"), (6, 9, "123456"), (1, 5, "16"), (0, 3, "456"), (3, 3, "123456")):
+            with self.subTest(above=above, upto=upto):
+                twin = copy.deepcopy(chat)
+                twin.do(A, *[f"S|wayne|{i}" for i in range(1, 7)])
+                twin.system(f"ack|wayne|{number}|{above}|{upto}")
+                self.assertEqual("".join(twin.waiting("wayne")), left)
+                check(twin.state)
+
     def test_undelivered_above(self) -> None:
         chat, state = self.chat, self.chat.state
-        chat.do(A, *[f"S|wayne|{i}" for i in range(1, 8)])
+        chat.do(A, *[f"S|wayne|{i}" for i in range(1, 13)])
         number = state.accounts["wayne"].number
-        chat.system(f"ack|wayne|{number}|2")
-        for above in range(10):
+        chat.system(f"ack|wayne|{number}|0|2")
+        chat.system(f"ack|wayne|{number}|5|7")
+        for above in range(15):
             with self.subTest(above=above):
-                self.assertEqual([m[0] for m in state.undelivered("wayne", number, above)], list(range(max(3, above + 1), 8)))
+                left = [seq for seq in range(above + 1, 13) if seq not in (1, 2, 6, 7)]
+                self.assertEqual([m[0] for m in state.undelivered("wayne", number, above)], left)
         self.assertEqual(list(state.undelivered("nobody", number, 0)), [])
         self.assertEqual(list(state.undelivered("wayne", number + 1, 0)), [])
 
@@ -322,7 +353,9 @@ class SessionsTest(unittest.TestCase):
         chat = self.chat.people()
         chat.run(A, 2, "S|wayne|2")
         op = chat.state.op
-        self.assertEqual(chat.run(A, 1, "C|mason", "S|wayne|2", "S|wayne|3", "S|wayne|4"), [chat.state.sessions[A].replies[0], "p", "p", "p"])
+        self.assertEqual(
+            chat.run(A, 1, "C|mason", "S|wayne|2", "S|wayne|3", "S|wayne|4"), [chat.state.sessions[A].replies[0], "p", "p", "p"]
+        )
         self.assertEqual(chat.waiting("wayne"), ["2", "3", "4"])
         self.assertEqual(chat.state.op, op + 4, "a run takes its ops, executed or not")
         self.assertEqual([m[2] - chat.time for m in chat.state.accounts["wayne"].mailbox][1:], [2, 3], "each command has its own time")
@@ -378,13 +411,13 @@ class SessionsTest(unittest.TestCase):
     def test_open_tells_what_is_known(self) -> None:
         chat = self.chat.people()
         chat.do(B, "S|mason|1", "S|mason|2")
-        chat.system(f"ack|mason|{chat.state.accounts['mason'].number}|1")
+        chat.system(f"ack|mason|{chat.state.accounts['mason'].number}|0|1")
         (opened,) = chat.open(A, "2.9.4", "resumed").opened
         account = chat.state.accounts["mason"]
         self.assertEqual((opened.key, opened.home, opened.known, opened.last), (A, "2.9.4", True, 1))
-        self.assertEqual((opened.account, opened.number, opened.seq, opened.trimmed), ("mason", account.number, 2, 1))
+        self.assertEqual((opened.account, opened.number, opened.seq), ("mason", account.number, 2))
         (fresh,) = chat.open(C).opened
-        self.assertEqual((fresh.known, fresh.last, fresh.account, fresh.number, fresh.seq, fresh.trimmed), (True, 0, "", 0, 0, 0))
+        self.assertEqual((fresh.known, fresh.last, fresh.account, fresh.number, fresh.seq), (True, 0, "", 0, 0))
 
     def test_a_forgotten_session_cannot_be_resumed(self) -> None:
         (opened,) = self.chat.open(C, kind="resumed").opened
@@ -530,7 +563,7 @@ class TablesTest(unittest.TestCase):
         twin.state, twin.time = reload(chat.state), chat.time
         twin.state.history = chat.state.history = []
         check(chat.state)
-        for line in ("members|1.7,0.8", f"open|{A.hex()}|0.8.1|resumed", f"ack|wayne|{chat.state.accounts['wayne'].number}|1", "expire|"):
+        for line in ("members|1.7,0.8", f"open|{A.hex()}|0.8.1|resumed", f"ack|wayne|{chat.state.accounts['wayne'].number}|0|1", "expire|"):
             chat.system(line)
             twin.system(line)
         for c in (chat, twin):
@@ -549,9 +582,10 @@ class TablesTest(unittest.TestCase):
             ("accounts", []),
             ("accounts", [("mason", "one", "", "2")]),
             ("accounts", [("mason", "1", "")]),
-            ("accounts", [("mason", "1", "", "3")]),
+            ("accounts", [("mason", "1", "", "1")]),
             ("mailboxes", [("wayne", *letters[0][1:])]),
-            ("mailboxes", letters[:1]),
+            ("mailboxes", letters[::-1]),
+            ("mailboxes", [("mason", "0", *letters[0][2:])]),
             ("mailboxes", [letters[0], letters[0]]),
             ("sessions", [("zz", *session[1:])]),
             ("sessions", [(*session[:2], "nobody", *session[3:])]),
@@ -660,8 +694,9 @@ SYSTEM_LINES = [
     f"open|{A.hex()}||resumed",
     f"close|{A.hex()}|0.7.0",
     f"close|{A.hex()}|9.9.9",
-    "ack|wayne|4|1",
-    "ack|nobody|4|1",
+    "ack|wayne|4|0|1",
+    "ack|wayne|4|1|2",
+    "ack|nobody|4|0|1",
     "members|1.7",
     "expire|",
 ]
@@ -754,7 +789,7 @@ class TotalTest(unittest.TestCase):
         chat = crowd()
         before = fingerprint(chat.state)
         for line in ("", "|", "open", "open|xyz|0.1.1|plain", "open|61|0.1.1|plain", f"open|{A.hex()}|a|b|c", f"open|{C.hex()}", "close|xyz|1.7.1",
-                     "ack|wayne|x|1", "ack|wayne|4|x", "ack|wayne|4", "members|1|2", "fly|away", "expire"[:3]):  # fmt: skip
+                     "ack|wayne|x|0|1", "ack|wayne|4|0|x", "ack|wayne|4|x|1", "ack|wayne|4|1", "members|1|2", "fly|away", "expire"[:3]):  # fmt: skip
             chat.system(line)
             self.assertEqual(fingerprint(chat.state), before, line)
 
@@ -786,7 +821,9 @@ class TotalTest(unittest.TestCase):
     def test_arbitrary_commands_of_guests_that_are_there(self) -> None:
         names = ["mason", "wayne", "Mason", "zoë", "x" * 33, ""]
         keys = [A, B, C, b"d" * 16]
-        word = st.sampled_from(["mason", "wayne", "mason123", "wayne123", "zoë", "zoë123", "", "a b", "1", "2", "99", "0.7.1", "1.7.1", "0.7,1.7", "plain"])
+        word = st.sampled_from(
+            ["mason", "wayne", "mason123", "wayne123", "zoë", "zoë123", "", "a b", "1", "2", "99", "0.7.1", "1.7.1", "0.7,1.7", "plain"]
+        )
         line = st.one_of(
             st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from("CLOSRDAW?"), st.lists(word, max_size=3)),
             st.text(max_size=20).filter(lambda t: "\n" not in t),
@@ -799,9 +836,14 @@ class TotalTest(unittest.TestCase):
         )  # fmt: skip
         key_word = st.sampled_from([key.hex() for key in keys])
         system = st.one_of(
-            st.builds(lambda k, h, kind: f"open|{k}|{h}|{kind}", key_word, st.sampled_from(["0.7.1", "1.7.2", "2.7.3", ""]), st.sampled_from(["plain", "numbered", "resumed"])),
+            st.builds(
+                lambda k, h, kind: f"open|{k}|{h}|{kind}",
+                key_word,
+                st.sampled_from(["0.7.1", "1.7.2", "2.7.3", ""]),
+                st.sampled_from(["plain", "numbered", "resumed"]),
+            ),
             st.builds(lambda k, h: f"close|{k}|{h}", key_word, st.sampled_from(["0.7.1", "1.7.2", "2.7.3"])),
-            st.builds(lambda n, i, u: f"ack|{n}|{i}|{u}", st.sampled_from(names), st.integers(0, 9), st.integers(-3, 9)),
+            st.builds(lambda n, i, a, u: f"ack|{n}|{i}|{a}|{u}", st.sampled_from(names), st.sampled_from([2, 4]), st.integers(-1, 6), st.integers(-3, 9)),
             st.sampled_from(["members|0.7", "members|1.7,2.7", "members|", "expire|"]),
             st.builds(lambda words: "|".join(words), st.lists(word, max_size=4)),
         ).map(system_run)

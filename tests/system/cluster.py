@@ -268,7 +268,11 @@ def read_folder(path: str) -> dict[str, bytes]:
     """Every file of a snapshot folder, byte for byte."""
     real = os.path.realpath(path)
     assert os.path.exists(os.path.join(real, MANIFEST)), f"{path} leads to no complete snapshot"
-    return {name: open(os.path.join(real, name), "rb").read() for name in os.listdir(real)}  # noqa: SIM115
+    found = {}
+    for name in os.listdir(real):
+        with open(os.path.join(real, name), "rb") as file:
+            found[name] = file.read()
+    return found
 
 
 def rss_of(pid: int) -> int:

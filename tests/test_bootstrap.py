@@ -1,4 +1,4 @@
-"""`venv.py`: the program goes on where its packages are, or says what to do; never in a circle."""
+"""`bootstrap.py`: the program goes on where its packages are, or says what to do; never in a circle."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 import unittest
-import venv
+import bootstrap
 from unittest import mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PROGRAM = "import sys, venv\nvenv.ensure(sys.argv[1].split(','))\nprint('went on', *sys.argv[2:])\n"
+PROGRAM = "import sys, bootstrap\nbootstrap.ensure(sys.argv[1].split(','))\nprint('went on', *sys.argv[2:])\n"
 ELSEWHERE = '#!/bin/sh\nprintf "elsewhere:"\nprintf " %s" "$@"\necho\n'
 
 
@@ -22,7 +22,7 @@ class Ensure(unittest.TestCase):
         directory = tempfile.TemporaryDirectory(prefix="with a blank ")
         self.addCleanup(directory.cleanup)
         self.home = directory.name
-        shutil.copy(os.path.join(ROOT, "venv.py"), self.home)
+        shutil.copy(os.path.join(ROOT, "bootstrap.py"), self.home)
         with open(os.path.join(self.home, "program.py"), "w", encoding="utf-8") as file:
             file.write(PROGRAM)
 
@@ -85,7 +85,7 @@ class Here(unittest.TestCase):
         os.makedirs(os.path.dirname(self.python))
         os.symlink(sys.executable, self.python)
         started = mock.patch("os.execv", side_effect=SystemExit(0))
-        for patch in (mock.patch("venv.HOME", directory.name), mock.patch("sys.stderr", io.StringIO())):
+        for patch in (mock.patch("bootstrap.HOME", directory.name), mock.patch("sys.stderr", io.StringIO())):
             patch.start()
             self.addCleanup(patch.stop)
         self.execv = started.start()
@@ -94,7 +94,7 @@ class Here(unittest.TestCase):
     def ensure(self, package: str) -> int:
         """The exit code; -1: it went on."""
         try:
-            venv.ensure([package])
+            bootstrap.ensure([package])
         except SystemExit as end:
             return int(str(end.code))
         return -1

@@ -1,0 +1,244 @@
+"""All that one replica keeps on disk, behind one door: superblock, journal, snapshots, lock and ballast, read at start and written through.
+
+What it is not: it decides nothing and tells nobody; `server.py` gives the orders and reports to the core what came of them.
+
+    data/cluster/                 view-NNNNNNNNNN (register)   replica-N.lock   secret
+    data/replica-N/               superblock   journal/   snapshots/   csv -> the newest   ballast   log/   admin.sock
+
+    at start                                            what is believed
+    superblock unreadable, or marked suspect            nothing: the replica begins anew once others have what it lost
+    snapshot damaged                                    the one before it, and a longer journal; if that does not do: nothing
+    journal damaged, or shorter than the lock says      its sound part, to catch up from; it may not begin a view
+
+Invariants:
+- A learner changes nothing here but its incarnation until it is told to write (files of a new journal generation do not count: nobody
+  reads them until the superblock names them).
+- Before a log gets shorter than it was, the superblock says `suspect` or the lock file says the lower op.
+- One write of the superblock makes a fetched snapshot the beginning of the log.
+
+Read next: `journal.py`, `snapshots.py`, docs/disk-format.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+import snapshots
+import superblock
+from disk import Ballast, Disk, ReplicaLock
+from journal import Journal
+from packets import NO_HASH, Batch, View
+from register import Register, RegisterFull
+from state import ChatState
+from superblock import Superblock
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class BootFailed(Exception):
+    """This replica cannot start; the text says why and what to do. `may_pass`: trying again in a moment may help."""
+
+    def __init__(self, text: str, *, may_pass: bool = False) -> None:
+        super().__init__(text)
+        self.may_pass = may_pass
+
+
+class Storage:
+    """One replica's disk. After `open`: `damage` says why it may not speak for the cluster, empty when it may; `inc` is this incarnation."""
+
+    def __init__(self, disk: Disk, base: str, replica: int, cluster: str, log: Callable[[str], None]) -> None:
+        self.disk, self.base, self.replica, self.cluster, self.log = disk, base, replica, cluster, log
+        self.path = os.path.join(base, f"replica-{replica}")
+        self.cluster_path = os.path.join(base, "cluster")
+        self.journal_path = os.path.join(self.path, "journal")
+        self.snapshots_path = os.path.join(self.path, "snapshots")
+        self.superblock_path = os.path.join(self.path, "superblock")
+        self.damage = ""
+        self.inc = 0
+        self.snapshot_op = 0
+        self.must_rewrite = False  # the first write begins anew
+        self.lock: ReplicaLock
+        self.register: Register
+        self.superblock: Superblock
+        self.journal: Journal
+        self.ballast = Ballast(disk, os.path.join(self.path, "ballast"))
+
+    # --- start ----------------------------------------------------------------------------------------------------------------------------
+
+    def open(self, blank: Superblock, wall: int) -> ChatState:
+        """Take the lock, read everything and sync it. Returns the state up to all but the last batch. Raises BootFailed, OSError.
+
+        `blank`: the superblock of a replica that has none; `wall`: microseconds, for its first incarnation. RegisterDamaged comes through.
+        """
+        self._make_directories()
+        lock = ReplicaLock.acquire(self.disk, self.cluster_path, self.replica)
+        if lock is None:
+            raise BootFailed(f"replica {self.replica} runs already (its lock is held): stop it first, or start another replica", may_pass=True)
+        self.lock = lock
+        inc, hint = (lock.before.inc, lock.before.durable_op) if lock.before else (0, 0)
+        self.register = Register(self.disk, self.cluster_path, self.cluster, f"proposal-{self.replica}")
+        self._load_superblock(blank)
+        state = self._load_log(hint)
+        if lock.rotten and not self.damage:
+            self.damage = "its lock file cannot be read: nobody knows how far this log once went"
+        self.inc = self._new_incarnation(inc, wall)
+        self.save(cluster=self.cluster, replica=self.replica, inc=self.inc)
+        # While the disk is not trusted the old hint stays: it is what tells the next start so.
+        lock.write(self.inc, hint if self.damage else self.journal.head_op)
+        self.ballast.take_in()
+        if self.damage:
+            self.log(f"this disk is not trusted: {self.damage}")
+        return state
+
+    def _make_directories(self) -> None:
+        for path in (self.base, self.cluster_path, self.path, self.journal_path, self.snapshots_path):
+            if not self.disk.exists(path):
+                self.disk.mkdir(path)
+        # A name that a power cut takes away takes all beneath it along, however well that was synced.
+        for path in (os.path.dirname(self.base) or ".", self.base, self.path):
+            self.disk.sync_dir(path)
+
+    def _load_superblock(self, blank: Superblock) -> None:
+        try:
+            self.superblock = superblock.load(self.disk, self.superblock_path, self.log) or blank
+        except superblock.SuperblockDamaged as error:
+            self.superblock = msgspec.structs.replace(blank, suspect=True)
+            self.damage = str(error)
+        if self.superblock.cluster not in ("", self.cluster):
+            raise BootFailed(
+                f"{self.path} belongs to cluster {self.superblock.cluster!r}, cluster.yaml names {self.cluster!r}:"
+                " correct the name, or give another --data"
+            )
+        if self.superblock.suspect and not self.damage:
+            self.damage = "an earlier write failed on this disk, or its log was never made whole again"
+
+    def _new_incarnation(self, hint: int, wall: int) -> int:
+        """Above every incarnation of this replica that anybody may have seen, even when the disk has forgotten."""
+        known = [m.inc for v in self.register.recent(1000) for m in v.members if m.replica == self.replica]
+        return max([self.superblock.inc or wall, hint, *known]) + 1
+
+    def _load_log(self, durable_op: int) -> ChatState:
+        sb = self.superblock
+        state, op, tip = ChatState(), 0, NO_HASH
+        self.must_rewrite = bool(self.damage)
+        if not self.damage:
+            try:
+                snapshots.tidy(self.disk, self.path, sb.snapshot_op)
+                state, op, tip = self._load_snapshot()
+            except snapshots.SnapshotDamaged as error:
+                self.damage, self.must_rewrite = str(error), True
+        generation = sb.journal_generation + self.must_rewrite
+        self.journal = Journal.open(self.disk, self.journal_path, generation, op, tip, durable_op, salvage=True)
+        self.damage = self.damage or self.journal.damage
+        self.snapshot_op = op
+        self._replay(state)
+        if not self.damage:
+            self.journal.drop_old()
+        return state
+
+    def _load_snapshot(self) -> tuple[ChatState, int, bytes]:
+        """The newest snapshot that is whole; an older one when that is damaged (the journal still reaches down to it)."""
+        trouble: snapshots.SnapshotDamaged | None = None
+        for name in snapshots.listed(self.disk, self.snapshots_path):
+            try:
+                state, manifest = snapshots.load(self.disk, os.path.join(self.snapshots_path, name), self.cluster)
+                return state, manifest.op, bytes.fromhex(manifest.hash)
+            except snapshots.SnapshotDamaged as error:
+                self.log(f"snapshot {name}: {error}")
+                trouble = error
+        if trouble is not None or self.superblock.snapshot_op:
+            raise trouble or snapshots.SnapshotDamaged(f"the snapshot of op {self.superblock.snapshot_op} is missing")
+        return ChatState(), 0, NO_HASH
+
+    def _replay(self, state: ChatState) -> None:
+        """Apply what stands in the journal above the snapshot; the last batch waits, since it may not be committed."""
+        last = self.journal.last
+        for batch in self.journal.batches(state.op):
+            if last is None or batch.op < last.op:
+                state.apply(batch.first_op, batch.count, batch.time, batch.body)
+
+    # --- writing --------------------------------------------------------------------------------------------------------------------------
+
+    def save(self, **changes: Any) -> None:
+        """Change the superblock, synced. Raises OSError."""
+        changed = msgspec.structs.replace(self.superblock, **changes)
+        superblock.save(self.disk, self.superblock_path, changed)
+        self.superblock = changed
+
+    def append(self, batches: Iterable[Batch]) -> None:
+        """Add batches to the log and sync them. Raises OSError; with ENOSPC nothing was added."""
+        if self.must_rewrite:
+            self._begin_anew()
+        elif self.damage and not self.superblock.suspect:
+            self.save(suspect=True)
+        journal = self.journal
+        for batch in batches:
+            if journal.head_hash == batch.hash:
+                continue  # tried again after the disk was full
+            try:
+                journal.append(batch)
+            except OSError as error:
+                if error.errno not in FULL or not self.ballast.release():
+                    raise
+                journal.append(batch)
+        journal.sync()
+
+    def _begin_anew(self) -> None:
+        """The first write on a disk that is not trusted: new files, and a mark that stays until they hold all."""
+        generation = self.journal.generation + 1
+        self.journal.restart(generation, 0, NO_HASH)
+        self.save(suspect=True, snapshot_op=0, snapshot_hash=NO_HASH, snapshot_name="", journal_generation=generation)
+        snapshots.remove_all(self.disk, self.path)
+        self.journal.drop_old()
+        self.must_rewrite = False
+
+    def cut(self) -> None:
+        """Drop the last batch, the lower durable op written first. Raises OSError."""
+        self.lock.write(self.inc, self.journal.parent_op, sync=True)
+        self.journal.cut()
+
+    def save_log_view(self, view: int, log_view: int) -> None:
+        """The log is the log of this view: from here on it may speak for it. Raises OSError."""
+        self.save(view=view, log_view=log_view, suspect=False)
+        self.damage = ""
+
+    def note_durable(self, op: int, *, sync: bool = False) -> None:
+        """Say in the lock file how far this log goes, unless it is not trusted. Raises OSError."""
+        if not self.damage:
+            self.lock.write(self.inc, op, sync=sync)
+
+    def propose(self, view: View) -> View | None:
+        """The register's last view after an attempt to make this one; None: there is no room, not even without the ballast."""
+        while True:
+            try:
+                return self.register.propose(view)
+            except RegisterFull:
+                if not self.ballast.release():
+                    return None
+
+    # --- snapshots ------------------------------------------------------------------------------------------------------------------------
+
+    def place(self, made: str, op: int, tip: bytes, pinned: frozenset[int]) -> None:
+        """A snapshot of this replica's own making gets its name; what it makes superfluous goes. Raises OSError."""
+        name = snapshots.install(self.disk, self.path, made, op)
+        self.save(snapshot_op=op, snapshot_hash=tip, snapshot_name=name)
+        self.journal.drop_below(snapshots.prune(self.disk, self.snapshots_path, pinned))
+        self.snapshot_op = op
+
+    def install(self, received: str, op: int, tip: bytes) -> ChatState:
+        """A fetched snapshot becomes the beginning of state and log, which is empty above it. Raises OSError, SnapshotDamaged."""
+        name = snapshots.install(self.disk, self.path, received, op)
+        state, _ = snapshots.load(self.disk, os.path.join(self.snapshots_path, name), self.cluster)
+        generation = self.journal.generation + 1
+        self.journal.restart(generation, op, tip)
+        suspect = bool(self.damage)
+        self.save(suspect=suspect, snapshot_op=op, snapshot_hash=tip, snapshot_name=name, journal_generation=generation)
+        self.journal.drop_old()
+        snapshots.prune(self.disk, self.snapshots_path, keep=1)  # this log does not reach down to the older ones
+        self.must_rewrite, self.snapshot_op = False, op
+        return state
