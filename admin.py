@@ -31,8 +31,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from host import VERSION, LoopHost, short_path
+from server import Server
 from settings import Settings, SettingsError, load
-from server import BootFailed, Server
+from storage import BootFailed
 
 EXIT_BUG = 70  # as in sysexits.h
 ASK_S = 2.0  # seconds an operator's request may take
@@ -103,8 +104,8 @@ async def _run_replica(settings: Settings, replica: int, base: str, *, console: 
         server = Server(host, settings, replica, base, host.console if console else None)
         host.hands = server
         await _boot(server)
-        await host.start_links(server.replica.me.inc, server.directory_identity())
-        await host.start_admin(os.path.join(server.path, "admin.sock"))
+        await host.start_links(server.replica.me.inc, server.storage.disk.identity(server.storage.cluster_path))
+        await host.start_admin(os.path.join(server.storage.path, "admin.sock"))
     except (BootFailed, OSError) as error:
         print(f"replica {replica} cannot start: {error}{owner_of(error)}", file=sys.stderr, flush=True)
         await host.stop()

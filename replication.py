@@ -83,7 +83,6 @@ from packets import (
     RecoveryResponse,
     SnapshotOffer,
     StartView,
-    View,
 )
 
 LEARNER, VIEW_CHANGE, NORMAL, READ_ONLY, HALTED = "learner", "view_change", "normal", "read_only", "halted"
@@ -121,7 +120,6 @@ class Start(NamedTuple):
     last: Batch | None  # batch at head; None: the head is a snapshot or nothing
     digest: int
     damage: str  # why this disk may not speak for the cluster; empty: it is intact
-    register: View | None
 
 
 class Timers(NamedTuple):

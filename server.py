@@ -24,7 +24,11 @@ Read next: `replication.py`, then `desk.py`. Command line and operators: `admin.
 
 from __future__ import annotations
 
-import errno
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(("msgspec", "pandas", "re2", "yaml"))
+
 import json
 import os
 from collections.abc import Callable
@@ -33,10 +37,9 @@ from typing import Any
 import msgspec
 
 import snapshots
-import superblock
 from commands import NO_SESSION, count_ops, system_run
 from desk import Desk
-from disk import Ballast, ReplicaLock
+from disk import ReplicaLock
 from events import (
     Applied,
     Apply,
@@ -75,10 +78,9 @@ from events import (
     Unlinked,
 )
 from host import VERSION, Host, Timer
-from journal import Journal, JournalDamaged
+from journal import JournalDamaged
 from packets import (
     BATCH_MAX,
-    NO_HASH,
     AnyPacket,
     Chunk,
     Forward,
@@ -90,10 +92,11 @@ from packets import (
     View,
     image_hash,
 )
-from register import Register, RegisterDamaged, RegisterFull
+from register import RegisterDamaged
 from replication import HALTED, LEARNER, LIVE, NORMAL, READ_ONLY, Replica, Start, Timers
 from settings import Settings
 from state import ChatState
+from storage import FULL, BootFailed, Storage
 from superblock import Superblock
 from survivor import Survivor
 from transfer import Receiver, Sender, TransferFailed
@@ -106,23 +109,12 @@ STOP_S = 3.0  # seconds a stop may take before the process ends without the othe
 EXIT_STOPPED, EXIT_TROUBLE = 0, 3
 
 
-class BootFailed(Exception):
-    """This replica cannot start; the text says why and what to do. `may_pass`: trying again in a moment may help."""
-
-    may_pass = False
-
-
 class Server:
     """One replica's hands."""
 
     def __init__(self, host: Host, settings: Settings, replica: int, base: str, console: Callable[[str], None] | None = None) -> None:
         self.host, self.settings, self.id = host, settings, replica
-        self.disk = host.disk
-        self.base = base
-        self.path = os.path.join(base, f"replica-{replica}")
-        self.cluster_path = os.path.join(base, "cluster")
-        self.journal_path = os.path.join(self.path, "journal")
-        self.snapshots_path = os.path.join(self.path, "snapshots")
+        self.storage = Storage(host.disk, base, replica, settings.name, host.log)
         self.console = console
         self.began = host.now()
         self.depth = 0
@@ -133,8 +125,7 @@ class Server:
         self.tidy_at = self.hint_at = 0.0
         self.queries: list[tuple[int, int, str]] = []  # of other replicas' guests: replica, ticket, command
         self.receiver: Receiver | None = None
-        self.superblock: Superblock
-        self.journal: Journal
+        self.state: ChatState
         self.linked: dict[int, Member] = {}
         self.last_trouble = ""
         self.ending = False
@@ -143,51 +134,7 @@ class Server:
     # --- boot ---------------------------------------------------------------------------------------------------------------------------
 
     def boot(self) -> None:
-        """Read this replica's disk, sync it, and begin as a learner (2.7 of docs/replication.md). Raises BootFailed."""
-        self._make_directories()
-        lock = ReplicaLock.acquire(self.disk, self.cluster_path, self.id)
-        if lock is None:
-            failed = BootFailed(f"replica {self.id} runs already (its lock is held): stop it first, or start another replica")
-            failed.may_pass = True
-            raise failed
-        self.lock = lock
-        hint = lock.before.durable_op if lock.before else 0
-        try:
-            self.register = Register(self.disk, self.cluster_path, self.settings.name, f"proposal-{self.id}")
-            view = self.register.last()
-            damage = self._load_superblock() or ("the lock file cannot be read" if lock.rotten else "")
-            if self.superblock.cluster not in ("", self.settings.name):
-                raise BootFailed(
-                    f"{self.path} belongs to cluster {self.superblock.cluster!r}, cluster.yaml names {self.settings.name!r}:"
-                    " correct the name, or give another --data"
-                )
-            damage = self._load_log(damage, hint)
-        except (RegisterDamaged, OSError) as error:
-            raise BootFailed(f"{error}") from error
-        inc = self._new_incarnation(lock.before.inc if lock.before else 0)
-        self.superblock = msgspec.structs.replace(self.superblock, cluster=self.settings.name, replica=self.id, inc=inc)
-        superblock.save(self.disk, self._superblock_path(), self.superblock)
-        # While the disk is not trusted the old hint stays: it is what tells the next start so.
-        lock.write(inc, hint if damage else self.journal.head_op)
-        self.ballast = Ballast(self.disk, os.path.join(self.path, "ballast"))
-        self.ballast.take_in()
-        self._make_core(inc, damage, view)
-        if damage:
-            self.host.log(f"this disk is not trusted: {damage}")
-
-    def _make_directories(self) -> None:
-        for path in (self.base, self.cluster_path, self.path, self.journal_path, self.snapshots_path):
-            if not self.disk.exists(path):
-                self.disk.mkdir(path)
-                self.disk.sync_dir(os.path.dirname(path))
-        # A name that a power cut takes away takes all beneath it along, however well that was synced.
-        for path in (os.path.dirname(self.base) or ".", self.base, self.path):
-            self.disk.sync_dir(path)
-
-    def _superblock_path(self) -> str:
-        return os.path.join(self.path, "superblock")
-
-    def _load_superblock(self) -> str:
+        """Read this replica's disk, and begin as a learner (2.7 of docs/replication.md). Raises BootFailed."""
         blank = Superblock(
             cluster="",
             replica=self.id,
@@ -197,63 +144,27 @@ class Server:
             inc=0,
         )
         try:
-            found = superblock.load(self.disk, self._superblock_path(), self.host.log)
-        except superblock.SuperblockDamaged as error:
-            self.superblock = msgspec.structs.replace(blank, suspect=True)
-            return str(error)
-        self.superblock = found or blank
-        return "an earlier sync failed on this disk" if self.superblock.suspect else ""
+            self.state = self.storage.open(blank, self.host.wall())
+            view = self.storage.register.last()
+        except (RegisterDamaged, OSError) as error:
+            raise BootFailed(str(error)) from error
+        self._make_core(view)
+        self.sender = Sender(self.storage.disk, self.storage.snapshots_path)
+        self.snapshot_busy = False
+        self.snapshot_at = self.op_at = self.host.now()
+        self.desk = Desk(
+            f"{self.id}.{self.storage.inc}",
+            self.state,
+            poke=self.poke,
+            new_session=lambda: self.host.random(len(NO_SESSION)),
+            describe_cluster=lambda: json.dumps(self.describe()).encode(),
+            console=self.console,
+        )
 
-    def _new_incarnation(self, hint: int) -> int:
-        """Above every incarnation of this replica that anybody may have seen (H1, L5 of the decisions)."""
-        known = [m.inc for v in self.register.recent(1000) for m in v.members if m.replica == self.id]
-        first = self.superblock.inc or self.host.wall()
-        return max([first, hint, *known]) + 1
-
-    def _load_log(self, damage: str, durable_op: int) -> str:
-        """Snapshot and journal. What is sound of a damaged journal is kept; a disk that failed altogether begins with nothing."""
-        sb = self.superblock
-        self.must_rewrite = bool(damage)
-        try:
-            if not damage:
-                snapshots.tidy(self.disk, self.path, sb.snapshot_op)
-            self.state, op, tip = (ChatState(), 0, NO_HASH) if damage else self._load_snapshot()
-        except snapshots.SnapshotDamaged as error:
-            damage, self.must_rewrite = str(error), True
-            self.state, op, tip = ChatState(), 0, NO_HASH
-        generation = sb.journal_generation + self.must_rewrite
-        self.journal = Journal.open(self.disk, self.journal_path, generation, op, tip, durable_op, salvage=True)
-        self.snapshot_op = op
-        self._replay()
-        if not self.journal.damage and not damage:
-            self.journal.drop_old()
-        return damage or self.journal.damage
-
-    def _load_snapshot(self) -> tuple[ChatState, int, bytes]:
-        """The newest snapshot that is whole; an older one when that is damaged (the journal still reaches down to it)."""
-        trouble: snapshots.SnapshotDamaged | None = None
-        for name in snapshots.listed(self.disk, self.snapshots_path):
-            try:
-                state, manifest = snapshots.load(self.disk, os.path.join(self.snapshots_path, name), self.settings.name)
-                return state, manifest.op, bytes.fromhex(manifest.hash)
-            except snapshots.SnapshotDamaged as error:
-                self.host.log(f"snapshot {name}: {error}")
-                trouble = error
-        if trouble is not None or self.superblock.snapshot_op:
-            raise trouble or snapshots.SnapshotDamaged(f"the snapshot of op {self.superblock.snapshot_op} is missing")
-        return ChatState(), 0, NO_HASH
-
-    def _replay(self) -> None:
-        """Apply what stands in the journal above the snapshot; the last batch waits, since it may not be committed."""
-        last = self.journal.last
-        for batch in self.journal.batches(self.state.op):
-            if last is None or batch.op < last.op:
-                self.state.apply(batch.first_op, batch.count, batch.time, batch.body)
-
-    def _make_core(self, inc: int, damage: str, view: View | None) -> None:
-        sb, journal = self.superblock, self.journal
+    def _make_core(self, view: View | None) -> None:
+        sb, journal = self.storage.superblock, self.storage.journal
         start = Start(
-            inc=inc,
+            inc=self.storage.inc,
             view=sb.view,
             log_view=sb.log_view,
             head_op=journal.head_op,
@@ -262,32 +173,14 @@ class Server:
             parent_hash=journal.parent_hash,
             last=journal.last,
             digest=self.state.digest,
-            damage=damage,
-            register=view,
+            damage=self.storage.damage,
         )
         c = self.settings
         timers = Timers(c.heartbeat_ms / 1e3, c.suspect_after_ms / 1e3, c.ack_after_ms / 1e3, c.restart_wait_ms / 1e3, c.join_wait_ms / 1e3)
-        ids = tuple(r.id for r in self.settings.replicas)
+        ids = tuple(r.id for r in c.replicas)
         self.replica = Replica(self.id, ids, c.name, timers, start, self.host.now())
         self.policy = Survivor(self.replica, view)
         self.replica.policy = self.policy
-        self.sender = Sender(self.disk, self.snapshots_path)
-        self.snapshot_busy = False
-        self.snapshot_at = self.op_at = self.host.now()
-        self.quiet_op = 0
-        self.desk = Desk(
-            f"{self.id}.{inc}",
-            self.state,
-            poke=self.poke,
-            new_session=lambda: self.host.random(len(NO_SESSION)),
-            describe_cluster=lambda: json.dumps(self.describe()).encode(),
-            console=self.console,
-        )
-
-    def directory_identity(self) -> tuple[int, int]:
-        """(st_dev, st_ino) of the cluster's directory: replicas of one host must share it."""
-        found = os.stat(self.cluster_path)
-        return found.st_dev, found.st_ino
 
     def run(self) -> None:
         """Begin to tick."""
@@ -362,9 +255,9 @@ class Server:
         asked, self.queries = self.queries, []
         own = [(ticket, self.desk.evaluate(query.command)) for ticket, (_, query) in self.desk.queries.items()]
         others = [(replica, ticket, self.desk.evaluate(command)) for replica, ticket, command in asked]
-        if not self.register.is_last(self.replica.view):
+        if not self.storage.register.is_last(self.replica.view):
             self.queries = asked + self.queries
-            return self.feed(RegisterRead(self.register.last()))
+            return self.feed(RegisterRead(self.storage.register.last()))
         for ticket, words in own:
             self.desk.answer(ticket, words)
         for replica, ticket, words in others:
@@ -414,10 +307,9 @@ class Server:
 
     def _each_second(self) -> None:
         try:
-            if not self.replica.damage:
-                self.lock.write(self.replica.me.inc, self.replica.synced)
+            self.storage.note_durable(self.replica.synced)
             # A moved directory stays readable through its descriptor for ever, and its guard would pass for ever.
-            self.has_register = self.register.is_path_same()
+            self.has_register = self.storage.register.is_path_same()
             if not self.has_register:
                 self._trouble(
                     "data/cluster was moved or deleted: this replica answers nothing that needs it; put it back, or stop the cluster"
@@ -479,67 +371,35 @@ class Server:
 
     def _persist(self, effect: Persist) -> None:
         try:
-            if self.must_rewrite:
-                self._begin_anew()
-            elif self.replica.damage and not self.superblock.suspect:
-                self._save_superblock(suspect=True)
-            self._append(effect)
+            self.storage.append(effect.batches)
         except OSError as error:
             return self._disk_failed(effect.generation, error)
         last = effect.batches[-1]
         self.host.settle(self.feed, Persisted(effect.generation, last.op, last.hash))
 
-    def _append(self, effect: Persist) -> None:
-        journal = self.journal
-        for batch in effect.batches:
-            if journal.head_hash == batch.hash:
-                continue  # tried again after the disk was full
-            try:
-                journal.append(batch)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.ballast.release():
-                    raise
-                journal.append(batch)
-        journal.sync()
-
     def _disk_failed(self, generation: int, error: OSError) -> None:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in FULL
         reason = f"the disk of replica {self.id} is full" if full else f"the disk of replica {self.id} failed: {error}"
         self.host.log(reason)
         self.host.settle(self.feed, DiskFailed(generation, reason, full))
 
-    def _begin_anew(self) -> None:
-        """The first write on a disk that is not trusted: new files, and a mark that stays until they hold all."""
-        generation = self.journal.generation + 1
-        self.journal.restart(generation, 0, NO_HASH)
-        self._save_superblock(suspect=True, snapshot_op=0, snapshot_hash=NO_HASH, snapshot_name="", journal_generation=generation)
-        snapshots.remove_all(self.disk, self.path)
-        self.journal.drop_old()
-        self.must_rewrite = False
-
     def _cut(self, effect: Cut) -> None:
         try:
-            self.lock.write(self.replica.me.inc, self.journal.parent_op, sync=True)
-            self.journal.cut()
+            self.storage.cut()
         except OSError as error:
             return self._disk_failed(effect.generation, error)
         self.host.settle(self.feed, CutDone(effect.generation))
 
     def _save_log_view(self, effect: SaveLogView) -> None:
         try:
-            self._save_superblock(view=effect.view, log_view=effect.log_view, suspect=False)
+            self.storage.save_log_view(effect.view, effect.log_view)
         except OSError as error:
             return self._disk_failed(effect.generation, error)
         self.host.settle(self.feed, Saved(effect.generation, effect.log_view))
 
-    def _save_superblock(self, **changes: Any) -> None:
-        changed = msgspec.structs.replace(self.superblock, **changes)
-        superblock.save(self.disk, self._superblock_path(), changed)
-        self.superblock = changed
-
     def _read_register(self, effect: ReadRegister) -> None:
         try:
-            view = self.register.last()
+            view = self.storage.register.last()
         except RegisterDamaged as error:
             return self._trouble(f"the register cannot be read: {error}")
         except OSError as error:
@@ -550,34 +410,25 @@ class Server:
     def _propose(self, effect: Propose) -> None:
         proposed = msgspec.structs.replace(effect.view, time=self.host.wall())
         try:
-            view = self._register(proposed)
+            view = self.storage.propose(proposed)
         except (RegisterDamaged, OSError) as error:
             return self._exit(Exit(f"the register failed: {error}", suspect=False))
         self.feed(Proposed(view))
 
-    def _register(self, proposed: View) -> View | None:
-        """The view in force then; None: there is no room, not even without the ballast."""
-        while True:
-            try:
-                return self.register.propose(proposed)
-            except RegisterFull:
-                if not self.ballast.release():
-                    return None
-
     def _check_health(self, effect: CheckHealth) -> None:
         before = self.host.now()
         try:
-            self._save_superblock()
+            self.storage.save()
         except OSError:
             return self.feed(HealthChecked(healthy=False))
         self.feed(HealthChecked(healthy=self.host.now() - before < HEALTHY_S))
 
     def _probe_lock(self, effect: ProbeLock) -> None:
-        self.feed(LockProbed(effect.replica, ReplicaLock.probe(self.disk, self.cluster_path, effect.replica)))
+        self.feed(LockProbed(effect.replica, ReplicaLock.probe(self.storage.disk, self.storage.cluster_path, effect.replica)))
 
     def holds_lock(self, replica: int, inc: int) -> bool:
         """Whether this incarnation holds its replica's lock: without that, no link."""
-        return ReplicaLock.probe(self.disk, self.cluster_path, replica) == inc
+        return ReplicaLock.probe(self.storage.disk, self.storage.cluster_path, replica) == inc
 
     # --- effects: state and catching up -----------------------------------------------------------------------------------------------------
 
@@ -590,7 +441,7 @@ class Server:
         self.feed(Applied(batch.op, self.state.digest))
 
     def _read_log(self, effect: ReadLog) -> None:
-        request, journal = effect.request, self.journal
+        request, journal = effect.request, self.storage.journal
         base, images = (request.op, request.hash), None
         try:
             images = journal.read_after(*base, effect.limit, effect.until)
@@ -620,7 +471,7 @@ class Server:
             if (under_way.generation, under_way.op) == (effect.generation, effect.offer.op):
                 return self._fetch_more()
             under_way.abort()
-        self.receiver = receiver = Receiver(self.disk, self.snapshots_path, effect.generation, effect.replica)
+        self.receiver = receiver = Receiver(self.storage.disk, self.storage.snapshots_path, effect.generation, effect.replica)
         self._fetch(lambda: receiver.begin(effect.offer))
 
     def _on_chunk(self, sender: Member, packet: Chunk) -> None:
@@ -657,23 +508,9 @@ class Server:
         receiver, self.receiver = self.receiver, None
         assert receiver is not None and receiver.op == effect.op
         try:
-            name = snapshots.install(self.disk, self.path, receiver.path, effect.op)
-            state, _ = snapshots.load(self.disk, os.path.join(self.snapshots_path, name), self.settings.name)
-            generation = self.journal.generation + 1
-            self.journal.restart(generation, effect.op, effect.hash)
-            self._save_superblock(
-                suspect=bool(self.replica.damage),
-                snapshot_op=effect.op,
-                snapshot_hash=effect.hash,
-                snapshot_name=name,
-                journal_generation=generation,
-            )
-            self.journal.drop_old()
-            snapshots.prune(self.disk, self.snapshots_path, keep=1)  # this log does not reach down to the older ones
+            self.state = state = self.storage.install(receiver.path, effect.op, effect.hash)
         except (OSError, snapshots.SnapshotDamaged) as error:
             return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=True))
-        self.must_rewrite = False
-        self.state, self.snapshot_op = state, effect.op
         self.desk.replace_state(state)
         self.host.settle(self.feed, Installed(effect.generation, effect.op, effect.hash, state.digest))
 
@@ -682,7 +519,7 @@ class Server:
     def _keep_journal(self) -> None:
         """Make the next segment ready, a slice at a time."""
         try:
-            self.journal.prepare_next()
+            self.storage.journal.prepare_next()
         except OSError as error:
             self._trouble(f"no room for the next journal segment: {error}")
 
@@ -690,13 +527,23 @@ class Server:
         """In a quiet cluster soon after the last op; under load once a minute or when the journal has grown."""
         c, now, replica = self.settings, self.host.now(), self.replica
         op = replica.applied
-        if self.snapshot_busy or op <= self.snapshot_op or replica.status == HALTED or self.must_rewrite or op < replica.parent_op:
+        if (
+            self.snapshot_busy
+            or op <= self.storage.snapshot_op
+            or replica.status == HALTED
+            or self.storage.must_rewrite
+            or op < replica.parent_op
+        ):
             return
         quiet = now - self.op_at >= c.snapshot_quiet_ms / 1e3 and op == replica.head_op
         due = now - self.snapshot_at >= c.snapshot_every_s
         self.host.ready_worker()
         if not (
-            quiet or due or wanted or self.journal.bytes_since(self.snapshot_op) >= c.snapshot_every_bytes and now - self.snapshot_at >= 1
+            quiet
+            or due
+            or wanted
+            or self.storage.journal.bytes_since(self.storage.snapshot_op) >= c.snapshot_every_bytes
+            and now - self.snapshot_at >= 1
         ):
             return
         self.snapshot_busy, self.snapshot_at = True, now
@@ -704,28 +551,24 @@ class Server:
         order = snapshots.make_order(
             op=op,
             hash=tip,
-            replica_path=self.path,
-            cluster_path=self.cluster_path,
+            replica_path=self.storage.path,
+            cluster_path=self.storage.cluster_path,
             cluster=self.settings.name,
-            generation=self.superblock.journal_generation,
+            generation=self.storage.journal.generation,
             is_quiet=quiet,
         )
         self.host.order_snapshot(order, lambda answer: self._on_snapshot(op, tip, order["generation"], answer))
 
     def _on_snapshot(self, op: int, tip: bytes, generation: int, answer: dict[str, Any]) -> None:
         self.snapshot_busy = False
-        if self.ending or "failed" in answer or generation != self.superblock.journal_generation or op <= self.snapshot_op:
+        if self.ending or "failed" in answer or generation != self.storage.journal.generation or op <= self.storage.snapshot_op:
             if "failed" in answer and not self.ending:
                 self._trouble(f"no snapshot: {answer['failed']}")
             return
         try:
-            name = snapshots.install(self.disk, self.path, answer["path"], op)
-            self._save_superblock(snapshot_op=op, snapshot_hash=tip, snapshot_name=name)
-            older = snapshots.prune(self.disk, self.snapshots_path, self.sender.pinned(self.host.now()))
-            self.journal.drop_below(older)
+            self.storage.place(answer["path"], op, tip, self.sender.pinned(self.host.now()))
         except OSError as error:
-            return self._trouble(f"the snapshot of op {op} could not be put in place: {error}")
-        self.snapshot_op = op
+            self._trouble(f"the snapshot of op {op} could not be put in place: {error}")
 
     # --- the end, and people -----------------------------------------------------------------------------------------------------------------
 
@@ -740,9 +583,9 @@ class Server:
         self.host.log(effect.reason)
         try:
             if effect.suspect:
-                self._save_superblock(suspect=True)
-            elif not self.replica.damage:
-                self.lock.write(self.replica.me.inc, self.replica.synced, sync=True)
+                self.storage.save(suspect=True)
+            else:
+                self.storage.note_durable(self.replica.synced, sync=True)
         except OSError as error:
             self.host.log(f"could not write its last words: {error}")
         self.desk.close_all("this replica stops: try the next port")
@@ -800,7 +643,7 @@ class Server:
             "op": replica.head_op,
             "commit": replica.commit,
             "applied": replica.applied,
-            "snapshot": self.snapshot_op,
+            "snapshot": self.storage.snapshot_op,
             "pid": os.getpid(),
             "uptime": round(self.host.now() - self.began, 1),
             "connections": len(self.desk.connections),

@@ -78,7 +78,9 @@ class Storage:
         self._make_directories()
         lock = ReplicaLock.acquire(self.disk, self.cluster_path, self.replica)
         if lock is None:
-            raise BootFailed(f"replica {self.replica} runs already (its lock is held): stop it first, or start another replica", may_pass=True)
+            raise BootFailed(
+                f"replica {self.replica} runs already (its lock is held): stop it first, or start another replica", may_pass=True
+            )
         self.lock = lock
         inc, hint = (lock.before.inc, lock.before.durable_op) if lock.before else (0, 0)
         self.register = Register(self.disk, self.cluster_path, self.cluster, f"proposal-{self.replica}")

@@ -29,6 +29,7 @@ import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 import memory
@@ -131,7 +132,7 @@ async def stdin_lines(fd: int = 0) -> AsyncIterator[str]:
 
     def read() -> None:
         rest = b""
-        with contextlib.suppress(RuntimeError, OSError, asyncio.CancelledError):  # the loop is gone: so are we
+        with contextlib.suppress(RuntimeError, OSError, CancelledError):  # the loop is gone: so are we
             while chunk := os.read(fd, READ_SIZE):
                 *whole, rest = (rest + chunk).split(b"\n")
                 if len(rest) > 2 * LINE_MAX:

@@ -115,7 +115,6 @@ class Core:
             last=store.log[-1] if store.log else None,
             digest=self.digest,
             damage=store.damage,
-            register=world.register[-1] if world.register else None,
         )
         self.replica = Replica(me, world.ids, "dormitory", timers, start, world.now)
         self.policy = Survivor(self.replica, start.register)

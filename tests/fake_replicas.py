@@ -266,7 +266,8 @@ class Connection(asyncio.Protocol):
             self.write(f"! gap {(self.count or session.last) + 1}\n".encode())
             return self.transport.close()
         self.count = number
-        is_logged = line[:2] in ("0|", "1|", "3|", "4|", "5|") or line == "bye"
+        is_text = not any("\udc80" <= c <= "\udcff" for c in line)  # else it was no UTF-8
+        is_logged = is_text and (line[:2] in ("0|", "1|", "3|", "4|", "5|") or line == "bye")
         if is_logged and number > session.last:
             session.last = number - 1  # queries before it are skipped
         account = session.account
@@ -274,8 +275,7 @@ class Connection(asyncio.Protocol):
         if self.replica.swallow:
             self.replica.swallow -= 1
             if not self.replica.swallow:
-                self.cut()
-            return
+                return self.cut()
         self.write(b"%d %d\n%s" % (number, len(reply), reply))
         if session.account and (line[:2] in ("0|", "1|") or account != session.account):
             self.push(table.accounts[session.account].mailbox)

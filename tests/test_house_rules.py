@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "superblock": {"disk", "packets"},
     "register": {"disk", "packets"},
     "snapshots": {"commands", "disk", "journal", "packets", "segments", "state", "bootstrap"},
+    "storage": {"disk", "journal", "packets", "register", "snapshots", "state", "superblock"},
     "transfer": {"disk", "packets", "snapshots"},
     "links": {"packets"},
     "desk": {"commands", "doors", "state"},
@@ -50,9 +51,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": {"desk", "disk", "doors", "doors.stream", "links", "packets", "settings"},
     "server": {
         *("admin", "commands", "desk", "disk", "doors", "events", "host", "journal", "links", "packets", "register", "replication"),
-        *("settings", "snapshots", "state", "superblock", "survivor", "transfer", "venv"),
+        *("settings", "snapshots", "state", "superblock", "survivor", "storage", "transfer", "bootstrap"),
     },
-    "admin": {"host", "server", "settings", "bootstrap"},
+    "admin": {"host", "server", "settings", "storage"},
     # the guest
     "ports": {"settings"},
     "guest": {"commands", "doors.pipe"},

@@ -84,7 +84,7 @@ class Checks:
                 continue
             process = self.world.processes.get(member.replica)
             if process is not None and process.alive and hasattr(process.server, "replica"):
-                head, tip = process.server.journal.head_op, process.server.journal.head_hash
+                head, tip = process.server.storage.journal.head_op, process.server.storage.journal.head_hash
             else:
                 head, tip = self.heads.get(member.replica, (0, NO_HASH))
             if head < op or (head == op and self.tips.get(op, tip) != tip):
@@ -99,8 +99,8 @@ class Checks:
         spoiled = process.id in self.spoiled
         if server.replica.damage and not spoiled and view is not None and process.id in view.replicas:
             self.fail(f"replica {process.id} distrusts a disk that nothing was done to: {server.replica.damage}")
-        if view is not None and process.id in view.replicas and not spoiled and server.journal.head_op < self.spec.op:
-            self.fail(f"replica {process.id} of view {view.number} starts with op {server.journal.head_op}, committed was {self.spec.op}")
+        if view is not None and process.id in view.replicas and not spoiled and server.storage.journal.head_op < self.spec.op:
+            self.fail(f"replica {process.id} of view {view.number} starts with op {server.storage.journal.head_op}, committed was {self.spec.op}")
 
     def on_death(self, process: Process) -> None:
         journal = getattr(process.server, "journal", None)
@@ -120,8 +120,8 @@ class Checks:
         last = server.policy.last
         if last is not None and (self.view is None or last.number > self.view.number):
             self._new_view(last)
-        if self.view is not None and server.superblock.view > self.view.number:
-            self.fail(f"superblock of replica {process.id} is at view {server.superblock.view}, the register at {self.view.number}")
+        if self.view is not None and server.storage.superblock.view > self.view.number:
+            self.fail(f"superblock of replica {process.id} is at view {server.storage.superblock.view}, the register at {self.view.number}")
         if r.is_primary and r.status in (NORMAL, READ_ONLY):
             for other in self.world.living():
                 o = other.server.replica if hasattr(other.server, "replica") else None
@@ -144,9 +144,9 @@ class Checks:
         if type(packet) is not PrepareOk:
             return
         server = process.server
-        r, journal = server.replica, server.journal
-        if packet.view != r.view or r.log_view != r.view or server.superblock.log_view != r.view:
-            self.fail(f"replica {process.id} acknowledges op {packet.op} in view {packet.view} at log_view {server.superblock.log_view}")
+        r, journal = server.replica, server.storage.journal
+        if packet.view != r.view or r.log_view != r.view or server.storage.superblock.log_view != r.view:
+            self.fail(f"replica {process.id} acknowledges op {packet.op} in view {packet.view} at log_view {server.storage.superblock.log_view}")
         if (journal.head_op, journal.head_hash) != (packet.op, packet.hash):
             self.fail(f"replica {process.id} acknowledges op {packet.op}, its journal ends at {journal.head_op}")
         if journal._segments and self.world.files.find(journal._segments[-1].path).pending:  # type: ignore[union-attr]

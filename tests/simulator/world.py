@@ -23,7 +23,8 @@ from typing import Any
 import snapshots
 from events import Event
 from packets import AnyPacket, Packet
-from server import DESK_PACKETS, BootFailed, Server
+from server import DESK_PACKETS, Server
+from storage import BootFailed
 from state import ChatState
 from tests.simulator.disk import SimDisk, SimFiles, Stopped
 from tests.simulator.mix import Mix
