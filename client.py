@@ -33,7 +33,7 @@ from ports import Address, address_of, label
 TICK = 0.05  # seconds between looks at the clock
 PAUSES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)  # seconds between tries, once each port was tried
 UNANSWERED_MAX = WINDOW // 2  # requests under way; half of what a session may have, so that the server never stops reading
-WORRY_AFTER = 1.0  # seconds without a server after which the person is told
+WORRY_AFTER = 2.0  # seconds without a server after which the person is told; a view change takes up to 1.5
 LEAVE_WITHIN = 2.0  # seconds for a good-bye; a failover fits in
 SETTLED_AFTER = 0.25  # seconds a server must serve us to count as found
 RIVALS_MAX = 5  # times in a row that the session was taken over: our own late echo does it once, another client again and again

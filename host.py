@@ -23,7 +23,8 @@ from typing import Any, Protocol
 from desk import Desk
 from disk import Disk, OsDisk
 from doors.stream import StreamShell
-from links import Identity, Links, load_secret, wire_version
+from handshake import Identity, load_secret, wire_version
+from links import Links
 from packets import AnyPacket, Packet
 from settings import Settings
 

@@ -230,6 +230,11 @@ class Replica:
         """Whether the next batch may be formed: nothing is in flight, and nothing of the old view is left."""
         return self.in_flight is None and self.status == NORMAL and self.serving and not self.stopping and not self.writing
 
+    @property
+    def has_news(self) -> bool:
+        """Whether the others do not know yet what is committed, and no batch on its way tells them."""
+        return self.is_primary and self.status == NORMAL and self.told_commit < self.commit == self.head_op
+
     def step(self, now: float, event: Event) -> list[Effect]:
         """One event in, effects out, to be carried out in order. `now`: monotonic seconds."""
         self.now = now
@@ -364,7 +369,7 @@ class Replica:
 
     def on_idled(self, event: Idled) -> None:
         """Nothing follows at once, so the commit must travel alone."""
-        if self.is_primary and self.status == NORMAL and self.told_commit < self.commit == self.head_op:
+        if self.has_news:
             self._tell_commit(0)
 
     def _tell_commit(self, round: int) -> None:

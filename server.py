@@ -209,7 +209,7 @@ class Server:
         if replica.is_primary:
             if self.desk.open_runs and replica.can_prepare:
                 return self._submit()
-            if replica.told_commit < replica.commit:
+            if replica.has_news:
                 self.poke()
         if self.timer is None or replica.wake_at < self.timer_when - 0.0005:
             self._set_timer(replica.wake_at)
@@ -235,7 +235,7 @@ class Server:
                 self._submit()
             elif desk.open_runs and replica.status == READ_ONLY:
                 desk.refuse_open()
-            elif replica.told_commit < replica.commit:
+            elif replica.has_news:
                 self.feed(Idled())
             if (self.queries or desk.queries) and replica.serving and self.has_register:
                 self._answer_queries()

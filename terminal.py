@@ -92,9 +92,8 @@ class Plain:
         for m in batch:
             moment = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(m.time / 1e6)) if self.times else ""
             self.say(f"{moment}{m.sender}: {m.text}{' (again)' if m.again else ''}")
-        if not self.is_broken:
-            for message in batch:
-                client.displayed(message)
+            if not self.is_broken:
+                client.displayed(m)
 
     async def run(self, client: ChatClient, lines: AsyncIterator[str]) -> int:
         """Ask line after line. Returns the exit code."""
@@ -159,7 +158,7 @@ class Screen:
     def __init__(self, client: ChatClient, session: PromptSession[str]) -> None:
         self.client, self.session = client, session
         self.waiting: list[tuple[list[Fragment], Message | None]] = []
-        self.is_drawing = False
+        self.drawing: asyncio.Future[None] | None = None
         self.drawn = 0.0
         self.unanswered: dict[asyncio.Future[str], tuple[float, str]] = {}  # when it was typed, and what
         client.on_messages = self.show
@@ -259,22 +258,22 @@ class Screen:
     def put(self, fragments: list[Fragment], message: Message | None = None) -> None:
         """Print above the input line, soon: several things at once."""
         self.waiting.append((fragments, message))
-        if not self.is_drawing:
-            self.is_drawing = True
-            loop = asyncio.get_running_loop()
-            loop.call_at(max(loop.time(), self.drawn + DRAW_EVERY), lambda: asyncio.ensure_future(self.draw()))
+        if not self.drawing or self.drawing.done():
+            self.drawing = asyncio.ensure_future(self.draw())
 
     async def draw(self) -> None:
         """Print all that waits; what is printed counts as displayed."""
         from prompt_toolkit.application import run_in_terminal
 
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self.drawn + DRAW_EVERY - loop.time())
         while self.waiting:
             batch, self.waiting = self.waiting, []
             await run_in_terminal(functools.partial(self.write, [part for fragments, _ in batch for part in fragments]))
             for _, message in batch:
                 if message:
                     self.client.displayed(message)
-        self.is_drawing, self.drawn = False, asyncio.get_running_loop().time()
+        self.drawn = loop.time()
         self.session.app.invalidate()
 
     def write(self, parts: list[Fragment]) -> None:

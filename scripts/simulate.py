@@ -8,6 +8,8 @@ Read next: `tests/simulator/simulation.py`.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import faulthandler
 import gc
 import multiprocessing
 import os
@@ -39,9 +41,11 @@ def main() -> None:
 
 def _one(work: tuple[int, float, bool]) -> Report:
     seed, seconds, trace = work
+    faulthandler.dump_traceback_later(15, exit=True)
     gc.disable()
     report = simulate(seed, trace=trace, seconds=seconds)
     gc.enable()
+    faulthandler.cancel_dump_traceback_later()
     gc.collect(0)
     return report
 
@@ -52,8 +56,8 @@ def _run(asked: argparse.Namespace) -> int:
     totals: Counter[str] = Counter()
     failed = 0
     jobs = min(asked.jobs, len(todo))
-    with multiprocessing.Pool(jobs) as pool:
-        for report in pool.imap_unordered(_one, todo) if jobs > 1 else map(_one, todo):
+    with multiprocessing.Pool(jobs) if jobs > 1 else contextlib.nullcontext() as pool:
+        for report in pool.imap_unordered(_one, todo) if pool else map(_one, todo):
             totals.update(report.counted)
             totals.update({"seeds": 1, "faults": report.faults, "steps": report.steps, "ms": int(report.simulated * 1000)})
             totals["short"] += report.faults < 10 or report.counted["acknowledged"] < 200

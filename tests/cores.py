@@ -117,7 +117,7 @@ class Core:
             damage=store.damage,
         )
         self.replica = Replica(me, world.ids, "dormitory", timers, start, world.now)
-        self.policy = Survivor(self.replica, start.register)
+        self.policy = Survivor(self.replica, world.register[-1] if world.register else None)
         self.replica.policy = self.policy
         self.applied: list[Batch] = []
         self.exit: Exit | None = None

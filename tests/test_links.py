@@ -18,22 +18,8 @@ from unittest import mock
 import msgspec
 
 import links
-from links import (
-    HANDSHAKE_MAX,
-    LENGTH,
-    STRANGERS_MAX,
-    Address,
-    Handshake,
-    Identity,
-    Link,
-    LinkRefused,
-    Links,
-    Proof,
-    Ready,
-    SecretRefused,
-    load_secret,
-    wire_version,
-)
+from handshake import LENGTH, Handshake, Identity, LinkRefused, Proof, Ready, SecretRefused, load_secret, wire_version
+from links import HANDSHAKE_MAX, STRANGERS_MAX, Address, Link, Links
 from packets import PACKET_MAX, AnyPacket, Commit, CommitOk, Prepare, PrepareOk, encode
 
 try:

@@ -179,7 +179,7 @@ class Scripts(Place):
         self.assertIn("wayne: missed", said)
 
     async def test_a_script_can_take_up_a_line_that_was_not_answered(self) -> None:
-        process = await self.begin()
+        process = await self.begin(*map(str, self.replicas.ports))
         assert process.stdin and process.stdout
         process.stdin.write(b"create mason\n")
         await process.stdout.readline()
@@ -206,8 +206,14 @@ class LineEditor(Place):
         client = ChatClient(self.replicas.ports, guest=guest)
         self.screen = terminal.Screen(client, terminal.line_editor(is_kept=is_kept))
         self.talk = asyncio.create_task(self.screen.run())
-        self.addCleanup(client.stop, "the test is over")
+        self.addAsyncCleanup(self.end, client, self.talk)
         return client
+
+    async def end(self, client: ChatClient, talk: asyncio.Task[int]) -> None:
+        client.stop("the test is over")
+        client.on_trouble("the test is over")
+        await talk
+        await asyncio.sleep(2 * terminal.DRAW_EVERY)
 
     def shown(self) -> str:
         return CONTROLS.sub("", self.paper.getvalue())
@@ -282,8 +288,7 @@ class LineEditor(Place):
         self.assertEqual(await self.talk, 0)
 
     async def test_history_is_kept_without_passwords(self) -> None:
-        self.begin(is_kept=True)
-        os.makedirs(memory.directory(), exist_ok=True)
+        os.makedirs(memory.directory())
         self.begin(is_kept=True)
         await self.type("create mason secret", "login mason123 secret", "1|mason|secret", "who am", sees="no command")
         self.keys.send_text("\x1b[A\r")

@@ -53,6 +53,7 @@ class Checks:
 
     def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int) -> None:
         """A replica, or its worker, executes a batch."""
+        self._look_at_register(process)
         known = self.canon.get(first_op)
         what = (count, time, body, digest)
         if known is not None:
@@ -69,7 +70,7 @@ class Checks:
         except AssertionError as error:
             self.fail(f"op {first_op}: {error}")
         self.digests[self.spec.op] = digest
-        journal = getattr(process.server, "journal", None)
+        journal = getattr(process.server.storage, "journal", None)
         if journal is not None and journal.head_op >= self.spec.op:
             self.tips[self.spec.op] = journal.head_hash if journal.head_op == self.spec.op else journal.hash_at(self.spec.op) or NO_HASH
         self._all_members_hold("commit")
@@ -95,7 +96,9 @@ class Checks:
     def on_start(self, process: Process) -> None:
         server = process.server
         self.incs[process.id, server.replica.me.inc] = self.world.now
-        view = self.view
+        view, state = self.view, server.state
+        if self.digests.get(state.op, state.digest) != state.digest:
+            self.fail(f"replica {process.id} starts with another state of op {state.op} than the others had")
         spoiled = process.id in self.spoiled
         if server.replica.damage and not spoiled and view is not None and process.id in view.replicas:
             self.fail(f"replica {process.id} distrusts a disk that nothing was done to: {server.replica.damage}")
@@ -103,7 +106,7 @@ class Checks:
             self.fail(f"replica {process.id} of view {view.number} starts with op {server.storage.journal.head_op}, committed was {self.spec.op}")
 
     def on_death(self, process: Process) -> None:
-        journal = getattr(process.server, "journal", None)
+        journal = getattr(process.server.storage, "journal", None)
         if journal is not None:
             self.heads[process.id] = (journal.head_op, journal.head_hash)
 
@@ -117,9 +120,7 @@ class Checks:
         process.marks = marks
         if not r.applied <= r.commit <= r.head_op or r.log_view > r.view:
             self.fail(f"the ladder is broken: {r}")
-        last = server.policy.last
-        if last is not None and (self.view is None or last.number > self.view.number):
-            self._new_view(last)
+        self._look_at_register(process)
         if self.view is not None and server.storage.superblock.view > self.view.number:
             self.fail(f"superblock of replica {process.id} is at view {server.storage.superblock.view}, the register at {self.view.number}")
         if r.is_primary and r.status in (NORMAL, READ_ONLY):
@@ -127,6 +128,12 @@ class Checks:
                 o = other.server.replica if hasattr(other.server, "replica") else None
                 if other is not process and o is not None and o.is_primary and o.view == r.view and o.status in (NORMAL, READ_ONLY):
                     self.fail(f"replicas {process.id} and {other.id} both lead view {r.view}")
+
+    def _look_at_register(self, process: Process) -> None:
+        policy = getattr(process.server, "policy", None)
+        last = policy.last if policy is not None else None
+        if last is not None and (self.view is None or last.number > self.view.number):
+            self._new_view(last)
 
     def _new_view(self, view: View) -> None:
         before, self.view = self.view, view

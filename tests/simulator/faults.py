@@ -285,7 +285,7 @@ class Faults:
 
     def _head(self, replica: int) -> int:
         process = self.world.processes.get(replica)
-        journal = getattr(process.server, "journal", None) if process is not None else None
+        journal = getattr(process.server.storage, "journal", None) if process is not None else None
         return journal.head_op if journal is not None else 0
 
     def _old_directory(self) -> None:

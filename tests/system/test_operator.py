@@ -1,0 +1,192 @@
+"""What an operator sees: starting, asking, stopping, exit codes, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import time
+import unittest
+
+from tests.system.cluster import Cluster, rss_of, until
+from tests.system.guests import Plain
+from tests.system.stage import SystemTest
+
+TENFOLD = 10  # tests run on busy machines
+ACCEPTS_S = 1.0  # promised from start to an open door
+FRESH_S = 2.0  # promised age of the CSV files in a quiet cluster
+IDLE_BYTES = 60 << 20  # promised memory of a process that does nothing
+
+
+class Operator(SystemTest):
+    """One cluster a test."""
+
+    async def test_status_and_stop(self) -> None:
+        """The verbs' words, JSON and exit codes, from three that run to none."""
+        before = await self.aside(lambda: self.cluster.run("status"))
+        self.assertEqual(before.returncode, 1)
+        self.assertIn("not running: 0, 1, 2", before.stdout)
+        primary = await self.start()
+        words = await self.aside(lambda: self.cluster.run("status"))
+        self.assertEqual((words.returncode, words.stderr), (0, ""))
+        self.assertIn("survives 2 deaths", words.stdout)
+        self.assertIn("first start", words.stdout)
+        done = await self.aside(lambda: self.cluster.run("status", "--json"))
+        report = json.loads(done.stdout)
+        self.assertEqual((done.returncode, report["policy"], report["view"]), (0, "survivor", 1))
+        self.assertEqual([r["port"] for r in report["replicas"]], self.cluster.pipes)
+        self.assertEqual([r["role"] for r in report["replicas"]].count("primary"), 1)
+        self.assertEqual(report["replicas"][primary]["role"], "primary")
+        self.assertEqual([r["pid"] for r in report["replicas"]], [self.cluster.processes[i].pid for i in self.cluster.ids])
+        await self.aside(lambda: self.cluster.kill(2))
+        await self.aside(lambda: self.cluster.wait_members(0, 1))
+        one_dead = json.loads((await self.aside(lambda: self.cluster.run("status", "--json"))).stdout)
+        self.assertEqual((one_dead["replicas"][2]["role"], one_dead["members"], one_dead["reason"]), ("down", [0, 1], "2 died"))
+        stopped = await self.aside(lambda: self.cluster.run("stop"))
+        self.assertEqual(stopped.returncode, 0, stopped.stdout)
+        self.assertIn("replica 2 did not run", stopped.stdout)
+        self.assertEqual([self.cluster.wait_ended(i) for i in (0, 1)], [0, 0])
+        again = await self.aside(lambda: self.cluster.run("stop"))
+        self.assertEqual(again.returncode, 1)
+
+    async def test_old_data_after_a_clean_stop_and_each_may_begin_alone(self) -> None:
+        """Who stops last registers that nothing follows: anybody with the whole log may then go on, replica 0 first or any other."""
+        await self.start()
+        await self.begin_talk("ann", "bob")
+        for alone in (0, 2):
+            stopped = await self.aside(lambda: self.cluster.run("stop"))
+            self.assertEqual(stopped.returncode, 0, stopped.stdout)
+            for i in self.cluster.ids:
+                self.assertEqual(self.cluster.wait_ended(i), 0, self.cluster.log(i)[-1000:])
+            self.cluster.start(alone)
+            self.assertEqual(await self.aside(self.cluster.wait_serving), alone)
+            await self.more_talk()
+            self.cluster.start(*(i for i in self.cluster.ids if i != alone))
+            await self.aside(self.cluster.wait_members)
+        await self.end_talk()
+
+    async def test_stopping_one_hands_over_without_a_failed_request(self) -> None:
+        """Also the primary, also by SIGTERM; its guests move, nobody is refused."""
+        await self.start()
+        await self.begin_talk("ann", "bob", "cid")
+        for how in ("verb", "signal"):
+            primary = await self.aside(self.cluster.wait_serving)
+            if how == "verb":
+                done = await self.aside(lambda p=primary: self.cluster.run("stop", "--replica", str(p)))  # type: ignore[misc]
+                self.assertEqual(done.returncode, 0, done.stdout)
+            else:
+                self.cluster.processes[primary].terminate()
+            self.assertEqual(await self.aside(lambda p=primary: self.cluster.wait_ended(p)), 0)  # type: ignore[misc]
+            await self.more_talk()
+            self.cluster.start(primary)
+            await self.aside(self.cluster.wait_members)
+        await self.end_talk()
+
+    async def test_csv_files_are_fresh(self) -> None:
+        """In a quiet cluster they hold what was just acknowledged, on every replica."""
+        primary = await self.start()
+        guest = self.plain(primary)
+        guest.ask("1|kay")
+        for text in ("first", 'NA, "null" 007 | 😀'):
+            guest.ask(f"3|kay|{text}", "to kay\n")
+            acknowledged = time.monotonic()
+            for i in self.cluster.ids:
+                await self.soon(f"replica {i} has it", lambda i=i, t=text: (self.cluster.csv_op(i) and ("kay", "kay", t) in self.cluster.history(i)))  # type: ignore[misc]
+            self.assertLess(time.monotonic() - acknowledged, FRESH_S * TENFOLD)
+        await self.aside(self.cluster.wait_level)
+        self.assertEqual(self.cluster.differences(), [])
+
+
+class Starting(unittest.TestCase):
+    """Processes that are watched from their first moment, or do not get far."""
+
+    def setUp(self) -> None:
+        self.cluster = Cluster()
+        self.addCleanup(self.cluster.end)
+
+    def test_accepts_soon_and_stays_small(self) -> None:
+        """From an empty directory to an open door; memory of one that does nothing; files for the owner only."""
+        began = time.monotonic()
+        self.cluster.start()
+        for port in self.cluster.pipes:
+            until("the door is open", lambda p=port: _connects(p), about=self.cluster.tell)  # type: ignore[misc]
+        self.assertLess(time.monotonic() - began, ACCEPTS_S * TENFOLD)
+        self.cluster.wait_members()
+        for i in self.cluster.ids:
+            self.assertLess(rss_of(self.cluster.processes[i].pid), IDLE_BYTES)
+            for name in ("admin.sock", "superblock", "log/replica.log"):
+                self.assertEqual(stat.S_IMODE(os.stat(os.path.join(self.cluster.base, f"replica-{i}", name)).st_mode) & 0o077, 0, name)
+        self.assertEqual(stat.S_IMODE(os.stat(os.path.join(self.cluster.base, "cluster", "secret")).st_mode), 0o600)
+
+    def test_a_taken_port_is_named_with_its_owner(self) -> None:
+        """A guests' port and a peer port; the replica ends with code 2."""
+        for port in (self.cluster.pipes[0], self.cluster.peers[0]):
+            with self.subTest(port=port), socket.socket() as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                other.bind(("127.0.0.1", port))
+                other.listen()
+                done = self.cluster.run("--replica", "0")
+                self.assertEqual(done.returncode, 2, done.stdout)
+                self.assertRegex(done.stderr, rf"replica 0 cannot start: .*{port}.*; it is taken by process {os.getpid()} \(")
+                self.assertNotIn("Traceback", done.stderr)
+
+    def test_the_same_replica_twice(self) -> None:
+        """The second one goes; the first one does not notice."""
+        self.cluster.start()
+        self.cluster.wait_members()
+        second = self.cluster.run("--replica", "1")
+        self.assertEqual(second.returncode, 2)
+        self.assertIn("cannot start", second.stderr)
+        everybody = self.cluster.run()
+        self.assertEqual(everybody.returncode, 2)
+        self.assertIn("replica 0, 1, 2 runs already", everybody.stdout)
+        self.cluster.wait_members()
+
+    def test_words_that_do_not_fit(self) -> None:
+        """A wrong configuration, a replica that is not there."""
+        unknown = self.cluster.run("--replica", "7")
+        self.assertNotEqual(unknown.returncode, 0)
+        self.assertIn("there is no replica 7", unknown.stderr)
+        with open(self.cluster.config, "a", encoding="utf-8") as file:
+            file.write("colour: red\n")
+        for verb in ((), ("status",), ("stop",), ("--replica", "0")):
+            done = self.cluster.run(*verb)
+            self.assertEqual(done.returncode, 2)
+            self.assertRegex(done.stderr, r"^\S*cluster\.yaml:\d+:\d+: .*colour")
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+
+    def test_one_command_starts_and_ctrl_c_stops_all(self) -> None:
+        """`server.py` without arguments; the second start goes on with the data of the first."""
+        for session in ("first", "second"):
+            path = os.path.join(self.cluster.where, f"{session}.log")
+            with open(path, "wb") as output:
+                supervisor = subprocess.Popen(self.cluster.command(), cwd=self.cluster.where, stdout=output, stderr=output)
+            self.addCleanup(supervisor.wait)
+            self.addCleanup(supervisor.kill)
+            until("it says how to open a client", lambda p=path: "client.py" in _text(p), about=lambda p=path: _text(p))  # type: ignore[misc]
+            self.assertIn("3 replicas, survives 2 deaths", _text(path))
+            with Plain(self.cluster.pipes[0]) as guest:
+                greeted = guest.ask("1|lou") if session == "first" else guest.ask("0|lou123")
+                self.assertIn("lou", greeted)
+                self.assertNotIn("not recognized", greeted)
+            supervisor.send_signal(signal.SIGINT)
+            self.assertEqual(supervisor.wait(30), 0, _text(path))
+            self.assertNotIn("Traceback", _text(path))
+            self.assertFalse([port for port in self.cluster.pipes if _connects(port)])
+
+
+def _connects(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as guest:
+            guest.settimeout(5)
+            return guest.recv(1) == b"T"
+    except OSError:
+        return False
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
