@@ -21,6 +21,7 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import resource
 import signal
 import socket
@@ -153,15 +154,10 @@ async def _look(host: LoopHost) -> None:
 
 def owner_of(error: BaseException) -> str:
     """Who listens on the port an error names, if /proc tells."""
-    text = str(error)
-    words = text.split()
-    if "port" not in words:
-        with contextlib.suppress(ValueError, IndexError):
-            words = ["port", text.rpartition(", ")[2].rstrip(")")] if "address" in text and "(" in text else words
-    try:
-        port = int(words[words.index("port") + 1])
-    except (ValueError, IndexError):
+    named = re.search(r"\bport (\d+)|, (\d+)\)", str(error))  # our words, asyncio's words
+    if named is None:
         return ""
+    port = int(named[1] or named[2])
     inode = _listening_inode(port)
     for pid in filter(str.isdigit, os.listdir("/proc")) if inode else ():
         with contextlib.suppress(OSError):

@@ -60,7 +60,7 @@ WINDOW = 1024  # unanswered requests of one session; then its socket is not read
 SESSION_MAX = 100_000  # sessions kept; beyond it the one that has been gone longest is forgotten
 SESSION_LIFE_US = 7 * 24 * 3600 * 1_000_000  # microseconds a session is kept after its last request
 ID_SUFFIX = "123"  # account id = name + this, known to clients for years
-RESERVED = frozenset({"server"})  # folded names nobody may take: one door speaks as `Server`
+RESERVED = frozenset({"server", "-"})  # folded names nobody may take: one door speaks as `Server`, and `-` says that nobody is logged in
 
 RUN = struct.Struct("<cII16sQQI")
 COMMANDS, SYSTEM = b"R", b"S"

@@ -87,8 +87,7 @@ class PipeTranslator:
             self._plain_lines([line])
 
     def end(self) -> None:
-        if self.fresh:
-            self._open("numbered", 0)
+        self.fresh = False  # it said who it is and nothing more: no session for that
         line, self.rest = self.rest, b""
         if line and not self.numbered:
             self._plain_lines([line])

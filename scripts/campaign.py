@@ -130,7 +130,8 @@ class Campaign:
     def tell_clients(self) -> str:
         """For a find: what each client waits for, what each replica says."""
         clients = [
-            f"{t.name}: on {t.client.address}, open {t.client.is_open}, waits for {t.client.pending[:2]}, {t.troubles[-1:]}" for t in self.talkers
+            f"{t.name}: on {t.client.address}, open {t.client.is_open}, waits for {t.client.pending[:2]}, {t.troubles[-1:]}"
+            for t in self.talkers
         ]
         return "\n".join([*clients, self.cluster.tell()])
 
@@ -260,9 +261,13 @@ class Campaign:
         if self.gaps:
             gaps = sorted(gap * 1000 for gap in self.gaps)
             p99 = gaps[min(len(gaps) - 1, len(gaps) * 99 // 100)]
-            print(f"client's gap after kill -9 of the primary, {len(gaps)} gaps: p50 {statistics.median(gaps):.1f} ms, p99 {p99:.1f} ms, max {gaps[-1]:.1f} ms")
+            print(
+                f"client's gap after kill -9 of the primary, {len(gaps)} gaps: p50 {statistics.median(gaps):.1f} ms, p99 {p99:.1f} ms, max {gaps[-1]:.1f} ms"
+            )
         if self.whole_s:
-            print(f"from a fault until all were members again: median {statistics.median(self.whole_s):.1f} s, longest {max(self.whole_s):.1f} s")
+            print(
+                f"from a fault until all were members again: median {statistics.median(self.whole_s):.1f} s, longest {max(self.whole_s):.1f} s"
+            )
         print(f"CSV files: {'; '.join(different) or 'equal byte for byte'}")
         print(verdict, flush=True)
         return verdict.is_clean and not different

@@ -99,7 +99,9 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description="Kills primaries of a scratch cluster while two clients talk; exits 0 if nothing was lost.")
+    parser = argparse.ArgumentParser(
+        description="Kills primaries of a scratch cluster while two clients talk; exits 0 if nothing was lost."
+    )
     parser.add_argument("--keep", action="store_true", help="leave the directory of the scratch cluster behind")
     arguments = parser.parse_args()
     with Cluster(keep=arguments.keep) as cluster:

@@ -164,7 +164,9 @@ async def soon(what: str, condition: Callable[[], Any], seconds: float = SERVES_
     return found
 
 
-async def finish(talkers: Sequence[Talker], talking: Sequence[asyncio.Task[None]], ending: asyncio.Event, seconds: float = SERVES_S) -> None:
+async def finish(
+    talkers: Sequence[Talker], talking: Sequence[asyncio.Task[None]], ending: asyncio.Event, seconds: float = SERVES_S
+) -> None:
     """Let everybody end the sentence, and wait until all that was acknowledged was shown."""
     ending.set()
     done, late = await asyncio.wait(talking, timeout=seconds)

@@ -95,7 +95,9 @@ class Failover(SystemTest):
         again = self.numbered(backup, session.session, seen=0)
         self.assertEqual(again.opened()[0], "rosa")
         self.assertIn("here now", again.request(2, "who"))
-        self.assertEqual([(seq, words.split("|", 3)[3]) for seq, words in again.pushed], list(enumerate(("one", "two", "three", "four"), 1)))
+        self.assertEqual(
+            [(seq, words.split("|", 3)[3]) for seq, words in again.pushed], list(enumerate(("one", "two", "three", "four"), 1))
+        )
 
     async def test_a_request_that_is_sent_again_is_done_once(self) -> None:
         """The reply was lost with the primary: the successor gives the same one and does not do it again."""

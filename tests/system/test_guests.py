@@ -94,7 +94,19 @@ class Guests(SystemTest):
     async def test_bytes_that_are_no_commands(self) -> None:
         """Each gets the line for what cannot be understood, on the same connection, which goes on."""
         guest = self.plain(self.primary)
-        for line in (b"9|x", b"1", b"1|", b"3|ann", b"1|a,b", b"1|a b", b"1|" + b"n" * 33, b"\xff\xfe", b"1|nul\0", b"1|\x1b[2J", b"0|\xc3"):
+        for line in (
+            b"9|x",
+            b"1",
+            b"1|",
+            b"3|ann",
+            b"1|a,b",
+            b"1|a b",
+            b"1|" + b"n" * 33,
+            b"\xff\xfe",
+            b"1|nul\0",
+            b"1|\x1b[2J",
+            b"0|\xc3",
+        ):
             guest.say(line + b"\n")
             self.assertEqual(guest.until("documentation"), b"Please give a valid input as instructed in the documentation", line)
         self.assertIn("Success", guest.ask("1|fine"))

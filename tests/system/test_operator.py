@@ -94,7 +94,9 @@ class Operator(SystemTest):
             guest.ask(f"3|kay|{text}", "to kay\n")
             acknowledged = time.monotonic()
             for i in self.cluster.ids:
-                await self.soon(f"replica {i} has it", lambda i=i, t=text: (self.cluster.csv_op(i) and ("kay", "kay", t) in self.cluster.history(i)))  # type: ignore[misc]
+                await self.soon(
+                    f"replica {i} has it", lambda i=i, t=text: self.cluster.csv_op(i) and ("kay", "kay", t) in self.cluster.history(i)
+                )  # type: ignore[misc]
             self.assertLess(time.monotonic() - acknowledged, FRESH_S * TENFOLD)
         await self.aside(self.cluster.wait_level)
         self.assertEqual(self.cluster.differences(), [])
