@@ -230,6 +230,9 @@ def show_status(settings: Settings, base: str, *, as_json: bool) -> int:
         print(json.dumps(report, indent=1))
         return 0 if report["serving"] else 1
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report["changed"] / 1e6)) if report["changed"] else "never"
+    if len(report["missing"]) == len(report["replicas"]):
+        print(f"cluster {report['cluster']} does not run (no replica answers in {base}); to start it: bash scripts/start.sh")
+        return 1
     print(f"cluster {report['cluster']}, policy {report['policy']}: {len(report['replicas'])} replicas, survives {survives(settings)}")
     print(
         f"view {report['view']}, members {', '.join(map(str, report['members'])) or 'none yet'}, since {when}: {report['reason'] or 'first start'}"

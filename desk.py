@@ -273,7 +273,8 @@ class Connection:
                 self.unanswered -= 1
                 self.tell(front.words)
             else:
-                if isinstance(front, Query) and not front.ticket:
+                # Before its session is there, a guest's earlier requests and its account are not known here.
+                if isinstance(front, Query) and not front.ticket and self.is_open:
                     self.acknowledge_written()
                     front.ticket = self.desk.query(self, front)
                 return
@@ -315,7 +316,7 @@ class Connection:
             if index < 0 or index >= len(front.commands) or not front.commands[index]:
                 continue  # an older copy of the run
             if reply.startswith(("!GAP", "!SESSION")):
-                self._out_of_step(reply, number)
+                self._out_of_step(reply)
                 break
             command, front.commands[index] = front.commands[index], ""
             if command[0] != "S":
@@ -371,11 +372,9 @@ class Connection:
         self.shown, self.acked = max(self.shown, last), max(self.acked, last)
         return f"r|{name}|" + "\n".join(fresh)
 
-    def _out_of_step(self, reply: str, number: int) -> None:
+    def _out_of_step(self, reply: str) -> None:
         """The session is forgotten, or an earlier request never arrived."""
-        word, _, expected = reply.partition("|")
-        if word == Refusal.GAP and int(expected) >= number:
-            return self.resend()
+        expected = reply.partition("|")[2]
         self.tell(self.translator.trouble(f"gap {expected}" if expected else "session"))
         self.hang_up("the session is out of step" if expected else "the session is not known any more")
 
@@ -443,6 +442,8 @@ class Connection:
         self.tell(self.translator.opened(event.last, event.seq))
         if self.account:
             self.desk.watch(self)
+        if self.line:
+            self.advance()
 
     def push(self, messages: Iterable[Message]) -> None:
         """New messages of the account."""
@@ -465,8 +466,9 @@ class Desk:
         new_session: Callable[[], bytes],
         describe_cluster: Callable[[], bytes],
         console: Callable[[str], None] | None,
+        backlog_max: int = BACKLOG_MAX,
     ) -> None:
-        self.place, self.state, self.poke = place, state, poke
+        self.place, self.state, self.poke, self.backlog_max = place, state, poke, backlog_max
         self.new_session, self.describe_cluster, self.console = new_session, describe_cluster, console
         self.open_runs: list[bytes] = []
         self.open_bytes = 0
@@ -530,7 +532,7 @@ class Desk:
         self.open_runs.append(image)
         self.open_bytes += len(image)
         self.poke()
-        if not self.is_full and max(self.open_bytes, self.unanswered_bytes) > BACKLOG_MAX:
+        if not self.is_full and max(self.open_bytes, self.unanswered_bytes) > self.backlog_max:
             self.is_full = True
             for connection in self.connections.values():
                 connection.shell.pause()
@@ -554,7 +556,7 @@ class Desk:
 
     def ease(self) -> None:
         """Read again when the backlog has halved."""
-        if self.is_full and max(self.open_bytes, self.unanswered_bytes) < BACKLOG_MAX // 2:
+        if self.is_full and max(self.open_bytes, self.unanswered_bytes) < self.backlog_max // 2:
             self.is_full = False
             for connection in self.connections.values():
                 if not connection.paused:

@@ -27,7 +27,7 @@ import json
 from typing import Any, NamedTuple
 
 from commands import ID_SUFFIX, TEXT_MAX
-from doors.pipe import GREETING, INVALID
+from doors.pipe_words import GREETING, INVALID
 
 SILENCE = 0.4  # seconds; a server beats every 0.15, so two beats are missing
 PATIENCE = 2.0  # seconds from greeting to `=`: a replica that greets may have to wait for a view change, which takes up to 1.5

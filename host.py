@@ -255,7 +255,7 @@ class LoopHost:
         try:
             self.worker = await asyncio.create_subprocess_exec(
                 sys.executable,
-                os.path.join(here, "snapshots.py"),
+                os.path.join(here, "snapshot_worker.py"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 close_fds=True,

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from client import Moved
 from commands import ID_SUFFIX
-from doors.pipe import INVALID
+from doors.pipe_words import INVALID
 from ports import label
 
 COMBINING_MAX = 6  # marks on one letter; no script needs more, and a tower of them covers the lines above
@@ -47,7 +47,6 @@ HINTS = {
     "user with ID": "list shows all accounts; create NAME makes one",
     "Receiver:": "list shows who has an account",
     "Please check your mailbox": "read it first: inbox",
-    "wrong password": "this account has a password: 0|ID|PASSWORD",
 }
 NEED_LOGIN = "log in first: login ID, or create NAME"
 PROTOCOL = re.compile(r"\d+(\||$)|[^\s|]+\|")

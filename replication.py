@@ -281,9 +281,9 @@ class Replica:
     def send_in_flight(self) -> None:
         """Prepare for every member but this one, and for the learner that is being taken in."""
         batch = self.in_flight
-        if batch is not None and self.status == NORMAL:
-            self.sent_at, self.told_commit = self.now, self.commit
-            self.emit(Send(self.policy.receivers(), Prepare(self.view, self.commit, self.digest, batch.image)))
+        assert batch is not None and self.status == NORMAL
+        self.sent_at, self.told_commit = self.now, self.commit
+        self.emit(Send(self.policy.receivers(), Prepare(self.view, self.commit, self.digest, batch.image)))
 
     def on_prepare(self, sender: Member, packet: Prepare) -> None:
         """Append what follows my log, in my view, from my primary; anything else is asked for or ignored."""
@@ -395,10 +395,8 @@ class Replica:
         """Commit moves forward only; what is in the view's log is applied."""
         # Packets overtake each other on the wire, and a commit may be ahead of this log.
         known = min(op, self.head_op)
-        if known > self.commit:
-            self.commit = known
-            if self.commit == self.head_op:
-                self.acked_at = 0.0
+        if known > self.commit:  # then it is the head: all before the last batch is committed already
+            self.commit, self.acked_at = known, 0.0
         self.apply_ready()
         if digest:
             self.expected = (op, digest)
@@ -434,8 +432,7 @@ class Replica:
         self.acks.clear()
         self.installed.clear()
         self.transfer_at = self.acked_at = 0.0
-        if self.status != READ_ONLY or not member:
-            self.status = VIEW_CHANGE if member else LEARNER
+        self.status = VIEW_CHANGE if member else LEARNER
         role = ("primary" if primary == self.me else "backup") if member else "learner"
         self.trace(f"view {number}: {why}; primary is {primary.replica}, I am {role} (was {was})")
         self.proceed()

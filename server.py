@@ -159,6 +159,7 @@ class Server:
             new_session=lambda: self.host.random(len(NO_SESSION)),
             describe_cluster=lambda: json.dumps(self.describe()).encode(),
             console=self.console,
+            backlog_max=self.settings.doors_backlog_bytes,
         )
 
     def _make_core(self, view: View | None) -> None:
@@ -306,6 +307,8 @@ class Server:
             self._each_second()
 
     def _each_second(self) -> None:
+        if self.replica.serving and self.state.has_stale(self.host.wall()):
+            self.desk.submit(system_run("expire|"))
         try:
             self.storage.note_durable(self.replica.synced)
             # A moved directory stays readable through its descriptor for ever, and its guard would pass for ever.

@@ -58,7 +58,6 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     listen: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)] = ("127.0.0.1", "::1")
     heartbeat_ms: Timer = 50
     suspect_after_ms: Timer = 1000
-    probe_after_ms: Timer = 300
     ack_after_ms: Timer = 2000
     restart_wait_ms: Timer = 1000
     join_wait_ms: Timer = 500
@@ -189,11 +188,7 @@ def _check_ports(source: MarkedYaml, replicas: tuple[Replica, ...]) -> None:
 
 def _check_timers(source: MarkedYaml, cluster: Cluster) -> None:
     """Complains about a key that is in the file: two defaults never contradict each other."""
-    for low, factor, high in (
-        ("heartbeat_ms", 4, "suspect_after_ms"),  # fewer, and one slow sync looks like a death
-        ("heartbeat_ms", 2, "probe_after_ms"),
-        ("probe_after_ms", 1, "suspect_after_ms"),
-    ):
+    for low, factor, high in (("heartbeat_ms", 4, "suspect_after_ms"),):  # fewer, and one slow sync looks like a death
         least, given = factor * getattr(cluster, low), getattr(cluster, high)
         if given < least:
             key = high if source.has(("cluster", high)) else low

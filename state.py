@@ -11,7 +11,7 @@ applied the same ops holds the same state, down to the byte.
                 remembers             up to it are dropped), gone_op, gone_time (since when it has no home), replies (JSON list, low+1 … last)
 
 The history of delivered messages is not kept in memory: `history`, when it is a list, receives every message, and who asked for it writes
-it down (`snapshots.py`).
+it down (`snapshot_worker.py`).
 
 Invariants:
 - `apply` never raises and touches nothing when a command is refused: handlers decide first and change last.
@@ -19,11 +19,12 @@ Invariants:
 - `seq` is given out without gaps within an account; a message is in its mailbox from apply until it is acknowledged or read.
 - `online` of an account is the number of its sessions that have a home.
 
-Read next: `desk.py` (who feeds it and turns replies into bytes), `snapshots.py` (who writes its tables).
+Read next: `desk.py` (who feeds it and turns replies into bytes), `snapshot_worker.py` (who writes its tables).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections import deque
@@ -430,6 +431,10 @@ class ChatState:
     def present(self) -> list[str]:
         """Names of the accounts that have a connection now, in order of creation."""
         return [a.name for a in self.accounts.values() if a.online]
+
+    def has_stale(self, time: int) -> bool:
+        """Whether some session has been gone for longer than sessions are kept; `time` in microseconds."""
+        return any(time - self.sessions[key].gone_time >= SESSION_LIFE_US for key in itertools.islice(self._gone, 1))
 
     def undelivered(self, name: str, number: int, above: int) -> Iterator[Message]:
         """Messages of the account (if it still is the one made at op `number`) with a seq above `above`, oldest first."""

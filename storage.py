@@ -111,6 +111,8 @@ class Storage:
         except superblock.SuperblockDamaged as error:
             self.superblock = msgspec.structs.replace(blank, suspect=True)
             self.damage = str(error)
+            # In one step: a crash must not leave a disk that looks new.
+            superblock.create(self.disk, self.superblock_path, self.superblock)
         if self.superblock.cluster not in ("", self.cluster):
             raise BootFailed(
                 f"{self.path} belongs to cluster {self.superblock.cluster!r}, cluster.yaml names {self.cluster!r}:"

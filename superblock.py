@@ -77,7 +77,7 @@ def load(disk: Disk, path: str, report: Callable[[str], None] | None = None) -> 
 def save(disk: Disk, path: str, superblock: Superblock) -> None:
     """Make it the newest content, synced when this returns."""
     if not disk.exists(path):
-        return _create(disk, path, superblock)
+        return create(disk, path, superblock)
     fd = disk.open(path)
     try:
         slots, complaints = _read(disk, fd)
@@ -92,8 +92,8 @@ def save(disk: Disk, path: str, superblock: Superblock) -> None:
         disk.close(fd)
 
 
-def _create(disk: Disk, path: str, superblock: Superblock) -> None:
-    """Written aside and renamed: a superblock file is whole from the first moment it can be seen."""
+def create(disk: Disk, path: str, superblock: Superblock) -> None:
+    """Written aside and renamed: a superblock file is whole from the first moment it can be seen. Replaces one that cannot be read."""
     aside = f"{path}.tmp"
     fd = disk.open(aside, create=True)
     try:

@@ -182,7 +182,7 @@ class Survivor:
         self.accused_since = 0.0
         self.since = r.now
         for peer in self.peers.values():
-            peer.heard = r.now
+            peer.heard, peer.eligible = r.now, False  # eligible by the view before
         if view.closed and r.stopping and (view.primary == r.me or (r.head_op, r.synced) == (view.op, view.op)):
             if view.primary == r.me:  # the others need not wait until they miss me
                 r.emit(Send(self._receivers, Leave(view.number, "stopped")))
@@ -234,6 +234,8 @@ class Survivor:
 
     def on_leave(self, sender: Member, packet: Leave) -> None:
         peer = self.peers[sender.replica]
+        if self.last is not None and sender not in self.last.members:  # it is out already, and does not know yet
+            return self.replica.emit(Send((sender.replica,), self.replica.response(0)))
         if not peer.leaving == sender.inc:
             self.replica.trace(f"{sender.replica} leaves: {packet.reason}")
         peer.leaving = sender.inc
@@ -348,11 +350,13 @@ class Survivor:
 
     def _probe_locks(self) -> None:
         for replica, peer in self.peers.items():
-            if not peer.linked and self.replica.now >= peer.probe_at:
+            if peer.linked:
+                continue
+            if self.replica.now >= peer.probe_at:
                 peer.probe_at = self.replica.now + peer.probe_wait
                 peer.probe_wait = min(2 * peer.probe_wait, PROBE_MOST)
                 self.replica.emit(ProbeLock(replica))
-                self._wake(peer.probe_at)
+            self._wake(peer.probe_at)
 
     # --- learner: joining, or restarting the cluster --------------------------------------------------------------------------------------
 
@@ -371,7 +375,8 @@ class Survivor:
     def on_recovery(self, sender: Member, packet: Recovery) -> None:
         """A learner says where it is. The old incarnation of it is voted out before anything is given to the new one."""
         r, peer = self.replica, self.peers[sender.replica]
-        peer.status, peer.eligible, peer.empty = LEARNER, packet.eligible, packet.empty
+        peer.status = LEARNER
+        self._judge_log(peer, packet)
         if r.is_primary and self.last is not None and sender.replica in self.last.replicas and sender not in self.last.members:
             return self.consider()
         if not r.stopping:
@@ -380,12 +385,18 @@ class Survivor:
     def on_response(self, sender: Member, packet: RecoveryResponse) -> None:
         """The primary lives and leads: ask it for what this log lacks, unless this replica's old incarnation is still in the view."""
         r, peer = self.replica, self.peers[sender.replica]
-        peer.status, peer.eligible, peer.empty = packet.status, packet.eligible, packet.empty
+        peer.status = packet.status
+        self._judge_log(peer, packet)
         if r.status != LEARNER or r.transfer_at or r.writing or sender != r.primary or packet.view != r.view or self.last is None:
             return
         if packet.status in (NORMAL, READ_ONLY) and r.me.replica not in self.last.replicas:
             self.waiting = f"catching up from {sender.replica}"
             r.ask_state()
+
+    def _judge_log(self, peer: Peer, packet: Recovery | RecoveryResponse) -> None:
+        """Who has not read the newest view yet may call itself eligible by one in which it still stood."""
+        peer.eligible = packet.eligible and (self.last is None or packet.view == self.last.number)
+        peer.empty = packet.empty
 
     def _is_gone(self, member: Member) -> bool:
         """For somebody who wants to restart the cluster: this member will not answer."""

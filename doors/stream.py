@@ -44,6 +44,8 @@ class StreamShell(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.peer = ""
         self.stuck_since = self.unfinished_since = 0.0
+        self.written = self.taken = 0  # bytes given to the transport; those of them that were gone at the last look
+        self.is_slow = False
         self.silence: asyncio.TimerHandle | None = None
         self.connection: Connection | None = None
 
@@ -96,10 +98,10 @@ class StreamShell(asyncio.Protocol):
             self.connection.lost()
 
     def pause_writing(self) -> None:
-        self.stuck_since = self.loop.time()
+        self.is_slow = True
 
     def resume_writing(self) -> None:
-        self.stuck_since = 0.0
+        self.is_slow = False
 
     # --- what the desk asks for -------------------------------------------------------------------------------------------------------
 
@@ -107,7 +109,8 @@ class StreamShell(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self.transport.write(words)
-        if self.stuck_since and self.transport.get_write_buffer_size() > UNSENT_MAX:
+        self.written += len(words)
+        if self.is_slow and self.transport.get_write_buffer_size() > UNSENT_MAX:
             self.abort(f"has {UNSENT_MAX} bytes unread")
 
     def close(self, why: str) -> None:
@@ -130,13 +133,20 @@ class StreamShell(asyncio.Protocol):
     def resume(self) -> None:
         if not self.transport.is_closing():
             self.transport.resume_reading()
+            if self.connection is not None and self.connection.translator.rest:
+                self.unfinished_since = self.loop.time()
 
     def is_drained(self) -> bool:
         return self.transport.get_write_buffer_size() == 0
 
     def look(self, now: float) -> None:
         """Once a second: is the guest stuck?"""
-        if self.stuck_since and now - self.stuck_since > UNSENT_S:
+        waiting = self.transport.get_write_buffer_size()
+        taken = self.written - waiting
+        if not waiting or taken != self.taken:
+            self.taken, self.stuck_since = taken, now
+        elif now - self.stuck_since > UNSENT_S:
             self.abort(f"did not read for {UNSENT_S:.0f} s")
-        elif self.unfinished_since and now - self.unfinished_since > UNFINISHED_S:
+            return
+        if self.unfinished_since and now - self.unfinished_since > UNFINISHED_S:
             self.abort(f"did not end a command within {UNFINISHED_S:.0f} s")

@@ -14,6 +14,7 @@ What it is not: it replays nothing. A find is explained from the logs that it le
     cut             connections of a replica, to guests or to the others, are shut down under its feet
     empty           a backup loses its data directory and comes back with nothing
     stop            a clean stop of one replica, the primary too, while everybody talks
+    disk            every write of a replica fails for a while (its file size limit is set to 0): it must leave, not answer
 
 After each fault everybody is started again, and the cluster must be whole within a deadline. At the end: acknowledged = shown once, in
 order; every replica's CSV files are equal and hold what was acknowledged, once.
@@ -31,8 +32,8 @@ import contextlib
 import ctypes
 import os
 import random
+import resource
 import socket
-import statistics
 import sys
 import time
 from collections import Counter
@@ -77,6 +78,7 @@ class Campaign:
             "cut": self.cut,
             "empty": self.empty,
             "stop": self.stop,
+            "disk": self.disk,
         }
 
     async def run(self, seconds: float, only: list[str]) -> None:
@@ -130,7 +132,7 @@ class Campaign:
     def tell_clients(self) -> str:
         """For a find: what each client waits for, what each replica says."""
         clients = [
-            f"{t.name}: on {t.client.address}, open {t.client.is_open}, waits for {t.client.pending[:2]}, {t.troubles[-1:]}"
+            f"{t.name}: on {t.client.address}, open: {t.client.guest.is_open}, waits for {t.client.pending[:2]}, {t.troubles[-1:]}"
             for t in self.talkers
         ]
         return "\n".join([*clients, self.cluster.tell()])
@@ -166,10 +168,12 @@ class Campaign:
         await self.rest(1.0)
 
     async def three(self) -> None:
-        status = next(iter(self.cluster.statuses().values()))
-        members = status["members"]
-        self.kill(*self.cluster.ids)
-        alone = self.dice.choice(members)
+        if self.dice.random() < 0.5:
+            self.counts["kills"] += len(self.cluster.ids)
+            self.cluster.kill_all()
+        else:
+            self.kill(*self.cluster.ids)  # the last to die may have seen the others go
+        alone = self.dice.choice(self.cluster.last_members())
         self.cluster.start(alone)
         if self.dice.random() < 0.5:
             await in_thread(lambda: self.cluster.wait_members(alone))
@@ -248,6 +252,17 @@ class Campaign:
             self.counts["stops that gave up"] += 1
             say(moment - self.began, f"replica {victim} gave up stopping cleanly: {self.cluster.log(victim).splitlines()[-12:]}")
 
+    async def disk(self) -> None:
+        victim = self.pick()
+        pid = self.cluster.processes[victim].pid
+        _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, most))
+        self.counts["failing disks"] += 1
+        await self.rest(1.0)
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+        await self.rest(1.0)
+
     # --- the end --------------------------------------------------------------------------------------------------------------------------
 
     def judge(self) -> bool:
@@ -260,14 +275,11 @@ class Campaign:
         print(", ".join(f"{what} {count}" for what, count in sorted(self.counts.items())))
         if self.gaps:
             gaps = sorted(gap * 1000 for gap in self.gaps)
-            p99 = gaps[min(len(gaps) - 1, len(gaps) * 99 // 100)]
-            print(
-                f"client's gap after kill -9 of the primary, {len(gaps)} gaps: p50 {statistics.median(gaps):.1f} ms, p99 {p99:.1f} ms, max {gaps[-1]:.1f} ms"
-            )
+            p50, p99 = (gaps[min(len(gaps) - 1, len(gaps) * part // 100)] for part in (50, 99))
+            print(f"{len(gaps)} gaps of clients after kill -9 of the primary: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {gaps[-1]:.1f} ms")
         if self.whole_s:
-            print(
-                f"from a fault until all were members again: median {statistics.median(self.whole_s):.1f} s, longest {max(self.whole_s):.1f} s"
-            )
+            times = sorted(self.whole_s)
+            print(f"from a fault until all were members again: median {times[len(times) // 2]:.1f} s, longest {times[-1]:.1f} s")
         print(f"CSV files: {'; '.join(different) or 'equal byte for byte'}")
         print(verdict, flush=True)
         return verdict.is_clean and not different

@@ -14,13 +14,11 @@ import os
 import re
 import sys
 from itertools import groupby
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, os.fspath(ROOT))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from replication import STATUS_CHANGES
-from tests.test_house_rules import MAY_IMPORT
+from tests.test_house_rules import MAY_IMPORT, ROOT
 
 PLACES = {"states": "docs/replication.md", "imports": "ARCHITECTURE.md"}
 ARROW, BRANCH, LAST = "──▶ ", "├", "└"
@@ -60,6 +58,12 @@ def between_marks(name: str) -> re.Pattern[str]:
     return re.compile(rf"(<!-- drawn: {name} -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
+def redrawn(name: str, page: str) -> str:
+    """The page with this drawing as the code has it now."""
+    drawn = DRAWINGS[name]()
+    return between_marks(name).sub(lambda found: f"{found[1]}{drawn}\n{found[3]}", page)
+
+
 def main() -> None:
     """See the page of words."""
     if "--write" not in sys.argv[1:]:
@@ -67,8 +71,7 @@ def main() -> None:
         return
     for name, place in PLACES.items():
         path = ROOT / place
-        drawn = DRAWINGS[name]()
-        path.write_text(between_marks(name).sub(lambda found: f"{found[1]}{drawn}\n{found[3]}", path.read_text("utf-8")), "utf-8")
+        path.write_text(redrawn(name, path.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -26,6 +26,8 @@ from tests.system.talk import Talker, audit, finish, leave
 
 TALK_S = 1.0  # seconds of talk between two events
 SETTLE_S = 2.0  # seconds after a kill in which the longest silence is looked for
+
+T = TypeVar("T")
 
 
 class Demo:
@@ -92,7 +94,7 @@ class Demo:
         return verdict.is_clean and not different
 
 
-async def in_thread(work: Callable[[], Any]) -> Any:
+async def in_thread(work: Callable[[], T]) -> T:
     """What waits for processes must not keep the clients from talking."""
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
@@ -100,7 +102,7 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(
-        description="Kills primaries of a scratch cluster while two clients talk; exits 0 if nothing was lost."
+        description="Kills primaries of a scratch cluster while two clients talk; ends with 0 if nothing was lost."
     )
     parser.add_argument("--keep", action="store_true", help="leave the directory of the scratch cluster behind")
     arguments = parser.parse_args()

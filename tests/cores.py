@@ -15,6 +15,7 @@ is not stored, a member of the register's last view that lacks what was answered
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import deque
 from dataclasses import dataclass, field
@@ -150,7 +151,8 @@ class World:
         self.fetch_fails = False
         self.answered: dict[int, bytes] = {}  # op -> hash of what a guest may have seen
         self.packets: list[tuple[int, int, Packet]] = []  # all that was sent: from, to, packet
-        self.lose: set[type] = set()  # kinds of packets that get lost
+        self.lose: set[type | tuple[int, type]] = set()  # kinds of packets that get lost, of anybody or of one sender
+        self.exits: list[tuple[int, str]] = []
 
     # --- what a test does -----------------------------------------------------------------------------------------------------------------
 
@@ -237,7 +239,7 @@ class World:
         self.settle()
         while True:
             awake = [c for c in self.cores.values() if not c.frozen]
-            due = min((c.replica.wake_at for c in awake), default=end)
+            due = min((c.replica.wake_at for c in awake), default=math.inf)
             if due > end:
                 break
             self.now = max(self.now, due)
@@ -299,7 +301,7 @@ class World:
         for core in self.cores.values():
             r = core.replica
             assert r.applied <= r.commit <= max(r.head_op, r.commit) and r.log_view <= r.view
-            assert core.store.log_view <= (self.register[-1].number if self.register else 0)
+            assert not self.register or core.store.log_view <= self.register[-1].number
         if self.register and not self.register[-1].closed:
             for i in self.members():
                 for op, tip in self.answered.items():
@@ -316,7 +318,7 @@ class World:
         for i in effect.replicas:
             assert i != core.me.replica, "sends to itself"
             self.packets.append((core.me.replica, i, packet))
-            if i in self.cores and frozenset((i, core.me.replica)) not in self.parted and type(packet) not in self.lose:
+            if i in self.cores and frozenset((i, core.me.replica)) not in self.parted and not {type(packet), (core.me.replica, type(packet))} & self.lose:
                 self.push(self.cores[i], Received(core.me, packet))
 
     def _persist(self, core: Core, effect: Persist) -> None:
@@ -417,7 +419,7 @@ class World:
         if self.cores.get(core.me.replica) is core:
             del self.cores[core.me.replica]
             self._bury([core])
-        self.exits = [*getattr(self, "exits", []), (core.me.replica, effect.reason)]
+        self.exits.append((core.me.replica, effect.reason))
 
     def _trace(self, core: Core, effect: Trace) -> None:
         core.traces.append(effect.text)

@@ -16,7 +16,7 @@ import asyncio
 import json
 from typing import Any
 
-from doors.pipe import GREETING, INVALID
+from doors.pipe_words import GREETING, INVALID
 
 BEGAN_US = 1_700_000_000_000_000
 

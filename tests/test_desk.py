@@ -8,7 +8,7 @@ from unittest import mock
 import desk as module
 from commands import NO_SESSION, RUN, WINDOW, count_ops, system_run
 from desk import BACKLOG_MAX, Run, matching
-from doors.pipe import INVALID
+from doors.pipe_words import INVALID
 from state import ChatState
 from tests.front_desk import FrontDesk, Log, Person
 
@@ -88,6 +88,18 @@ class OrderTest(unittest.TestCase):
         self.assertEqual(self.person.read(), b"Sender mason sends a new message x to mason\nmason: x\n")
         self.assertEqual(self.front.state.message_count, 1)
 
+    def test_an_older_copy_while_a_newer_run_is_under_way(self) -> None:
+        self.person.say("1|mason\n")
+        self.person.send(b"3|mason|x\n")
+        old = self.front.desk.take(1 << 20)
+        self.front.log.commit(old)
+        self.person.send(b"3|mason|y\n")
+        self.person.read()
+        self.front.log.commit(old)
+        self.assertEqual(self.person.read(), b"", "the older reply is nobody's")
+        self.front.turn()
+        self.assertEqual(self.person.read(), b"Sender mason sends a new message y to mason\nmason: y\n")
+
     def test_a_batch_takes_whole_runs_and_at_least_one(self) -> None:
         for text in ("a", "b", "c"):
             self.person.send(f"3|{text}|{text}\n".encode())
@@ -142,6 +154,23 @@ class AgainTest(unittest.TestCase):
             self.front.new_view("0.7")
         self.front.turn()
         self.assertEqual(said(self.front), ["a", "b"])
+
+    def test_an_open_that_was_sent_twice(self) -> None:
+        other = self.front.connect()
+        other.send(f"understudy 1 {HEX}\n1 0 2\n".encode())
+        body = self.front.desk.take(1 << 20)
+        self.front.log.commit(body)
+        self.front.log.commit(body)
+        self.assertEqual(other.read(), b"= - 0 0\n")
+
+    def test_an_answer_that_needs_nobody_waits_its_turn(self) -> None:
+        self.person.send(b"3|mason|a\nnonsense\n3|mason|b\n")
+        self.front.desk.take(1 << 20)
+        self.front.new_view("0.7")
+        self.front.turn()
+        heard = self.person.read()
+        self.assertLess(heard.index(b"message a"), heard.index(INVALID))
+        self.assertLess(heard.index(INVALID), heard.index(b"message b"))
 
     def test_an_open_that_was_lost(self) -> None:
         other = self.front.connect()
@@ -309,6 +338,19 @@ class SessionTest(unittest.TestCase):
         one.leave()
         self.assertEqual(self.front.state.present(), ["mason"])
 
+    def test_replies_to_the_older_connection_are_not_taken_for_ones_to_the_newer(self) -> None:
+        one, two = self.front.connect(), self.front.connect()
+        one.say(f"understudy 1 {HEX}\n1 0 1|mason\n")
+        one.send(b"2 0 3|mason|a\n")
+        body = self.front.desk.take(1 << 20)
+        two.send(f"understudy 1 {HEX}\nresume 0\n2 0 3|mason|a\n".encode())
+        self.front.log.commit(body)
+        self.assertEqual(two.read(), b"", "its session is not there yet")
+        self.front.turn()
+        heard = two.read()
+        self.assertTrue(heard.startswith(b"= mason 2 1\n"))
+        self.assertEqual((heard.count(b"Sender mason"), self.front.state.message_count), (1, 1))
+
     def test_the_newest_connection_is_at_another_replica(self) -> None:
         log = Log()
         here, there = FrontDesk(log, "0.7"), FrontDesk(log, "1.8")
@@ -414,6 +456,20 @@ class LimitsTest(unittest.TestCase):
             self.front.log.commit(body)
             self.assertFalse(self.front.desk.is_full or one.paper.paused or two.paper.paused or late.paper.paused)
         self.assertEqual(BACKLOG_MAX, 8 << 20)
+
+    def test_a_window_that_opens_while_the_backlog_stands(self) -> None:
+        one = self.front.connect()
+        for _ in range(WINDOW):
+            one.send(b"3|x|y\n")
+        body = self.front.desk.take(1 << 20)
+        with mock.patch.object(module, "BACKLOG_MAX", 10):
+            two = self.front.connect()
+            two.send(b"3|x|y\n")
+            self.front.log.commit(body)
+            self.assertEqual((one.connection.unanswered, one.paper.paused), (0, True))
+            self.front.turn()
+        self.front.desk.ease()
+        self.assertFalse(one.paper.paused)
 
     def test_who_is_beyond_its_own_window_stays_stopped(self) -> None:
         one, two = self.front.connect(), self.front.connect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import unittest
 
-from doors.pipe import GREETING, INVALID
+from doors.pipe_words import GREETING, INVALID
 from guest import ACK_AFTER, ACK_EVERY, HEAD_MAX, LATE, LINE_MAX, PATIENCE, SILENCE, About, Event, Guest, Message, Opened, Reply, Trouble
 
 KEY = "00112233445566778899aabbccddeeff"

@@ -8,7 +8,7 @@ import unittest
 from unittest import mock
 
 from client import Moved
-from doors.pipe import INVALID
+from doors.pipe_words import INVALID
 from phrases import HELP, Word, banner, hint, moved_words, outcome, stamp, understand, visible
 
 ATTACKS = (

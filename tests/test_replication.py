@@ -427,6 +427,24 @@ class ViewTest(Story):
         world.run(1.0)
         self.assertEqual(len(world.sent(StartView)), count)
 
+    def test_a_lost_answer_to_start_view_is_given_again(self) -> None:
+        world = self.begin(b"a")
+        world.lose = {PrepareOk}
+        world.kill(0)
+        world.run(0.15)
+        self.assertEqual((self.replica(2).status, self.replica(1).installed), (NORMAL, set()))
+        world.lose = set()
+        world.run(0.2)
+        self.assertEqual(self.replica(1).installed, {2})
+        self.assert_level(1, 2)
+
+    def test_a_batch_that_is_stored_but_not_my_head_any_more(self) -> None:
+        world = self.begin(b"a")
+        r = self.replica(1)
+        r.writing += 1
+        self.assertEqual(r.step(world.now, Persisted(r.generation - 1, 7, b"h" * 16)), [])
+        self.assertEqual((r.synced, r.writing), (1, 0))
+
     def test_what_comes_before_its_view_is_read_does_not_get_lost(self) -> None:
         world = self.begin(b"a")
         r = self.replica(2)

@@ -9,7 +9,8 @@ import unittest
 from typing import Any
 
 from commands import NAME_MAX, PATTERN_MAX, TEXT_MAX, Refusal
-from doors.pipe import GREETING, INVALID, LINE_MAX, QUIET_AFTER, WORDS, PipeTranslator, encode, encode_numbered
+from doors.pipe import LINE_MAX, QUIET_AFTER, PipeTranslator, encode, encode_numbered
+from doors.pipe_words import GREETING, INVALID, WORDS
 from tests.front_desk import FrontDesk, Person
 
 try:
@@ -331,7 +332,8 @@ class BadInputTest(unittest.TestCase):
 
     def test_half_a_command_then_the_end(self) -> None:
         self.assertEqual(heard(b"1|mas", end=True).asked, [("ask", "C|mas", 0, 0)], "half-closing ends a command")
-        self.assertEqual(heard(f"understudy 1 {HEX}\n1 0 1|mas".encode(), end=True).asked, [("open", HEX, "numbered", 0)], "but never a numbered one")
+        asked = heard(f"understudy 1 {HEX}\n1 0 1|mas".encode(), end=True).asked
+        self.assertEqual([what for what in asked if what[0] != "open"], [], "but never a numbered one")
 
     def test_one_bad_guest_is_nobody_elses_trouble(self) -> None:
         front = FrontDesk()

@@ -30,6 +30,7 @@ class Faults:
         self.copies: dict[int, tuple[SimDirectory, int]] = {}
         self.healed = False
         world.disk_fault = self.disk_fault
+        world.after_death = lambda process: self.restart(process.id)
 
     # --- the schedule ---------------------------------------------------------------------------------------------------------------------
 
@@ -93,7 +94,6 @@ class Faults:
     def _kill_one(self, process: Process) -> None:
         if not self._is_last_hope(process):
             process.die("kill -9")
-            self.restart(process.id)
 
     def _kill(self) -> None:
         process = self._any()
@@ -132,7 +132,6 @@ class Faults:
         self.say("power cut")
         for process in self.world.living():
             process.die("power cut")
-            self.restart(process.id)
         self.world.files.crash()
 
     def _pause(self) -> None:

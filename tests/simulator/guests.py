@@ -43,6 +43,7 @@ class Shell:
     def close(self, why: str) -> None:
         if not self.is_closing:
             self.is_closing = True
+            self.world.say(f"{self.process.id}: closes {self.connection.home} of {self.guest.name}: {why}")
             self._to_guest(self.guest.ended)
             self.world.push(self.world.now, self.process, self._lost)
 
@@ -309,6 +310,7 @@ class SimGuest:
             if self.stays:
                 self._resend()
         elif parts[0] == b"!":
+            self.world.say(f"{self.name} hears {b' '.join(parts)!r}")
             if parts[1] == b"session":
                 self._begin_anew()
             if parts[1] == b"gap":

@@ -70,7 +70,7 @@ class Spec:
         elif word == "ack":
             account = self.accounts.get(fields[0])
             if account is not None and account.number == int(fields[1]):
-                account.box = [m for m in account.box if m[0] > int(fields[2])]
+                account.box = [m for m in account.box if not int(fields[2]) < m[0] <= int(fields[3])]
 
     def _request(self, key: bytes, number: int, reaches: int, text: str, op: int) -> None:
         session = self.sessions.get(key)

@@ -20,12 +20,12 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-import snapshots
 from events import Event
 from packets import AnyPacket, Packet
 from server import DESK_PACKETS, Server
-from storage import BootFailed
+from snapshot_worker import Maker, rows_through_csv
 from state import ChatState
+from storage import BootFailed
 from tests.simulator.disk import SimDisk, SimFiles, Stopped
 from tests.simulator.mix import Mix
 
@@ -98,7 +98,7 @@ class Process:
         self.shells: set[Any] = set()
         self.linked: set[int] = set()  # replicas whose `on_linked` was called
         self.stop_after = 0  # host calls after which it stops; 0: never
-        self.maker = snapshots.Maker(self.worker, snapshots.rows_through_csv)
+        self.maker = Maker(self.worker, rows_through_csv)
         self.server = WatchedServer.__new__(WatchedServer)
         self.server.process = self
         WatchedServer.__init__(self.server, self, world.mix.settings, replica, BASE)
@@ -172,7 +172,7 @@ class Process:
             answer = {"failed": "the snapshot worker ended without an answer"}
             self.worker.kill()
             self.worker.stop_at = 0
-            self.maker = snapshots.Maker(self.worker, snapshots.rows_through_csv, tag=str(dice.randrange(1000)))
+            self.maker = Maker(self.worker, rows_through_csv, tag=str(dice.randrange(1000)))
         self.world.push(self.world.now + dice.random() * self.mix.snapshot_time, self, done, answer)
 
     def exit(self, code: int) -> None:
@@ -239,7 +239,7 @@ class World:
         self.healed = False
         self.checks: Any = None
         self.disk_fault: Callable[[Process, str, str], OSError | None] = lambda *_: None
-        self.boot_failures: dict[int, int] = {}
+        self.after_death: Callable[[Process], None] = lambda process: None
 
     # --- time -----------------------------------------------------------------------------------------------------------------------------
 
@@ -315,6 +315,7 @@ class World:
             shell.break_off()
         if self.checks is not None:
             self.checks.on_death(process)
+        self.after_death(process)
 
     def living(self) -> list[Process]:
         return [p for p in self.processes.values() if p.alive]
@@ -339,7 +340,12 @@ class World:
             return False
         if a.paused_until > self.now or b.paused_until > self.now or a.id in b.linked or b.id in a.linked:
             return False
-        return a.server.holds_lock(b.id, b.server.replica.me.inc) and b.server.holds_lock(a.id, a.server.replica.me.inc)
+        for one, other in ((a, b), (b, a)):
+            holds = [False]
+            self.turn(one, lambda one=one, other=other, holds=holds: holds.append(one.server.holds_lock(other.id, other.server.storage.inc)), ())
+            if not holds[-1] or not a.alive or not b.alive:
+                return False
+        return True
 
     def linked(self, link: Link, process: Process) -> None:
         if link.open:

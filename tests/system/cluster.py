@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from admin import ask
+from disk import OsDisk
+from register import Register
 from snapshots import MANIFEST
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -132,6 +134,12 @@ class Cluster:
         for i in replicas:
             self.processes[i].wait()
         self.paused.difference_update(replicas)
+
+    def kill_all(self) -> None:
+        """All in one moment: they are stopped first, so that none sees another die and votes it out."""
+        for i in self.running():
+            self.processes[i].send_signal(signal.SIGSTOP)
+        self.kill(*self.running())
 
     def pause(self, replica: int) -> None:
         """SIGSTOP: it lives, holds its sockets and does nothing."""
@@ -258,6 +266,15 @@ class Cluster:
                 if folders[first].get(name) != folders[i].get(name):
                     found.append(f"{name} of replica {i} differs from that of replica {first}")
         return found
+
+    def last_members(self) -> tuple[int, ...]:
+        """Who stands in the register's last view: after the death of all, each of these may begin alone."""
+        register = Register(OsDisk(), os.path.join(self.base, "cluster"), "scratch")
+        try:
+            view = register.last()
+        finally:
+            register.close()
+        return view.replicas if view else ()
 
     def empty(self, replica: int) -> None:
         """Its data directory is lost."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import unittest
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests.system.cluster import Cluster
 from tests.system.guests import Numbered, Plain
@@ -25,20 +25,28 @@ class SystemTest(unittest.IsolatedAsyncioTestCase):
     maxDiff = None
 
     def setUp(self) -> None:
-        self.cluster = Cluster()
-        self.addCleanup(self.cluster.end)
+        cluster = Cluster()
+        self.addCleanup(cluster.end)
+        self.begin(cluster)
+
+    def begin(self, cluster: Cluster) -> None:
+        """Nobody talks in it yet."""
+        self.cluster = cluster
         self.talkers: list[Talker] = []
         self.talking: list[asyncio.Task[None]] = []
         self.ending = asyncio.Event()
+
+    async def asyncSetUp(self) -> None:
+        asyncio.get_running_loop().set_debug(False)  # it makes people talk four times slower
 
     async def asyncTearDown(self) -> None:
         leave(self.talkers)
         for task in self.talking:
             task.cancel()
 
-    async def aside(self, work: Callable[[], T]) -> T:
+    async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
         """What waits for processes must not keep the clients from talking."""
-        return await asyncio.get_running_loop().run_in_executor(None, work)
+        return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
     async def start(self) -> int:
         """All replicas; the primary."""

@@ -83,7 +83,7 @@ class Talker:
                     await asyncio.wait_for(ending.wait(), self.pace)
 
     def gap_after(self, death: float, until: float) -> float | None:
-        """Seconds from the primary's death to the next acknowledgement that the dead one had no part in; None: there was none before `until`."""
+        """Seconds from the primary's death to the next acknowledgement in which it had no part; None: there was none."""
         moved = next((at for at, _ in self.moves if death < at < until), None)
         times = [t for t in self.acked_at if death - 1 < t < until]
         if moved is not None:

@@ -19,7 +19,7 @@ class Deaths(SystemTest):
         """An empty replica that faces nobody may not begin: the others may hold everything."""
         self.cluster.start(0, 2)
         await self.soon("both wait for 1", lambda: all("for replica 1" in str(s["waiting"]) for s in self.pair(0, 2)))
-        done = await self.aside(lambda: self.cluster.run("status"))
+        done = await self.aside(self.cluster.run, "status")
         self.assertEqual(done.returncode, 1)
         self.assertIn("not running: 1", done.stdout)
         self.assertIn("waits for replica 1 to start", done.stdout)
@@ -35,7 +35,7 @@ class Deaths(SystemTest):
         primary = await self.start()
         await self.begin_talk("ann", "bob", "cid")
         other = next(i for i in self.cluster.ids if i != primary)
-        await self.aside(lambda: self.cluster.kill(primary, other))
+        await self.aside(self.cluster.kill, primary, other)
         await self.more_talk()
         self.cluster.start(primary, other)
         await self.end_talk()
@@ -46,11 +46,11 @@ class Deaths(SystemTest):
         await self.begin_talk("ann", "bob")
         for alone in self.cluster.ids:
             with self.subTest(alone=alone):
-                await self.aside(lambda: self.cluster.kill(*self.cluster.ids))
+                await self.aside(self.cluster.kill_all)
                 told = {t.name: sum(len(n) for n in t.acked.values()) for t in self.talkers}
                 began = time.monotonic()
                 self.cluster.start(alone)
-                self.assertEqual(await self.aside(lambda: self.cluster.wait_serving(SERVES_ALONE_S * TENFOLD)), alone)
+                self.assertEqual(await self.aside(self.cluster.wait_serving, SERVES_ALONE_S * TENFOLD), alone)
                 self.assertLess(time.monotonic() - began, SERVES_ALONE_S * TENFOLD)
                 await self.more_talk()
                 self.assertTrue(all(sum(len(n) for n in t.acked.values()) > told[t.name] for t in self.talkers))
@@ -62,10 +62,9 @@ class Deaths(SystemTest):
         """The usual case of a power cut."""
         await self.start()
         await self.begin_talk("ann", "bob", "cid")
-        for _ in range(2):
-            await self.aside(lambda: self.cluster.kill(*self.cluster.ids))
-            await self.start()
-            await self.more_talk()
+        await self.aside(self.cluster.kill_all)
+        await self.start()
+        await self.more_talk()
         await self.end_talk()
 
     async def test_who_was_not_in_the_last_view_waits(self) -> None:
@@ -74,10 +73,10 @@ class Deaths(SystemTest):
         await self.begin_talk("ann", "bob")
         late = next(i for i in self.cluster.ids if i != primary)
         rest = [i for i in self.cluster.ids if i != late]
-        await self.aside(lambda: self.cluster.kill(late))
-        await self.aside(lambda: self.cluster.wait_members(*rest))
+        await self.aside(self.cluster.kill, late)
+        await self.aside(self.cluster.wait_members, *rest)
         await self.more_talk()
-        await self.aside(lambda: self.cluster.kill(*rest))
+        await self.aside(self.cluster.kill, *rest)
         self.cluster.start(late)
         wanted = f"for replica {rest[0]}, {rest[1]}"
         await self.soon("it says whom it needs", lambda: wanted in str(self.pair(late)[0]["waiting"]))
@@ -85,7 +84,7 @@ class Deaths(SystemTest):
         began = time.monotonic()
         await self.soon("it goes on waiting", lambda: self.cluster.primary() is not None or time.monotonic() - began > 2.5)
         self.assertIsNone(self.cluster.primary())
-        done = await self.aside(lambda: self.cluster.run("status"))
+        done = await self.aside(self.cluster.run, "status")
         self.assertEqual(done.returncode, 1)
         self.assertIn(wanted, done.stdout)
         self.cluster.start(rest[1])
@@ -98,7 +97,7 @@ class Deaths(SystemTest):
         primary = await self.start()
         await self.begin_talk("ann", "bob")
         lost = next(i for i in self.cluster.ids if i != primary)
-        await self.aside(lambda: self.cluster.kill(lost))
+        await self.aside(self.cluster.kill, lost)
         self.cluster.empty(lost)
         self.cluster.start(lost)
         await self.aside(self.cluster.wait_members)
@@ -108,7 +107,7 @@ class Deaths(SystemTest):
         """Even though its id stands in the last view."""
         await self.start()
         await self.begin_talk("ann", "bob")
-        await self.aside(lambda: self.cluster.kill(*self.cluster.ids))
+        await self.aside(self.cluster.kill_all)
         self.cluster.empty(0)
         self.cluster.start(0)
         await self.soon("it says whom it needs", lambda: "for replica 1, 2" in str(self.pair(0)[0]["waiting"]))
@@ -133,7 +132,7 @@ class Deaths(SystemTest):
             sent += 10
             await self.aside(self.cluster.wait_level)
         lost = next(i for i in self.cluster.ids if i != primary)
-        await self.aside(lambda: self.cluster.kill(lost))
+        await self.aside(self.cluster.kill, lost)
         self.cluster.empty(lost)
         self.cluster.start(lost)
         await self.aside(self.cluster.wait_members)
@@ -141,7 +140,7 @@ class Deaths(SystemTest):
         await self.aside(self.cluster.wait_level)
         self.assertEqual(self.cluster.differences(), [])
         self.assertEqual(len(self.cluster.history(lost)), sent)
-        await self.aside(lambda: self.cluster.kill(*(i for i in self.cluster.ids if i != lost)))
+        await self.aside(self.cluster.kill, *(i for i in self.cluster.ids if i != lost))
         self.assertEqual(await self.aside(self.cluster.wait_serving), lost)
         with Plain(self.cluster.pipes[lost]) as other:
             self.assertIn("writer", await self.aside(lambda: other.ask("2")))

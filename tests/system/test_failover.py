@@ -20,7 +20,7 @@ class Failover(SystemTest):
         deaths = []
         for _ in range(2):
             primary = await self.aside(self.cluster.wait_serving)
-            await self.aside(lambda p=primary: self.cluster.kill(p))  # type: ignore[misc]
+            await self.aside(self.cluster.kill, primary)
             deaths.append(primary)
             await self.more_talk()
         (last,) = set(self.cluster.ids) - set(deaths)
@@ -29,7 +29,7 @@ class Failover(SystemTest):
         await self.aside(self.cluster.wait_members)
         await self.more_talk()
         for dead in (last, deaths[0]):
-            await self.aside(lambda d=dead: self.cluster.kill(d))  # type: ignore[misc]
+            await self.aside(self.cluster.kill, dead)
             await self.more_talk()
         self.cluster.start(last, deaths[0])
         verdict = await self.end_talk()
@@ -40,7 +40,7 @@ class Failover(SystemTest):
         primary = await self.start()
         await self.begin_talk("ann", "bob", "cid")
         at = {t.name: t.client.address for t in self.talkers}
-        await self.aside(lambda: self.cluster.kill(primary))
+        await self.aside(self.cluster.kill, primary)
         await self.more_talk(20)
         for talker in self.talkers:
             was_there = at[talker.name] == ("127.0.0.1", self.cluster.pipes[primary])
@@ -74,7 +74,7 @@ class Failover(SystemTest):
         backup = next(i for i in self.cluster.ids if i != primary)
         others = [i for i in self.cluster.ids if i != backup]
         self.cluster.pause(backup)
-        self.assertEqual(await self.aside(lambda: self.cluster.wait_members(*others)), primary)
+        self.assertEqual(await self.aside(self.cluster.wait_members, *others), primary)
         await self.more_talk()
         self.cluster.resume(backup)
         await self.end_talk()
@@ -88,7 +88,7 @@ class Failover(SystemTest):
         sender = self.numbered(backup)
         self.assertIn("Success", sender.request(1, "1|sam"))
         self.assertIn("new message one to rosa", sender.request(2, "3|rosa|one"))
-        await self.aside(lambda: self.cluster.kill(primary))
+        await self.aside(self.cluster.kill, primary)
         for number, word in enumerate(("two", "three", "four"), 3):
             self.assertIn("rosa", sender.request(number, f"3|rosa|{word}"))
         session.to_end()
@@ -106,7 +106,7 @@ class Failover(SystemTest):
         guest.request(1, "1|ida")
         guest.request(2, "1|ida")
         first = guest.request(3, "3|ida|only once")
-        await self.aside(lambda: self.cluster.kill(primary))
+        await self.aside(self.cluster.kill, primary)
         heir = await self.aside(self.cluster.wait_serving)
         again = self.numbered(heir, guest.session, seen=0)
         self.assertEqual(again.request(3, "3|ida|only once"), first)

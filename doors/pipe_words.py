@@ -1,0 +1,111 @@
+"""The words of the pipe door: what each reply is called in the sentences that clients have known for years (docs/doors.md).
+
+What it is not: it parses nothing and decides nothing; every trailing blank and missing line feed below is somebody's protocol.
+
+    reply   from `state.py`, such as `c|wayne|0|2` or a Refusal       in
+    text    what the guest reads, without any frame                   out
+    watch   what people at the server's console see of it             on the way
+
+Read next: `doors/pipe.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from commands import CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, LOG_OUT, PRESENT, READ, SEND, Refusal
+
+if TYPE_CHECKING:
+    from doors import Guest
+
+GREETING = (
+    b"To get started on this chat room, please create or login your account first and type command as instructed in the documentation \n"
+)
+INVALID = b"Please give a valid input as instructed in the documentation"
+
+
+def _created(guest: Guest, command: str, reply: str) -> str:
+    name = command[2:]
+    if reply[0] == "c":
+        guest.watch(f"New User created. key: {name}{ID_SUFFIX}")
+        return f"Success New Account Creation! Your new Account ID: {name}{ID_SUFFIX}\n"
+    if reply == Refusal.NAME_TAKEN:
+        return f"Username {name} already exists. Please try a different username."
+    return INVALID.decode()
+
+
+def _logged_in(guest: Guest, command: str, reply: str) -> str:
+    if reply[0] == "l":
+        return f"user : {reply.split('|')[1]} is now logged in\n"
+    if reply == Refusal.WRONG_PASSWORD:
+        return f"wrong password for {command[2:]}\n"
+    if reply == Refusal.NO_SUCH_ACCOUNT:
+        return f"user with ID : {command[2:]} is not recognized in the system, please try a different name or create a new one\n"
+    return INVALID.decode()
+
+
+def _listed(guest: Guest, command: str, reply: str) -> str:
+    names = reply[2:]
+    if command == LIST:
+        return f"Showing all accounts: {names}\n"
+    guest.watch(f"key: {command[2:]}")
+    if names:
+        guest.watch(f"Account matched: {names}")
+        return f"Account matched: {names}\n"
+    return f"Account matched to: {command[2:]} doesn't exist \n"
+
+
+def _sent(guest: Guest, command: str, reply: str) -> str:
+    kind, _, name = reply.partition("|")
+    if kind == "m":
+        return f"message from {guest.account} has been delivered to {name or command[2 : command.index('|', 2)]}'s mailbox\n"
+    whom, _, text = command[2:].partition("|")
+    if kind == "p":
+        guest.watch(f"Sender {guest.account} sends a new message {text}")
+        return f"Sender {guest.account} sends a new message {text} to {name or whom}\n"
+    if kind == Refusal.NO_SUCH_ACCOUNT:
+        guest.watch(f"Receiver doesnt exist: {whom}")
+        return f"Receiver: {whom} doesn't exist \n"
+    return f"{whom}'s mailbox is full" if kind == Refusal.MAILBOX_FULL else INVALID.decode()
+
+
+def _read(guest: Guest, command: str, reply: str) -> str:
+    if reply[0] == "r":
+        rows = [row.split("|", 2) for row in reply.split("|", 2)[2].split("\n") if row]
+        if not rows:
+            return "No new messages\n"
+        return f"undelivered message for user ID {command[2:]}: \n" + "".join(f"{sender} sends: {text}\n\n" for _, sender, text in rows)
+    if reply == Refusal.NO_SUCH_ACCOUNT:
+        return "User not Found "
+    return f"wrong password for {command[2:]}\n" if reply == Refusal.WRONG_PASSWORD else INVALID.decode()
+
+
+def _deleted(guest: Guest, command: str, reply: str) -> str:
+    if reply == "d":
+        guest.watch(f"Account ID: {command[2:]} has been deleted")
+        return "Your account has been deleted\n"
+    if reply == Refusal.MAILBOX_NOT_EMPTY:
+        return "Please check your mailbox before deleting your account! \n"
+    if reply == Refusal.NO_SUCH_ACCOUNT:
+        return "User Not Found! "
+    return f"wrong password for {command[2:]}\n" if reply == Refusal.WRONG_PASSWORD else INVALID.decode()
+
+
+def _present(guest: Guest, command: str, reply: str) -> str:
+    return f"here now: {reply[2:]}\n"
+
+
+def _logged_out(guest: Guest, command: str, reply: str) -> str:
+    return "logged out\n" if reply == "o" else INVALID.decode()
+
+
+WORDS = {
+    CREATE: _created,
+    LOG_IN: _logged_in,
+    LIST: _listed,
+    SEND: _sent,
+    READ: _read,
+    DELETE: _deleted,
+    PRESENT: _present,
+    LOG_OUT: _logged_out,
+}

@@ -1,0 +1,351 @@
+"""The shell of every byte door: silence, half-closing, and guests that do not read, do not end or are too many."""
+
+from __future__ import annotations
+
+import asyncio
+import unittest
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from doors.pipe import QUIET_AFTER
+from doors.pipe_words import GREETING, INVALID
+from doors.stream import UNFINISHED_S, UNSENT_MAX, UNSENT_S, StreamShell
+from tests.front_desk import FrontDesk
+
+
+class Clock:
+    """A loop whose time is told by the test."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.timers: list[tuple[float, Callable[[], None], mock.Mock]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> mock.Mock:
+        handle = mock.Mock(cancelled=False)
+        handle.cancel = lambda: setattr(handle, "cancelled", True)
+        self.timers.append((self.now + delay, callback, handle))
+        return handle
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        due = [timer for timer in self.timers if timer[0] <= self.now]
+        self.timers = [timer for timer in self.timers if timer[0] > self.now]
+        for _, callback, handle in due:
+            if not handle.cancelled:
+                callback()
+
+
+class Wire:
+    """A transport whose other end reads what the test lets it read."""
+
+    def __init__(self, peer: Any = ("127.0.0.1", 49032)) -> None:
+        self.peer = peer
+        self.words = b""
+        self.unread = 0
+        self.state = "open"
+        self.reading = True
+
+    def get_extra_info(self, name: str) -> Any:
+        return self.peer if name == "peername" else None
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
+
+    def write(self, words: bytes) -> None:
+        assert self.state == "open"
+        self.words += words
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def is_closing(self) -> bool:
+        return self.state != "open"
+
+    def close(self) -> None:
+        self.state = "closed"
+
+    def abort(self) -> None:
+        self.state = "aborted"
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class ShellTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.front = FrontDesk()
+        self.clock = Clock()
+        self.shells: set[StreamShell] = set()
+        self.logged: list[str] = []
+        self.announced: list[str] = []
+
+    def connect(self, *, clients_max: int = 10, peer: Any = ("127.0.0.1", 49032)) -> tuple[StreamShell, Wire]:
+        with mock.patch("asyncio.get_running_loop", return_value=self.clock):
+            shell = StreamShell(
+                self.front.desk, "pipe", self.shells, log=self.logged.append, announce=self.announced.append, clients_max=clients_max
+            )
+        wire = Wire(peer)
+        shell.connection_made(wire)  # type: ignore[arg-type]
+        return shell, wire
+
+    def heard(self, wire: Wire) -> bytes:
+        self.front.turn()
+        words, wire.words = wire.words, b""
+        return words
+
+    def test_the_greeting_comes_at_once(self) -> None:
+        _, wire = self.connect()
+        self.assertEqual(wire.words, GREETING)
+        self.assertEqual(self.announced, ["Connected to : 127.0.0.1 : 49032"])
+        self.connect(peer=None)
+        self.assertEqual(self.announced[1], "Connected to : ? : 0")
+
+    def test_silence_ends_an_unframed_command(self) -> None:
+        shell, wire = self.connect()
+        self.heard(wire)
+        shell.data_received(b"1|ma")
+        self.clock.pass_time(QUIET_AFTER / 2)
+        shell.data_received(b"son")
+        self.clock.pass_time(QUIET_AFTER * 0.9)
+        self.assertEqual(self.heard(wire), b"", "each piece begins the silence anew")
+        self.clock.pass_time(QUIET_AFTER * 0.2)
+        self.assertEqual(self.heard(wire), b"Success New Account Creation! Your new Account ID: mason123\n")
+        shell.data_received(b"2")
+        self.clock.pass_time(0.1)
+        self.assertEqual(self.heard(wire), b"Showing all accounts: mason\n")
+
+    def test_silence_means_nothing_to_a_framed_one(self) -> None:
+        shell, wire = self.connect()
+        shell.data_received(b"2\n2")
+        self.clock.pass_time(5)
+        self.assertEqual(self.heard(wire), GREETING + b"Showing all accounts: \n")
+
+    def test_silence_after_the_end(self) -> None:
+        shell, _ = self.connect()
+        shell.data_received(b"2")
+        shell.connection_lost(None)
+        self.clock.pass_time(1)
+        self.assertEqual((self.shells, self.front.desk.queries), (set(), {}))
+        shell.data_received(b"2\n")
+        self.assertEqual(self.front.desk.queries, {}, "and nothing is read any more")
+        other, _ = self.connect()
+        other.data_received(b"1|x")
+        assert other.connection is not None
+        other.connection.gone = True
+        self.clock.pass_time(1)
+        self.assertEqual(self.front.desk.open_runs, [])
+
+    def test_half_closing_ends_a_command_and_answers_still_come(self) -> None:
+        shell, wire = self.connect()
+        shell.data_received(b"2")
+        self.assertTrue(shell.eof_received(), "the socket stays for the answer")
+        self.assertEqual(self.heard(wire), GREETING + b"Showing all accounts: \n")
+        self.assertEqual((wire.state, self.logged), ("closed", []))
+
+    def test_half_closing_when_nothing_is_owed(self) -> None:
+        shell, wire = self.connect()
+        self.assertFalse(shell.eof_received())
+        self.assertEqual(wire.state, "closed")
+        shell.connection_lost(None)
+        self.assertEqual((self.shells, self.front.desk.connections), (set(), {}))
+
+    def test_too_many(self) -> None:
+        self.connect(clients_max=1)
+        shell, wire = self.connect(clients_max=1)
+        self.assertEqual((wire.state, wire.words), ("aborted", b""))
+        self.assertEqual(self.logged, ["refused 127.0.0.1 : 49032: 1 guests are connected already"])
+        shell.data_received(b"2\n")
+        self.assertFalse(shell.eof_received())
+        shell.connection_lost(None)
+        self.assertEqual(len(self.shells), 1)
+
+    def test_who_does_not_read(self) -> None:
+        shell, wire = self.connect()
+        wire.unread = 10
+        for _ in range(int(UNSENT_S) + 1):
+            shell.look(self.clock.now)
+            self.assertEqual(wire.state, "open")
+            self.clock.pass_time(1)
+        shell.look(self.clock.now)
+        self.assertEqual((wire.state, self.logged), ("aborted", ["closes 127.0.0.1 : 49032: did not read for 10 s"]))
+
+    def test_who_reads_slowly_is_let_be(self) -> None:
+        shell, wire = self.connect()
+        for _ in range(60):
+            shell.write(b"x" * 100)
+            wire.unread += 99
+            shell.look(self.clock.now)
+            self.clock.pass_time(1)
+        self.assertEqual(wire.state, "open")
+
+    def test_who_read_all_and_then_nothing_has_its_whole_time(self) -> None:
+        shell, wire = self.connect()
+        for _ in range(100):
+            shell.look(self.clock.now)
+            self.clock.pass_time(1)
+        wire.unread = 5
+        shell.look(self.clock.now)
+        self.clock.pass_time(UNSENT_S - 1)
+        shell.look(self.clock.now)
+        self.assertEqual(wire.state, "open")
+
+    def test_too_much_unread(self) -> None:
+        shell, wire = self.connect()
+        wire.unread = UNSENT_MAX + 1
+        shell.write(b"x")
+        self.assertEqual(wire.state, "open", "the transport has not said that it is too much")
+        shell.pause_writing()
+        wire.unread = UNSENT_MAX
+        shell.write(b"x")
+        self.assertEqual(wire.state, "open")
+        wire.unread += 1
+        shell.write(b"x")
+        self.assertEqual((wire.state, self.logged), ("aborted", [f"closes 127.0.0.1 : 49032: has {UNSENT_MAX} bytes unread"]))
+        shell.write(b"more")
+        shell.close("twice")
+        shell.pause()
+        shell.resume()
+        self.assertEqual((len(self.logged), wire.reading), (1, True), "what is closing is let be")
+        other, wire = self.connect()
+        other.pause_writing()
+        other.resume_writing()
+        wire.unread = UNSENT_MAX + 1
+        other.write(b"x")
+        self.assertEqual(wire.state, "open")
+
+    def test_who_does_not_end_a_command(self) -> None:
+        for begin in (b"2\n3|x|", b"2\n"):
+            shell, wire = self.connect()
+            shell.data_received(begin)
+            for _ in range(int(UNFINISHED_S) + 2):
+                shell.look(self.clock.now)
+                self.clock.pass_time(1)
+                shell.data_received(b"y" if begin[-1:] == b"|" else b"")
+            self.assertEqual(wire.state, "aborted" if begin[-1:] == b"|" else "open")
+        self.assertEqual(self.logged, ["closes 127.0.0.1 : 49032: did not end a command within 10 s"])
+
+    def test_who_pipelines_without_pause_ends_its_commands(self) -> None:
+        shell, wire = self.connect()
+        for _ in range(30):
+            shell.data_received(b"2\n2")
+            shell.data_received(b"\n2")
+            self.front.turn()
+            shell.look(self.clock.now)
+            self.clock.pass_time(1)
+        self.assertEqual((wire.state, self.logged), ("open", []))
+
+    def test_what_is_not_read_cannot_be_ended(self) -> None:
+        shell, wire = self.connect()
+        shell.data_received(b"2\n3|x")
+        shell.pause()
+        self.assertFalse(wire.reading)
+        self.clock.pass_time(100)
+        shell.look(self.clock.now)
+        shell.resume()
+        self.assertTrue(wire.reading)
+        shell.look(self.clock.now)
+        self.assertEqual(wire.state, "open")
+        other, _ = self.connect()
+        other.pause()
+        other.resume()
+        self.assertEqual(other.unfinished_since, 0.0, "nothing was begun")
+        self.clock.pass_time(UNFINISHED_S + 1)
+        shell.look(self.clock.now)
+        self.assertEqual(wire.state, "aborted")
+
+    def test_closing(self) -> None:
+        shell, wire = self.connect()
+        shell.close("a reason")
+        self.assertEqual((wire.state, self.logged), ("closed", ["closes 127.0.0.1 : 49032: a reason"]))
+
+    def test_drained(self) -> None:
+        shell, wire = self.connect()
+        self.assertTrue(shell.is_drained())
+        wire.unread = 1
+        self.assertFalse(shell.is_drained())
+
+    def test_a_line_without_end_is_cut_off(self) -> None:
+        shell, wire = self.connect()
+        for _ in range(3):
+            shell.data_received(b"x" * 65536)
+        self.assertEqual(wire.state, "closed")
+        self.assertRegex(self.logged[0], "a command is longer than")
+
+
+class SocketTest(unittest.IsolatedAsyncioTestCase):
+    """A few real sockets on asyncio's loop; the many are in tests/system."""
+
+    async def asyncSetUp(self) -> None:
+        self.front = FrontDesk()
+        self.shells: set[StreamShell] = set()
+        loop = asyncio.get_running_loop()
+        poked = False
+
+        def turn() -> None:
+            nonlocal poked
+            poked = False
+            self.front.turn()
+
+        def poke() -> None:
+            nonlocal poked
+            if not poked:
+                poked = True
+                loop.call_soon(turn)
+
+        self.front.desk.poke = poke
+        self.server = await loop.create_server(
+            lambda: StreamShell(self.front.desk, "pipe", self.shells, log=lambda text: None, announce=lambda text: None, clients_max=50),
+            "127.0.0.1",
+            0,
+        )
+        self.addAsyncCleanup(self.server.wait_closed)
+        self.addCleanup(self.server.close)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(*self.server.sockets[0].getsockname()[:2])
+        self.addCleanup(writer.close)
+        self.assertEqual(await self.read(reader, len(GREETING)), GREETING)
+        return reader, writer
+
+    async def read(self, reader: asyncio.StreamReader, size: int) -> bytes:
+        return await asyncio.wait_for(reader.readexactly(size), 10)
+
+    async def test_the_client_of_old(self) -> None:
+        """Raw sends without any newline, one after the answer to the other."""
+        reader, writer = await self.connect()
+        for words, answer in (
+            (b"1|mason", b"Success New Account Creation! Your new Account ID: mason123\n"),
+            (b"2", b"Showing all accounts: mason\n"),
+            (b"3|mason|hi", b"Sender mason sends a new message hi to mason\nmason: hi"),
+            (b"nonsense", INVALID),
+        ):
+            writer.write(words)
+            self.assertEqual(await self.read(reader, len(answer)), answer)
+
+    async def test_half_closed(self) -> None:
+        reader, writer = await self.connect()
+        writer.write(b"1|mason\n2\n4|mason123")
+        writer.write_eof()
+        answer = b"Success New Account Creation! Your new Account ID: mason123\nShowing all accounts: mason\nNo new messages\n"
+        self.assertEqual(await asyncio.wait_for(reader.read(), 10), answer)
+        self.assertEqual(self.front.state.present(), [])
+
+    async def test_two_people(self) -> None:
+        (one, to_one), (two, to_two) = await self.connect(), await self.connect()
+        to_one.write(b"1|mason\n")
+        await one.readline()
+        to_two.write(b"1|wayne\n3|mason|hello\n")
+        self.assertEqual(await self.read(one, 13), b"wayne: hello\n")
+        await two.readline()
+        self.assertEqual(await asyncio.wait_for(two.readline(), 10), b"Sender wayne sends a new message hello to mason\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
