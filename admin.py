@@ -1,4 +1,4 @@
-"""The command line of `server.py`: start replicas, ask how they are, stop them.
+"""The command line of `server.py`: start replicas, and have them asked and stopped.
 
 What it is not: it serves no guest and no replica; each replica is a process of its own (`server.py --replica N`).
 
@@ -7,9 +7,7 @@ What it is not: it serves no guest and no replica; each replica is a process of 
     python server.py status [--json]  one row a replica; exit code 0 while commands can be served
     python server.py stop [--replica N]
 
-Operators reach a replica through the UNIX socket `admin.sock` in its directory: the same user only.
-
-Read next: `server.py`.
+Read next: `operators.py` (how replicas are asked and stopped), `server.py`.
 """
 
 from __future__ import annotations
@@ -24,22 +22,20 @@ import os
 import re
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from host import VERSION, LoopHost, short_path
+from host import VERSION, LoopHost
+from operators import STOP_S, ask, gather_status, show_status, stop_replicas, survives
 from server import Server
 from settings import Settings, SettingsError, load
 from storage import BootFailed
 
 EXIT_BUG = 70  # as in sysexits.h
-ASK_S = 2.0  # seconds an operator's request may take
 START_S = 30.0  # seconds until the supervisor says that no primary was found
-STOP_S = 8.0  # seconds until the supervisor kills what does not stop
 LOCK_S = 5.0  # seconds a start waits for the lock of an incarnation that is just ending
 
 
@@ -177,107 +173,6 @@ def _listening_inode(port: int) -> str:
                 if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "0A":
                     return fields[9]
     return ""
-
-
-# --- operators ------------------------------------------------------------------------------------------------------------------------------
-
-
-def ask(base: str, replica: int, request: dict[str, Any], seconds: float = ASK_S) -> dict[str, Any] | None:
-    """The replica's answer; None: it does not run."""
-    path = os.path.join(base, f"replica-{replica}", "admin.sock")
-    try:
-        with socket.socket(socket.AF_UNIX) as line:
-            line.settimeout(seconds)
-            line.connect(short_path(path))
-            line.sendall(json.dumps(request).encode() + b"\n")
-            with line.makefile("rb") as answers:
-                answer = json.loads(answers.readline())
-                return answer if isinstance(answer, dict) else None
-    except (OSError, ValueError):
-        return None
-
-
-def gather_status(settings: Settings, base: str) -> dict[str, Any]:
-    """All replicas' own words, put together; `serving` says whether commands can be served now."""
-    rows = [ask(base, r.id, {"verb": "status"}) or {"id": r.id, "role": "down"} for r in settings.replicas]
-    newest = max(rows, key=lambda row: (row.get("view", -1), row.get("serving", False), row.get("changed", 0)))
-    head = max((row.get("commit", 0) for row in rows), default=0)
-    for row, r in zip(rows, settings.replicas, strict=True):
-        row["port"] = next((ports[0] for ports in r.doors.values()), 0)
-        if row["role"] != "down":
-            row["lag"] = head - row["applied"]
-    return {
-        "cluster": settings.name,
-        "policy": settings.policy,
-        "survives": settings.survives(),
-        "view": newest.get("view", 0),
-        "members": newest.get("members", []),
-        "reason": newest.get("reason", ""),
-        "changed": newest.get("changed", 0),
-        "serving": any(row.get("serving") for row in rows),
-        "missing": [row["id"] for row in rows if row["role"] == "down"],
-        "replicas": rows,
-    }
-
-
-COLUMNS = ("id", "role", "port", "view", "op", "commit", "applied", "lag", "pid", "uptime", "connections")
-
-
-def show_status(settings: Settings, base: str, *, as_json: bool) -> int:
-    """Print it; exit code 0 while commands can be served."""
-    report = gather_status(settings, base)
-    if as_json:
-        print(json.dumps(report, indent=1))
-        return 0 if report["serving"] else 1
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report["changed"] / 1e6)) if report["changed"] else "never"
-    if len(report["missing"]) == len(report["replicas"]):
-        print(f"cluster {report['cluster']} does not run (no replica answers in {base}); to start it: bash scripts/start.sh")
-        return 1
-    print(f"cluster {report['cluster']}, policy {report['policy']}: {len(report['replicas'])} replicas, survives {survives(settings)}")
-    print(
-        f"view {report['view']}, members {', '.join(map(str, report['members'])) or 'none yet'}, since {when}: {report['reason'] or 'first start'}"
-    )
-    rows = [[f"{row.get(c, '-')}{' s' if c == 'uptime' and c in row else ''}" for c in COLUMNS] for row in report["replicas"]]
-    widths = [max(len(row[i]) for row in [list(COLUMNS), *rows]) for i in range(len(COLUMNS))]
-    for row in [list(COLUMNS), *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    for row in report["replicas"]:
-        for word in ("waiting", "trouble"):
-            if row.get(word):
-                print(f"replica {row['id']} {'waits ' if word == 'waiting' else 'reports: '}{row[word]}")
-    if not report["serving"]:
-        print(f"no commands are served now; not running: {', '.join(map(str, report['missing'])) or 'none'}")
-    return 0 if report["serving"] else 1
-
-
-def survives(settings: Settings) -> str:
-    """`2 deaths`, in words."""
-    count = settings.survives()
-    return f"{count} death{'' if count == 1 else 's'}"
-
-
-def stop_replicas(settings: Settings, base: str, replica: int | None) -> int:
-    """A clean stop. Of all: the backups are told first, so that nobody votes anybody out; the primary closes the view."""
-    wanted = [r.id for r in settings.replicas] if replica is None else [replica]
-    states = {i: row for i in wanted if (row := ask(base, i, {"verb": "status"}))}
-    for i in sorted(states, key=lambda i: states[i]["role"] == "primary"):
-        ask(base, i, {"verb": "stop", "everybody": replica is None})
-    deadline = time.monotonic() + STOP_S
-    left = set(states)
-    while left and time.monotonic() < deadline:
-        left = {i for i in left if _is_alive(states[i]["pid"])}
-        time.sleep(0.02)
-    for i in wanted:
-        print(f"replica {i} " + ("did not run" if i not in states else "does not stop: see its log" if i in left else "stopped"))
-    return 1 if left or not states else 0
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 # --- all replicas of this host ----------------------------------------------------------------------------------------------------------------

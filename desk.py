@@ -86,12 +86,15 @@ class Connection:
         "ended",
         "filling",
         "gone",
+        "hold",
+        "holes",
         "home",
         "is_open",
         "kind",
         "line",
         "low",
         "opening",
+        "owed",
         "paused",
         "seen",
         "session",
@@ -111,6 +114,9 @@ class Connection:
         self.account, self.account_number, self.seen = "", 0, 0
         self.base = 0  # what is not above it was waiting when a plain guest logged in, and waits on until it is read
         self.shown = self.acked = 0
+        self.owed = 0  # oldest request whose answer the resumed guest lacks; 0: none
+        self.hold = 0  # nothing is pushed before this request is answered: it may have read what is older than all that waits now
+        self.holes: list[tuple[int, int]] = []  # of the seqs up to `shown`, those that were not pushed to this connection
         self.line: deque[Run | Query | Said] = deque()
         self.filling: Run | None = None  # takes the commands of the chunk that is being read
         self.count = 0  # newest request number
@@ -162,8 +168,8 @@ class Connection:
 
     # --- for the translator ---------------------------------------------------------------------------------------------------------------
 
-    def open(self, session: bytes, kind: str, seen: int) -> None:
-        self.session, self.kind, self.seen = session, kind, seen
+    def open(self, session: bytes, kind: str, seen: int, owed: int = 0) -> None:
+        self.session, self.kind, self.seen, self.owed = session, kind, seen, owed
         self.opening = True
         self.desk.register(self)
         self.desk.submit(self.open_run())
@@ -330,6 +336,8 @@ class Connection:
                 self.bytes_unanswered -= len(front.image)
                 self.desk.unanswered_bytes -= len(front.image)
         self.tell(b"".join(out))
+        if self.hold and number >= self.hold:
+            self.hold, self.watch_due = 0, True
         if self.watch_due:
             self.watch_due = False
             self.desk.watch(self)
@@ -353,6 +361,7 @@ class Connection:
             self.desk.unwatch(self)
             self.account, self.account_number = name, int(number)
             self.base = self.shown = self.acked = 0 if self.translator.is_resumable() else int(seq)
+            self.holes.clear()
             self.watch_due = True
         elif letter == "o" or (letter == "d" and command[2:] == account_id(self.account)):
             self.desk.unwatch(self)
@@ -367,7 +376,7 @@ class Connection:
         if name != self.account or not rows:
             return reply
         numbered = [(int(row[: row.index("|")]), row) for row in rows.split("\n")]
-        fresh = [row for seq, row in numbered if not self.base < seq <= self.shown]
+        fresh = [row for seq, row in numbered if not self.base < seq <= self.shown or any(low <= seq <= high for low, high in self.holes)]
         last = numbered[-1][0]
         self.shown, self.acked = max(self.shown, last), max(self.acked, last)
         return f"r|{name}|" + "\n".join(fresh)
@@ -440,6 +449,8 @@ class Connection:
             self.account, self.account_number = event.account, event.number
             self.shown, self.acked, self.base = self.seen, 0, 0
         self.tell(self.translator.opened(event.last, event.seq))
+        if 0 < self.owed <= event.last:
+            self.hold = event.last
         if self.account:
             self.desk.watch(self)
         if self.line:
@@ -449,6 +460,8 @@ class Connection:
         """New messages of the account."""
         out = []
         for message in messages:
+            if message[0] > self.shown + 1:  # somebody has read those between, maybe this guest, by a request that is answered yet
+                self.holes.append((self.shown + 1, message[0] - 1))
             self.shown = message[0]
             out.append(self.translator.push(message))
         self.tell(b"".join(out))
@@ -513,9 +526,11 @@ class Desk:
 
     def watch(self, connection: Connection) -> None:
         """Its account's messages are pushed to it from now on; those it was not shown, at once."""
-        if connection.gone or connection.ended or connection in self.watching.get(connection.account, ()):
+        if connection.gone or connection.ended or connection.hold or not connection.account:
             return
-        self.watching.setdefault(connection.account, []).append(connection)
+        watchers = self.watching.setdefault(connection.account, [])
+        if connection not in watchers:
+            watchers.append(connection)
         self.state_changed({connection.account})
 
     def unwatch(self, connection: Connection) -> None:

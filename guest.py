@@ -4,7 +4,7 @@ What it is not: it knows no port and has no clock (`client.py` has both); what a
 
     guest says                          server says
     understudy 1 SESSION                = ACCOUNT LAST MSEQ     the session is taken up; LAST: newest request executed
-    resume SEEN     (session was up)    ! session | gap N | newer
+    resume SEEN OWED (session was up)    ! session | gap N | newer
     N LOW COMMAND                       N BYTES, bytes          the reply; replies come in the order of N
     ack UPTO        (64 or 200 ms)      * MSEQ BYTES, bytes     a message: SENDER|TIME|ID|TEXT
     cluster                             @ BYTES, bytes          the replicas, JSON
@@ -134,7 +134,8 @@ class Guest:
         entering, mail = self._is_entering(), self.mail.get(self.account)
         if self.is_known:
             # while a log-in is unanswered nobody knows whose messages they are: let all of them come again
-            self._out.append(f"resume {mail.handed_seq if mail and not entering else 0}\n")
+            owed = min(self.pending, default=0)
+            self._out.append(f"resume {mail.handed_seq if mail and not entering else 0} {owed}\n")
         self._held = entering and self._owes()
         if not self._held:
             self._resend()
@@ -256,12 +257,12 @@ class Guest:
                 return self._on_reply(int(number), body)
             case [b"*", seq, _]:
                 return self._on_push(int(seq), body.decode("utf-8", "replace"), now)
-            case [b"=", account, last, _]:
+            case [b"=", account, last, _] if last.isdigit():
                 return self._on_opened(account.decode() if account != b"-" else "", int(last))
             case [b"@", _]:
                 self.asked = max(0, self.asked - 1)
                 return About(_cluster(body))
-            case [b"!", b"gap", expected]:
+            case [b"!", b"gap", expected] if expected.isdigit() and int(expected):
                 self.firm = min(self.firm, int(expected) - 1)
                 return Trouble("gap")
             case [b"!", (b"session" | b"newer") as word]:

@@ -200,5 +200,5 @@ def _decode(record: bytes) -> View | None:
         return None
     try:
         return msgspec.msgpack.decode(content, type=View)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -30,12 +30,12 @@ if __name__ == "__main__":
     bootstrap.ensure(("msgspec", "pandas", "re2", "yaml"))
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+import reports
 import snapshots
 from commands import NO_SESSION, count_ops, system_run
 from desk import Desk
@@ -49,7 +49,6 @@ from events import (
     DiskFailed,
     Event,
     Exit,
-    Fetched,
     FetchSnapshot,
     HealthChecked,
     Idled,
@@ -77,7 +76,7 @@ from events import (
     Trace,
     Unlinked,
 )
-from host import VERSION, Host, Timer
+from host import Host, Timer
 from journal import JournalDamaged
 from packets import (
     BATCH_MAX,
@@ -88,18 +87,17 @@ from packets import (
     ForwardQuery,
     GetChunk,
     Member,
-    SnapshotOffer,
     View,
     image_hash,
 )
 from register import RegisterDamaged
-from replication import HALTED, LEARNER, LIVE, NORMAL, READ_ONLY, Replica, Start, Timers
+from replication import LEARNER, LIVE, NORMAL, READ_ONLY, Replica, Start, Timers
 from settings import Settings
 from state import ChatState
 from storage import FULL, BootFailed, Storage
 from superblock import Superblock
 from survivor import Survivor
-from transfer import Receiver, Sender, TransferFailed
+from upkeep import Upkeep
 
 HEALTHY_S = 0.1  # seconds a sync of the superblock may take for this process to accuse another
 FORWARD_MAX = 512 * 1024  # bytes of one Forward packet
@@ -124,8 +122,8 @@ class Server:
         self.seen_role: tuple[Any, ...] = ()
         self.tidy_at = self.hint_at = 0.0
         self.queries: list[tuple[int, int, str]] = []  # of other replicas' guests: replica, ticket, command
-        self.receiver: Receiver | None = None
         self.state: ChatState
+        self.upkeep: Upkeep
         self.linked: dict[int, Member] = {}
         self.last_trouble = ""
         self.ending = False
@@ -149,15 +147,13 @@ class Server:
         except (RegisterDamaged, OSError) as error:
             raise BootFailed(str(error)) from error
         self._make_core(view)
-        self.sender = Sender(self.storage.disk, self.storage.snapshots_path)
-        self.snapshot_busy = False
-        self.snapshot_at = self.op_at = self.host.now()
+        self.upkeep = Upkeep(self.host, self.settings, self.storage, self.replica, feed=self.feed, report=self._trouble)
         self.desk = Desk(
             f"{self.id}.{self.storage.inc}",
             self.state,
             poke=self.poke,
             new_session=lambda: self.host.random(len(NO_SESSION)),
-            describe_cluster=lambda: json.dumps(self.describe()).encode(),
+            describe_cluster=lambda: json.dumps(reports.describe(self.settings, self.policy)).encode(),
             console=self.console,
             backlog_max=self.settings.doors_backlog_bytes,
         )
@@ -299,9 +295,9 @@ class Server:
             self.tidy_at = now + TIDY_S
             self.desk.tidy()
             self.desk.beat()
-            self._fetch_more()
-            self._keep_journal()
-            self._consider_snapshot()
+            self.upkeep.fetch_more()
+            self.upkeep.keep_journal()
+            self.upkeep.consider_snapshot()
         if now >= self.hint_at and not self.ending:
             self.hint_at = now + HINT_S
             self._each_second()
@@ -438,7 +434,7 @@ class Server:
     def _apply(self, effect: Apply) -> None:
         batch = effect.batch
         outcome = self.state.apply(batch.first_op, batch.count, batch.time, batch.body)
-        self.op_at = self.host.now()
+        self.upkeep.op_at = self.host.now()
         if self.replica.status in LIVE:
             self.desk.applied(outcome)
         self.feed(Applied(batch.op, self.state.digest))
@@ -456,122 +452,15 @@ class Server:
         tip = image_hash(images) if images else base[1]
         self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, journal.oldest_op))
 
-    def _offer_snapshot(self, effect: OfferSnapshot) -> None:
-        offer = self.sender.offer(self.host.now())
-        if offer is None:
-            return self._consider_snapshot(wanted=True)
-        op, tip, manifest = offer
-        self.host.send((effect.replica,), SnapshotOffer(self.replica.view, op, tip, manifest))
-
-    def _on_get_chunk(self, sender: Member, packet: GetChunk) -> None:
-        if packet.view == self.replica.view:
-            content = self.sender.chunk(packet.op, packet.name, packet.offset, self.host.now())
-            self.host.send((sender.replica,), Chunk(packet.view, packet.op, packet.name, packet.offset, content))
-
-    def _fetch_snapshot(self, effect: FetchSnapshot) -> None:
-        under_way = self.receiver
-        if under_way is not None:
-            if (under_way.generation, under_way.op) == (effect.generation, effect.offer.op):
-                return self._fetch_more()
-            under_way.abort()
-        self.receiver = receiver = Receiver(self.storage.disk, self.storage.snapshots_path, effect.generation, effect.replica)
-        self._fetch(lambda: receiver.begin(effect.offer))
-
-    def _on_chunk(self, sender: Member, packet: Chunk) -> None:
-        receiver = self.receiver
-        if receiver is not None and sender == self.replica.primary:
-            self.replica.transfer_at = self.host.now()
-            self._fetch(lambda: receiver.take(packet))
-
-    def _fetch_more(self) -> None:
-        """Ask for what is due, also for what got lost."""
-        self._fetch(lambda: False)
-
-    def _fetch(self, step: Callable[[], bool | None]) -> None:
-        """One step of the transfer under way, then what is to be asked for next. What it breaks on begins again."""
-        receiver = self.receiver
-        if receiver is None:
-            return
-        try:
-            if receiver.generation != self.replica.generation:
-                raise TransferFailed("the view changed")
-            is_whole = step()
-            if not is_whole:
-                for request in receiver.next_requests(self.replica.view, self.host.now()):
-                    self.host.send((receiver.replica,), request)
-                return
-        except (TransferFailed, OSError) as error:
-            self.host.log(f"drops the snapshot under way: {error}")
-            self.receiver = None
-            return receiver.abort()
-        self.feed(Fetched(receiver.generation, receiver.op, receiver.hash))
-
     def _install_snapshot(self, effect: InstallSnapshot) -> None:
         """One write of the superblock makes the fetched snapshot the beginning of state and log."""
-        receiver, self.receiver = self.receiver, None
-        assert receiver is not None and receiver.op == effect.op
+        path = self.upkeep.take_fetched(effect.op)
         try:
-            self.state = state = self.storage.install(receiver.path, effect.op, effect.hash)
+            self.state = state = self.storage.install(path, effect.op, effect.hash)
         except (OSError, snapshots.SnapshotDamaged) as error:
             return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=True))
         self.desk.replace_state(state)
         self.host.settle(self.feed, Installed(effect.generation, effect.op, effect.hash, state.digest))
-
-    # --- snapshots of its own -----------------------------------------------------------------------------------------------------------------
-
-    def _keep_journal(self) -> None:
-        """Make the next segment ready, a slice at a time."""
-        try:
-            self.storage.journal.prepare_next()
-        except OSError as error:
-            self._trouble(f"no room for the next journal segment: {error}")
-
-    def _consider_snapshot(self, *, wanted: bool = False) -> None:
-        """In a quiet cluster soon after the last op; under load once a minute or when the journal has grown."""
-        c, now, replica = self.settings, self.host.now(), self.replica
-        op = replica.applied
-        if (
-            self.snapshot_busy
-            or op <= self.storage.snapshot_op
-            or replica.status == HALTED
-            or self.storage.must_rewrite
-            or op < replica.parent_op
-        ):
-            return
-        quiet = now - self.op_at >= c.snapshot_quiet_ms / 1e3 and op == replica.head_op
-        due = now - self.snapshot_at >= c.snapshot_every_s
-        self.host.ready_worker()
-        if not (
-            quiet
-            or due
-            or wanted
-            or self.storage.journal.bytes_since(self.storage.snapshot_op) >= c.snapshot_every_bytes
-            and now - self.snapshot_at >= 1
-        ):
-            return
-        self.snapshot_busy, self.snapshot_at = True, now
-        tip = replica.head_hash if op == replica.head_op else replica.parent_hash
-        order = snapshots.make_order(
-            op=op,
-            hash=tip,
-            replica_path=self.storage.path,
-            cluster_path=self.storage.cluster_path,
-            cluster=self.settings.name,
-            generation=self.storage.journal.generation,
-            is_quiet=quiet,
-        )
-        self.host.order_snapshot(order, lambda answer: self._on_snapshot(op, tip, order["generation"], answer))
-
-    def _on_snapshot(self, op: int, tip: bytes, generation: int, answer: dict[str, Any]) -> None:
-        self.snapshot_busy = False
-        if self.ending or "failed" in answer or generation != self.storage.journal.generation or op <= self.storage.snapshot_op:
-            if "failed" in answer and not self.ending:
-                self._trouble(f"no snapshot: {answer['failed']}")
-            return
-        try:
-            self.storage.place(answer["path"], op, tip, self.sender.pinned(self.host.now()))
-        except OSError as error:
-            self._trouble(f"the snapshot of op {op} could not be put in place: {error}")
 
     # --- the end, and people -----------------------------------------------------------------------------------------------------------------
 
@@ -582,7 +471,7 @@ class Server:
         """End this incarnation. What was promised is on the disk already."""
         if self.ending:
             return
-        self.ending = True
+        self.ending = self.upkeep.is_over = True
         self.host.log(effect.reason)
         try:
             if effect.suspect:
@@ -605,60 +494,21 @@ class Server:
         """A request from the operator's door."""
         verb = request.get("verb")
         if verb == "status":
-            return self.status()
+            return self._status()
         if verb == "stop":
             self.host.soon(lambda: self.stop(everybody=bool(request.get("everybody"))))
             return {"stopping": True}
         return {"error": f"unknown verb {verb!r}"}
 
-    def describe(self) -> dict[str, Any]:
-        """What a guest may know of the cluster."""
-        replica, last = self.replica, self.policy.last
-        listen = self.settings.listen[0]
-        members = last.replicas if last else ()
-        primary = replica.primary.replica if replica.primary else None
-        return {
-            "cluster": self.settings.name,
-            "policy": self.settings.policy,
-            "survives": self.settings.survives(),
-            "view": replica.view,
-            "primary": primary,
-            "self": self.id,
-            "replicas": [
-                {
-                    "id": r.id,
-                    "role": "primary" if r.id == primary else "backup" if r.id in members else "down",
-                    "ports": [f"{listen}:{port}" for port in r.doors.get("pipe", ())],
-                }
-                for r in self.settings.replicas
-            ],
-        }
-
-    def status(self) -> dict[str, Any]:
-        """What an operator wants to know of this replica; no names, no texts."""
-        replica, last = self.replica, self.policy.last
-        role = ("primary" if replica.is_primary else "backup") if replica.status in LIVE else LEARNER
-        return {
-            "id": self.id,
-            "role": role,
-            "status": replica.status,
-            "view": replica.view,
-            "op": replica.head_op,
-            "commit": replica.commit,
-            "applied": replica.applied,
-            "snapshot": self.storage.snapshot_op,
-            "pid": os.getpid(),
-            "uptime": round(self.host.now() - self.began, 1),
-            "connections": len(self.desk.connections),
-            "serving": replica.serving,
-            "policy": self.settings.policy,
-            "members": list(last.replicas) if last else [],
-            "reason": last.reason if last else "",
-            "changed": last.time if last else 0,
-            "waiting": self.policy.waiting if replica.status == LEARNER else "",
-            "trouble": self.last_trouble or replica.damage,
-            "version": VERSION,
-        }
+    def _status(self) -> dict[str, Any]:
+        return reports.status(
+            self.settings,
+            self.policy,
+            self.storage,
+            uptime=self.host.now() - self.began,
+            connections=len(self.desk.connections),
+            trouble=self.last_trouble,
+        )
 
 
 CARRY_OUT: dict[type, Callable[[Server, Any], None]] = {
@@ -668,8 +518,8 @@ CARRY_OUT: dict[type, Callable[[Server, Any], None]] = {
     SaveLogView: Server._save_log_view,
     Apply: Server._apply,
     ReadLog: Server._read_log,
-    OfferSnapshot: Server._offer_snapshot,
-    FetchSnapshot: Server._fetch_snapshot,
+    OfferSnapshot: lambda server, effect: server.upkeep.offer(effect.replica),
+    FetchSnapshot: lambda server, effect: server.upkeep.fetch(effect),
     InstallSnapshot: Server._install_snapshot,
     ProbeLock: Server._probe_lock,
     ReadRegister: Server._read_register,
@@ -683,8 +533,8 @@ DESK_PACKETS: dict[type, Callable[[Server, Member, Any], None]] = {
     Forward: Server._on_forward,
     ForwardQuery: Server._on_forward_query,
     Forwarded: Server._on_forwarded,
-    GetChunk: Server._on_get_chunk,
-    Chunk: Server._on_chunk,
+    GetChunk: lambda server, sender, packet: server.upkeep.on_get_chunk(sender, packet),
+    Chunk: lambda server, sender, packet: server.upkeep.on_chunk(sender, packet),
 }
 
 

@@ -163,10 +163,7 @@ class ChatState:
         if first > last + 1:
             if first - skip > last + 1:
                 return [f"{Refusal.GAP}|{last + 1}"] * len(lines)
-            missing = first - 1 - last
-            if missing >= WINDOW:
-                kept.clear()
-            kept += [""] * min(missing, WINDOW)
+            kept += [""] * min(first - 1 - last, WINDOW)
             session.last = first - 1
             session.low = session.last - len(kept)
         done = max(0, session.last + 1 - first)  # lines that were executed before
@@ -219,7 +216,7 @@ class ChatState:
         mailbox = account.mailbox
         if len(mailbox) >= MAILBOX_MAX:
             return Refusal.MAILBOX_FULL
-        if not text or len(text) * 4 > TEXT_MAX and len(text.encode()) > TEXT_MAX:
+        if not text or (len(text) * 4 > TEXT_MAX and len(text.encode()) > TEXT_MAX):
             return Refusal.INVALID
         reply = ONLINE if account.online else WAITING
         if account.name != name:
@@ -324,7 +321,7 @@ class ChatState:
         old = [key for key in self._gone if time - self.sessions[key].gone_time >= SESSION_LIFE_US]
         self._forget_all(old)
 
-    # --- small changes: what handlers end with; nothing in them can fail -------------------------------------------------------------------
+    # --- small changes: what handlers end with; nothing in them can fail ------------------------------------------------------------------
 
     def by_id(self, name: str) -> Account | None:
         """The account whose id this is."""
@@ -444,9 +441,7 @@ class ChatState:
         mailbox = account.mailbox
         start = max(0, len(mailbox) - (account.last_seq - above))  # no more than so many are above
         if start * 2 < len(mailbox):
-            for message in mailbox:
-                if message[0] > above:
-                    yield message
+            yield from (message for message in mailbox if message[0] > above)
         else:
             for back in range(len(mailbox) - start, 0, -1):
                 if mailbox[-back][0] > above:

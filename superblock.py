@@ -139,5 +139,5 @@ def _decode(slot: bytes) -> tuple[int, Superblock] | None:
         return None
     try:
         return seq, msgspec.msgpack.decode(slot[_HEAD.size : _HEAD.size + length], type=Superblock)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

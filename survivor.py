@@ -236,7 +236,7 @@ class Survivor:
         peer = self.peers[sender.replica]
         if self.last is not None and sender not in self.last.members:  # it is out already, and does not know yet
             return self.replica.emit(Send((sender.replica,), self.replica.response(0)))
-        if not peer.leaving == sender.inc:
+        if peer.leaving != sender.inc:
             self.replica.trace(f"{sender.replica} leaves: {packet.reason}")
         peer.leaving = sender.inc
         self.consider()
@@ -277,7 +277,7 @@ class Survivor:
         suspected = any(why not in ("died", "left") for why in accused.values())
         if not r.is_primary and not self._is_my_turn(accused, suspected=suspected):
             return
-        if suspected and not self.checking:
+        if suspected:
             self.checking = True
             return r.emit(CheckHealth())
         self._vote_out(accused)
@@ -527,6 +527,8 @@ class Survivor:
         if r.is_primary:
             if r.status == NORMAL and r.in_flight is None and r.commit == r.head_op and not r.writing:
                 self._propose(list(last.members), r.me, f"{r.me.replica} stopped", closed=True)
+        elif last.closed and (r.head_op, r.synced) == (last.op, last.op):
+            r.leave_process("stopped")
         elif not r.stops_everybody and r.now >= self.announce_at:
             self.announce_at = r.now + ANNOUNCE
             r.emit(Send((last.primary.replica,), Leave(r.view, "planned stop")))

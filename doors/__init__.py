@@ -30,8 +30,11 @@ class Guest(Protocol):
     def is_watched(self) -> bool:
         """Whether anybody sees what `watch` is given."""
 
-    def open(self, session: bytes, kind: str, seen: int) -> None:
-        """Take up this session: kind is `numbered` or `resumed`; `seen`: newest message the guest has displayed."""
+    def open(self, session: bytes, kind: str, seen: int, owed: int = 0) -> None:
+        """Take up this session: kind is `numbered` or `resumed`; `seen`: newest message the guest has displayed.
+
+        `owed`: oldest request whose answer it lacks; what was read by it comes before what waits now.
+        """
 
     def ask(self, command: str, number: int = 0, low: int = 0) -> None:
         """An encoded command; number 0: the connection counts by itself."""

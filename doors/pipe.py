@@ -1,7 +1,7 @@
 """The pipe door: `op|arg|arg`, one command a line, and the numbered mode for programs that retry.
 
-What it is not: it holds no account and no order of messages; what it answers stands in `pipe_words.py`. This is the only file that knows the
-digits 0–5, `understudy` and `bye`.
+What it is not: it holds no account and no order of messages; what it answers stands in `pipe_words.py`. This is the only file that knows
+the digits 0–5, `understudy` and `bye`.
 
     op            command              op            command
     1|NAME        CreateAccount        3|WHOM|TEXT   SendMessage
@@ -110,9 +110,10 @@ class PipeTranslator:
 
     def _other_line(self, word: bytes, rest: bytes) -> bool:
         guest = self.guest
-        number = int(rest) if rest.isdigit() and len(rest) <= 18 else 0
+        numbers = [int(n) for n in rest.split() if n.isdigit() and len(n) <= 18]
+        number, owed = [*numbers, 0, 0][:2]
         if word == b"resume" and self.fresh:
-            self._open("resumed", number)
+            self._open("resumed", number, owed)
         elif word == b"ack":
             guest.acknowledge(number)
         elif word == b"cluster":
@@ -123,9 +124,9 @@ class PipeTranslator:
             return False
         return True
 
-    def _open(self, kind: str, seen: int) -> None:
+    def _open(self, kind: str, seen: int, owed: int = 0) -> None:
         self.fresh = False
-        self.guest.open(self.session, kind, seen)
+        self.guest.open(self.session, kind, seen, owed)
 
     # --- bytes out -----------------------------------------------------------------------------------------------------------------------
 

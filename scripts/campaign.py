@@ -10,7 +10,7 @@ What it is not: it replays nothing. A find is explained from the logs that it le
     join            a replica that is catching up is killed, or the primary that it catches up from
     start           a replica is killed within 300 ms of its start, three times
     snapshot        a kill while a snapshot is being written
-    pause           SIGSTOP for up to 2.5 s, then SIGCONT; with a kill of another meanwhile, sometimes
+    pause           SIGSTOP for up to PAUSE_S, then SIGCONT; with a kill of another meanwhile, sometimes
     cut             connections of a replica, to guests or to the others, are shut down under its feet
     empty           a backup loses its data directory and comes back with nothing
     stop            a clean stop of one replica, the primary too, while everybody talks
@@ -49,6 +49,9 @@ PIDFD_GETFD = 438  # number of the system call; Python has no name for it
 WHOLE_S = 30.0  # seconds after a fault until all replicas must be members again; a failed join backs off for up to 8
 SNAPSHOT_EVERY_S = 2  # under load as well: so that snapshots, and rejoining by them, are hit by faults
 GAP_S = 1.0  # seconds after a kill in which the gap of each client is looked for
+PAUSE_S = 2.5  # longest pause: long enough to be voted out, and for all to go on without
+KILLED, HUNG = "kill -9 of the primary to the next acknowledgement at a client", "SIGSTOP of the primary to the same"
+ALONE, WHOLE = "start of one member alone to the moment it serves", "a fault to the moment all are members again"
 
 T = TypeVar("T")
 
@@ -63,8 +66,7 @@ class Campaign:
         self.talkers = [Talker(name, rotated(cluster.pipes, i), pace=pace) for i, name in enumerate(names)]
         self.done: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self.gaps: list[float] = []
-        self.whole_s: list[float] = []
+        self.times: dict[str, list[float]] = {KILLED: [], HUNG: [], ALONE: [], WHOLE: []}
         self.began = time.monotonic()
         self.faults: dict[str, Callable[[], Awaitable[None]]] = {
             "one": self.one,
@@ -101,7 +103,7 @@ class Campaign:
             await self.faults[kind]()
             self.done[kind] += 1
             await self.whole()
-            self.whole_s.append(time.monotonic() - before)
+            self.times[WHOLE].append(time.monotonic() - before)
             await self.rest(0.2)
             for task in talking:
                 if task.done():
@@ -143,6 +145,12 @@ class Campaign:
         backups = [i for i in self.cluster.ids if i != primary]
         return self.dice.choice([primary if primary is not None else backups[0], self.dice.choice(backups)])
 
+    def note_gaps(self, what: str, moment: float) -> None:
+        """What each client noticed of the primary's end; one that was not answered yet counts with the time that has passed."""
+        now = time.monotonic()
+        gaps = [t.gap_after(moment, now) for t in self.talkers]
+        self.times[what] += [now - moment if gap is None else gap for gap in gaps]
+
     def kill(self, *replicas: int) -> None:
         """`kill -9`, counted."""
         self.counts["kills"] += len([i for i in replicas if i in self.cluster.running()])
@@ -158,8 +166,7 @@ class Campaign:
         await asyncio.sleep(GAP_S)
         self.cluster.kill(victim)
         if victim == primary:
-            gaps = [t.gap_after(moment, time.monotonic()) for t in self.talkers]
-            self.gaps += [GAP_S if gap is None else gap for gap in gaps]
+            self.note_gaps(KILLED, moment)
 
     async def two(self) -> None:
         first = self.pick()
@@ -174,9 +181,11 @@ class Campaign:
         else:
             self.kill(*self.cluster.ids)  # the last to die may have seen the others go
         alone = self.dice.choice(self.cluster.last_members())
+        moment = time.monotonic()
         self.cluster.start(alone)
         if self.dice.random() < 0.5:
-            await in_thread(lambda: self.cluster.wait_members(alone))
+            await in_thread(self.cluster.wait_serving)
+            self.times[ALONE].append(time.monotonic() - moment)
             await self.rest(0.5)
 
     async def view_change(self) -> None:
@@ -219,10 +228,14 @@ class Campaign:
         await self.rest(0.2)
 
     async def pause(self) -> None:
-        victim = self.pick()
+        victim, primary, moment = self.pick(), self.cluster.primary(), time.monotonic()
         self.counts["pauses"] += 1
         self.cluster.pause(victim)
-        await self.rest(2.5)
+        if victim == primary and self.dice.random() < 0.5:
+            await asyncio.sleep(PAUSE_S)
+            self.note_gaps(HUNG, moment)
+        else:
+            await self.rest(PAUSE_S)
         if self.dice.random() < 0.3:
             self.kill(self.dice.choice([i for i in self.cluster.ids if i != victim]))
         self.cluster.resume(victim)
@@ -273,13 +286,10 @@ class Campaign:
         verdict = audit(self.talkers, [cluster.history(i) for i in cluster.ids])
         print(f"\nfaults: {', '.join(f'{kind} {count}' for kind, count in sorted(self.done.items()))}")
         print(", ".join(f"{what} {count}" for what, count in sorted(self.counts.items())))
-        if self.gaps:
-            gaps = sorted(gap * 1000 for gap in self.gaps)
-            p50, p99 = (gaps[min(len(gaps) - 1, len(gaps) * part // 100)] for part in (50, 99))
-            print(f"{len(gaps)} gaps of clients after kill -9 of the primary: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {gaps[-1]:.1f} ms")
-        if self.whole_s:
-            times = sorted(self.whole_s)
-            print(f"from a fault until all were members again: median {times[len(times) // 2]:.1f} s, longest {times[-1]:.1f} s")
+        for what, seconds in ((what, seconds) for what, seconds in self.times.items() if seconds):
+            in_order = sorted(seconds)
+            p50, p99 = (in_order[min(len(in_order) - 1, len(in_order) * part // 100)] * 1000 for part in (50, 99))
+            print(f"{what}: {len(in_order)} times, p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {in_order[-1] * 1000:.1f} ms")
         print(f"CSV files: {'; '.join(different) or 'equal byte for byte'}")
         print(verdict, flush=True)
         return verdict.is_clean and not different

@@ -318,7 +318,11 @@ class World:
         for i in effect.replicas:
             assert i != core.me.replica, "sends to itself"
             self.packets.append((core.me.replica, i, packet))
-            if i in self.cores and frozenset((i, core.me.replica)) not in self.parted and not {type(packet), (core.me.replica, type(packet))} & self.lose:
+            if (
+                i in self.cores
+                and frozenset((i, core.me.replica)) not in self.parted
+                and not {type(packet), (core.me.replica, type(packet))} & self.lose
+            ):
                 self.push(self.cores[i], Received(core.me, packet))
 
     def _persist(self, core: Core, effect: Persist) -> None:

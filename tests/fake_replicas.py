@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
             self.key = rest.split()[1]
             self.opening = asyncio.get_running_loop().call_later(0.04, self.open, -1)
         elif word == "resume":
-            self.open(int(rest))
+            self.open(int(rest.split()[0]))
         elif self.opening and not self.is_open and word.isdigit():
             self.open(-1)
             self.on_request(int(word), rest)

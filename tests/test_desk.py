@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import unittest
-from unittest import mock
 
-import desk as module
 from commands import NO_SESSION, RUN, WINDOW, count_ops, system_run
 from desk import BACKLOG_MAX, Run, matching
 from doors.pipe_words import INVALID
 from state import ChatState
-from tests.front_desk import FrontDesk, Log, Person
+from tests.front_desk import FrontDesk, Log, Paper, Person
 
 HEX = "00112233445566778899aabbccddeeff"
 
@@ -59,12 +57,19 @@ class OrderTest(unittest.TestCase):
         self.assertEqual(lines_of(self.front.desk.take(999)), ["S|mason|a"])
         self.assertEqual(self.front.desk.queries, {}, "the second one waits for the send before it")
 
+    def test_a_query_waits_for_its_session(self) -> None:
+        self.person.send(b"2\n")
+        self.assertEqual(self.front.desk.unasked(), [])
+        self.front.log.commit(self.front.desk.take(999))
+        self.assertEqual([command for _, command in self.front.desk.unasked()], ["A"])
+
     def test_a_query_before_anything_else(self) -> None:
         self.assertEqual(self.person.say("2\n"), b"Showing all accounts: \n")
         self.assertEqual(self.person.say("3|x|y\n2|(\n"), INVALID + b"Account matched to: ( doesn't exist \n")
 
     def test_an_answer_that_nobody_waits_for(self) -> None:
         self.front.desk.answer(99, "a|x")
+        self.person.say("1|mason\n")
         self.person.send(b"2\n")
         ((ticket, _),) = self.front.desk.unasked()
         self.person.connection.drop_line()
@@ -286,6 +291,19 @@ class DeliveryTest(unittest.TestCase):
         self.assertEqual([first.count(b" sends: "), second.count(b" sends: ")], [4, 3], "each once, the pushed one not again")
         self.assertEqual(self.wayne.say("4|wayne123\n"), b"No new messages\n")
 
+    def test_what_a_lost_read_took_is_given_with_its_reply(self) -> None:
+        guest = self.front.connect()
+        guest.say(f"understudy 1 {HEX}\n1 0 0|wayne123\n")
+        guest.connection.shell = Paper()  # nothing reaches it any more
+        self.mason.say("3|wayne|one\n")
+        guest.send(b"2 1 4|wayne123\n")
+        self.front.turn()
+        guest.leave()
+        self.mason.say("3|wayne|two\n")
+        again = self.front.connect()
+        self.assertIn(b"|two", again.say(f"understudy 1 {HEX}\nresume 0\n"))
+        self.assertIn(b"mason sends: one\n", again.say("2 1 4|wayne123\n"))
+
     def test_nobody_is_pushed_to_after_good_bye(self) -> None:
         self.wayne.say("0|wayne123\n")
         self.wayne.connection.end()
@@ -300,7 +318,9 @@ class DeliveryTest(unittest.TestCase):
         self.assertEqual(self.wayne.read(), b"mason: y\n")
         self.assertEqual(list(self.front.desk.watching), ["mason"])
         self.wayne.say("5|wayne123\n4|wayne123\n5|wayne123\n")
-        self.assertEqual(self.front.desk.watching["mason"], [self.mason.connection, self.wayne.connection], "it deleted an account that is not its own")
+        self.assertEqual(
+            self.front.desk.watching["mason"], [self.mason.connection, self.wayne.connection], "it deleted an account that is not its own"
+        )
 
     def test_a_deleted_account_is_watched_no_more(self) -> None:
         self.mason.say("5|mason123\n")
@@ -417,7 +437,16 @@ class SessionTest(unittest.TestCase):
         self.front.desk.close_all("gone")
         desk = self.front.desk
         self.assertEqual((one.paper.closed, two.paper.closed), ("gone", "gone"))
-        left = (desk.connections, desk.by_session, desk.watching, desk.closing, desk.queries, desk.unanswered_bytes, desk.open_runs, desk.open_bytes)
+        left = (
+            desk.connections,
+            desk.by_session,
+            desk.watching,
+            desk.closing,
+            desk.queries,
+            desk.unanswered_bytes,
+            desk.open_runs,
+            desk.open_bytes,
+        )
         self.assertEqual(left, ({}, {}, {}, {}, {}, 0, [], 0))
         self.front.turn()
         self.assertEqual(self.front.state.message_count, 1)
@@ -445,46 +474,46 @@ class LimitsTest(unittest.TestCase):
 
     def test_a_backlog_stops_all_doors_and_opens_them_again(self) -> None:
         one, two = self.front.connect(), self.front.connect()
-        with mock.patch.object(module, "BACKLOG_MAX", 3000):
-            for _ in range(60):
-                one.send(b"3|x|y\n")
-            self.assertTrue(self.front.desk.is_full and one.paper.paused and two.paper.paused)
-            late = self.front.connect()
-            self.assertTrue(late.paper.paused)
-            body = self.front.desk.take(1 << 20)
-            self.assertTrue(self.front.desk.is_full, "they are not answered yet")
-            self.front.log.commit(body)
-            self.assertFalse(self.front.desk.is_full or one.paper.paused or two.paper.paused or late.paper.paused)
-        self.assertEqual(BACKLOG_MAX, 8 << 20)
+        self.front.desk.backlog_max = 3000
+        for _ in range(60):
+            one.send(b"3|x|y\n")
+        self.assertTrue(self.front.desk.is_full and one.paper.paused and two.paper.paused)
+        late = self.front.connect()
+        self.assertTrue(late.paper.paused)
+        body = self.front.desk.take(1 << 20)
+        self.assertTrue(self.front.desk.is_full, "they are not answered yet")
+        self.front.log.commit(body)
+        self.assertFalse(self.front.desk.is_full or one.paper.paused or two.paper.paused or late.paper.paused)
+        self.assertEqual((BACKLOG_MAX, FrontDesk().desk.backlog_max), (8 << 20, 8 << 20))
 
     def test_a_window_that_opens_while_the_backlog_stands(self) -> None:
         one = self.front.connect()
         for _ in range(WINDOW):
             one.send(b"3|x|y\n")
         body = self.front.desk.take(1 << 20)
-        with mock.patch.object(module, "BACKLOG_MAX", 10):
-            two = self.front.connect()
-            two.send(b"3|x|y\n")
-            self.front.log.commit(body)
-            self.assertEqual((one.connection.unanswered, one.paper.paused), (0, True))
-            self.front.turn()
+        self.front.desk.backlog_max = 10
+        two = self.front.connect()
+        two.send(b"3|x|y\n")
+        self.front.log.commit(body)
+        self.assertEqual((one.connection.unanswered, one.paper.paused), (0, True))
+        self.front.turn()
         self.front.desk.ease()
         self.assertFalse(one.paper.paused)
 
     def test_who_is_beyond_its_own_window_stays_stopped(self) -> None:
         one, two = self.front.connect(), self.front.connect()
-        with mock.patch.object(module, "BACKLOG_MAX", 100_000):
-            for _ in range(WINDOW):
-                one.send(b"3|x|y\n")
-            for _ in range(1100):
-                two.send(b"3|x|yyyyyyyyyyyyy\n")
-            self.assertTrue(self.front.desk.is_full)
-            two.connection.drop_line()
-            two.connection.paused = False
-            one.connection.drop_line()
-            one.connection.unanswered = WINDOW
-            self.front.desk.take(1 << 20)
-            self.assertEqual((one.paper.paused, two.paper.paused), (True, False))
+        self.front.desk.backlog_max = 100_000
+        for _ in range(WINDOW):
+            one.send(b"3|x|y\n")
+        for _ in range(1100):
+            two.send(b"3|x|yyyyyyyyyyyyy\n")
+        self.assertTrue(self.front.desk.is_full)
+        two.connection.drop_line()
+        two.connection.paused = False
+        one.connection.drop_line()
+        one.connection.unanswered = WINDOW
+        self.front.desk.take(1 << 20)
+        self.assertEqual((one.paper.paused, two.paper.paused), (True, False))
 
     def test_read_only(self) -> None:
         one, numbered = self.front.connect(), self.front.connect()
@@ -500,7 +529,9 @@ class LimitsTest(unittest.TestCase):
         self.assertEqual(numbered.read(), b"2 %d\n%s" % (len(INVALID), INVALID))
         self.assertEqual(self.front.desk.unanswered_bytes, 0, "or the doors would stop reading for ever")
         self.assertEqual((one.connection.unanswered, numbered.connection.unanswered), (0, 0))
-        self.assertEqual(one.say("3|mason|e\n"), b"Sender mason sends a new message e to mason\nmason: e\n", "the refused numbers are skipped")
+        self.assertEqual(
+            one.say("3|mason|e\n"), b"Sender mason sends a new message e to mason\nmason: e\n", "the refused numbers are skipped"
+        )
         self.assertEqual(numbered.say("3 0 3|mason|f\n"), b"3 44\nSender wayne sends a new message f to mason\n")
 
     def test_read_only_refuses_nothing_that_is_under_way(self) -> None:
@@ -518,7 +549,15 @@ class LimitsTest(unittest.TestCase):
 class PatternsTest(unittest.TestCase):
     def test_wholly(self) -> None:
         names = ["mason", "wayne", "waynes", "w.yne", "Ä"]
-        for pattern, found in (("w.yne", ["wayne", "w.yne"]), ("w", []), (".*", names), (r"w\.yne", ["w.yne"]), ("(?i)MASON", ["mason"]), (r"\pL", ["Ä"]), ("", [])):
+        for pattern, found in (
+            ("w.yne", ["wayne", "w.yne"]),
+            ("w", []),
+            (".*", names),
+            (r"w\.yne", ["w.yne"]),
+            ("(?i)MASON", ["mason"]),
+            (r"\pL", ["Ä"]),
+            ("", []),
+        ):
             with self.subTest(pattern=pattern):
                 self.assertEqual(matching(pattern, names), found)
         for pattern in ("(", "(?=x)", "x" * 257, "((((a{100}){100}){100}){100}", "\ud800"):

@@ -56,7 +56,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("admin", "commands", "desk", "disk", "doors", "events", "host", "journal", "links", "packets", "register", "replication"),
         *("settings", "snapshots", "state", "superblock", "survivor", "storage", "transfer", "bootstrap"),
     },
-    "admin": {"host", "server", "settings", "storage"},
+    "operators": {"host", "settings"},
+    "admin": {"host", "operators", "server", "settings", "storage"},
     # the guest
     "ports": {"settings"},
     "guest": {"commands", "doors.pipe_words"},

@@ -213,8 +213,8 @@ class NormalTest(Story):
                 before = repr(self.replica(2))
                 self.assertIn(why, self.said(self.feed(2, 0, packet)))
                 self.assertEqual(repr(self.replica(2)), before)
-        for packet in (Prepare(1, 0, 0, other.image), Commit(1, 2, log[1].hash, 0, 0), StartView(1, 2, log[1].hash, 1, log[0].hash, b"")):
-            effects = self.feed(2, 1, packet)
+        for foreign in (Prepare(1, 0, 0, other.image), Commit(1, 2, log[1].hash, 0, 0), StartView(1, 2, log[1].hash, 1, log[0].hash, b"")):
+            effects = self.feed(2, 1, foreign)
             self.assertFalse([e for e in effects if isinstance(e, Send)], "not from my primary")
 
     def test_a_prepare_that_comes_while_the_disk_writes_waits_for_its_repetition(self) -> None:
@@ -320,6 +320,19 @@ class ViewTest(Story):
                 world.say(1, b"c")
                 world.run(0.1)
                 self.assert_level(1, 2)
+
+    def test_nothing_is_served_before_all_of_the_old_views_is_applied(self) -> None:
+        world = self.begin(b"a")
+        world.part(0, 2)
+        world.say(0, b"b")
+        world.heal()
+        world.hold(2)
+        world.kill(0)
+        world.run(0.05)
+        r = self.replica(1)
+        self.assertEqual((r.status, r.start_op, r.commit, r.serving, r.can_prepare), (NORMAL, 2, 1, False, False))
+        world.release(2)
+        self.assertEqual((r.commit, r.serving, r.can_prepare), (2, True, True))
 
     def test_2b_the_other_backup_has_another_batch(self) -> None:
         """Two primaries die one after the other, each with a batch only one other has."""
@@ -626,6 +639,7 @@ class CatchUpTest(Story):
         world.run(0.1)
         self.assertTrue(world.traced(2, "installed the snapshot of op 6"))
         self.assertEqual((world.stores[2].base_op, self.bodies(2)), (6, [b"above it"]))
+        self.assertEqual([batch.body for batch in self.core(2).applied], [b"above it"])
         self.assert_level(0, 1, 2)
 
     def test_by_snapshot_onto_an_empty_disk(self) -> None:
@@ -733,10 +747,16 @@ class CatchUpTest(Story):
         self.assertIn("one piece at a time", self.said(self.feed(2, 0, NewState(2, 2, log[1].hash, b"", False))))
 
     def test_a_broken_piece_ends_the_process(self) -> None:
-        self.learner()
-        log = self.world.stores[0].log
-        effects = self.feed(2, 0, NewState(2, 2, log[1].hash, log[0].image, False))
-        self.assertEqual(effects[-1], Exit("the primary sent a broken piece of log", suspect=False))
+        for wrong in ("an older batch", "another parent", "a gap"):
+            with self.subTest(wrong=wrong):
+                self.setUp()
+                self.learner()
+                log = self.world.stores[0].log
+                other = Batch(first_op=3, count=1, view=1, time=1, prev_hash=b"h" * 16, body=b"x")
+                gap = Batch(first_op=4, count=1, view=1, time=1, prev_hash=log[1].hash, body=b"x")
+                image = {"an older batch": log[0], "another parent": other, "a gap": gap}[wrong].image
+                effects = self.feed(2, 0, NewState(2, 2, log[1].hash, image, False))
+                self.assertEqual(effects[-1], Exit("the primary sent a broken piece of log", suspect=False))
 
     def test_a_log_that_was_acknowledged_is_never_shortened_in_that_view(self) -> None:
         r = self.learner()
@@ -817,6 +837,7 @@ class DiskTest(Story):
                 self.assertEqual((r.status, r.serving, r.can_prepare, r.commit), (READ_ONLY, True, False, 1))
                 world.run(11)
                 self.assertEqual(r.status, READ_ONLY, "still no room")
+                self.assertFalse(world.traced(2, "read_only ends"))
                 del world.failing[2]
                 world.run(11)
                 self.assertEqual((r.status, r.commit), (NORMAL, 2) if full else (READ_ONLY, 1), "a failed sync is never tried again")
@@ -886,7 +907,15 @@ class TableTest(unittest.TestCase):
         allowed = {(before, after) for (before, _), (after, _) in STATUS_CHANGES.items()}
         self.assertLessEqual(seen, allowed)
         self.assertLessEqual(
-            {(LEARNER, VIEW_CHANGE), (VIEW_CHANGE, NORMAL), (NORMAL, VIEW_CHANGE), (NORMAL, LEARNER), (NORMAL, READ_ONLY), (READ_ONLY, NORMAL)}, seen
+            {
+                (LEARNER, VIEW_CHANGE),
+                (VIEW_CHANGE, NORMAL),
+                (NORMAL, VIEW_CHANGE),
+                (NORMAL, LEARNER),
+                (NORMAL, READ_ONLY),
+                (READ_ONLY, NORMAL),
+            },
+            seen,
         )
 
     def test_every_event_has_a_handler(self) -> None:
@@ -941,6 +970,25 @@ class SmallTest(Story):
         self.begin(b"a")
         effects = self.feed(1, 0, Commit(1, 1, self.replica(1).head_hash, 0, 77))
         self.assertEqual(effects, [Send((0,), CommitOk(1, 77, 1))])
+
+    def test_heartbeats_come_at_their_pace(self) -> None:
+        world = self.begin(b"a")
+        before = len(world.sent(Commit, to=1))
+        world.run(1.0)
+        self.assertIn(len(world.sent(Commit, to=1)) - before, range(13, 22), "50 ms, on a tick of 25 ms")
+
+    def test_a_demoted_primary_has_nothing_in_flight(self) -> None:
+        world = self.begin(b"a")
+        world.lose = {Prepare}
+        world.say(0, b"nobody hears it")
+        world.freeze(0)
+        world.run(1.3)
+        self.assertNotIn(0, world.members())
+        world.lose = {NewState}
+        world.thaw(0)
+        world.run(0.3)
+        r = self.replica(0)
+        self.assertEqual((r.status, r.in_flight, r.new_state, r.goal), (LEARNER, None, None, ""))
 
     def test_a_learner_announces_itself(self) -> None:
         world = self.world

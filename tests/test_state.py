@@ -277,7 +277,7 @@ class MessagesTest(unittest.TestCase):
 
     def test_read_gives_all_oldest_first_and_empties(self) -> None:
         chat = self.chat
-        chat.do(A, "S|wayne|one", "S|wayne|two|three")
+        chat.do(A, "S|mason|another", "S|wayne|one", "S|wayne|two|three")
         self.assertEqual(chat.do(A, "R|wayne123"), "r|wayne|1|mason|one\n2|mason|two|three", "whoever names the id may read")
         self.assertEqual(chat.do(A, "R|wayne123"), "r|wayne|")
         self.assertEqual(chat.do(A, "R|nobody123"), Refusal.NO_SUCH_ACCOUNT)
@@ -288,7 +288,7 @@ class MessagesTest(unittest.TestCase):
         for char in "xß🦊":
             with self.subTest(char=char):
                 text = char * (TEXT_MAX // len(char.encode()))
-                self.chat.do(A, *[f"S|wayne|{text}"] * 6)
+                self.chat.do(A, *["S|mason|another"] * 9, *[f"S|wayne|{text}"] * 6)
                 rows = self.chat.do(B, "R|wayne123").split("\n")
                 self.assertEqual(len(rows), READ_MAX // TEXT_MAX)
                 self.assertEqual(len(self.chat.waiting("wayne")), 6 - READ_MAX // TEXT_MAX, "the rest waits for the next")
@@ -308,7 +308,15 @@ class MessagesTest(unittest.TestCase):
     def test_ack_leaves_what_waited_before_a_log_in(self) -> None:
         chat = self.chat
         number = chat.state.accounts["wayne"].number
-        for above, upto, left in ((2, 4, "1256"), (2, 2, "123456"), (5, 9, "12345"), (6, 9, "123456"), (1, 5, "16"), (0, 3, "456"), (3, 3, "123456")):
+        for above, upto, left in (
+            (2, 4, "1256"),
+            (2, 2, "123456"),
+            (5, 9, "12345"),
+            (6, 9, "123456"),
+            (1, 5, "16"),
+            (0, 3, "456"),
+            (3, 3, "123456"),
+        ):
             with self.subTest(above=above, upto=upto):
                 twin = copy.deepcopy(chat)
                 twin.do(A, *[f"S|wayne|{i}" for i in range(1, 7)])
@@ -318,13 +326,13 @@ class MessagesTest(unittest.TestCase):
 
     def test_undelivered_above(self) -> None:
         chat, state = self.chat, self.chat.state
-        chat.do(A, *[f"S|wayne|{i}" for i in range(1, 13)])
+        chat.do(A, *["S|mason|ids are not seqs"] * 20, *[f"S|wayne|{i}" for i in range(1, 25)])
         number = state.accounts["wayne"].number
         chat.system(f"ack|wayne|{number}|0|2")
-        chat.system(f"ack|wayne|{number}|5|7")
-        for above in range(15):
+        chat.system(f"ack|wayne|{number}|15|18")
+        for above in range(27):
             with self.subTest(above=above):
-                left = [seq for seq in range(above + 1, 13) if seq not in (1, 2, 6, 7)]
+                left = [seq for seq in range(above + 1, 25) if seq not in (1, 2, 16, 17, 18)]
                 self.assertEqual([m[0] for m in state.undelivered("wayne", number, above)], left)
         self.assertEqual(list(state.undelivered("nobody", number, 0)), [])
         self.assertEqual(list(state.undelivered("wayne", number + 1, 0)), [])
@@ -475,8 +483,15 @@ class SessionsTest(unittest.TestCase):
         since = chat.time
         chat.time += 10**6
         chat.system(f"close|{B.hex()}|1.7.1")
-        for later, left in ((SESSION_LIFE_US - 1, {A, B, C}), (SESSION_LIFE_US, {B, C}), (2 * SESSION_LIFE_US, {C})):
+        for later, left, stale in (
+            (SESSION_LIFE_US - 1, {A, B, C}, False),
+            (SESSION_LIFE_US, {B, C}, True),
+            (SESSION_LIFE_US, {B, C}, False),
+            (2 * SESSION_LIFE_US, {C}, True),
+            (9 * SESSION_LIFE_US, {C}, False),
+        ):
             chat.time = since + later - 1000
+            self.assertEqual(chat.state.has_stale(since + later), stale)
             chat.system("expire|")
             self.assertEqual(set(chat.state.sessions), left)
         self.assertEqual(chat.state.names(), ["mason", "wayne"], "accounts stay")
@@ -575,8 +590,8 @@ class TablesTest(unittest.TestCase):
         account = ("mason", "1", "", "2")
         letters = [("mason", "1", "1", "5", "mason", "x"), ("mason", "2", "2", "6", "mason", "y")]
         session = (A.hex(), "plain", "mason", "0.7.1", "1", "0", "0", "0", '["o"]')
-        good: dict[str, list[tuple[str, ...]]] = {"accounts": [account], "mailboxes": letters, "sessions": [session]}
-        self.assertEqual(ChatState.load(3, 4, 2, good).present(), ["mason"])  # type: ignore[arg-type]
+        good: dict[str, Any] = {"accounts": [account], "mailboxes": letters, "sessions": [session]}
+        self.assertEqual(ChatState.load(3, 4, 2, good).present(), ["mason"])
         for table, rows in (
             ("accounts", [account, account]),
             ("accounts", []),
@@ -596,7 +611,7 @@ class TablesTest(unittest.TestCase):
             ("sessions", [(*session[:4], "2", *session[5:])]),
         ):
             with self.subTest(table=table, rows=rows), self.assertRaises(ValueError):
-                ChatState.load(3, 4, 2, {**good, table: rows})  # type: ignore[arg-type]
+                ChatState.load(3, 4, 2, {**good, table: rows})
 
 
 # --- apply is total -----------------------------------------------------------------------------------------------------------------------
@@ -635,13 +650,13 @@ class Tracer:
 
 def lines_of(function: Callable[..., Any]) -> tuple[set[int], set[int]]:
     """All lines of its body that run, and among them those that only hand back what is finished, which cannot fail."""
-    code = function.__code__  # type: ignore[attr-defined]
+    code = function.__code__
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     offset = code.co_firstlineno - 1
     finished = {
-        node.lineno + offset
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Return) and (node.value is None or isinstance(node.value, ast.Name | ast.Constant))
+        part.lineno + offset
+        for part in ast.walk(tree)
+        if isinstance(part, ast.Return) and (part.value is None or isinstance(part.value, ast.Name | ast.Constant))
     }
     lines = {line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno}
     for nested in code.co_consts:
@@ -716,7 +731,7 @@ class TotalTest(unittest.TestCase):
     def one(self, function: Callable[..., Any], bodies: list[bytes], reply: str | None) -> None:
         """Raise at every line of the function that these batches come by; together they must come by all of it."""
         whole, finished = lines_of(function)
-        code = function.__code__  # type: ignore[attr-defined]
+        code = function.__code__
         seen: set[int] = set()
         origin, _ = self.prepared()
         for body in bodies:
@@ -788,8 +803,11 @@ class TotalTest(unittest.TestCase):
     def test_system_commands_that_make_no_sense_do_nothing(self) -> None:
         chat = crowd()
         before = fingerprint(chat.state)
-        for line in ("", "|", "open", "open|xyz|0.1.1|plain", "open|61|0.1.1|plain", f"open|{A.hex()}|a|b|c", f"open|{C.hex()}", "close|xyz|1.7.1",
-                     "ack|wayne|x|0|1", "ack|wayne|4|0|x", "ack|wayne|4|x|1", "ack|wayne|4|1", "members|1|2", "fly|away", "expire"[:3]):  # fmt: skip
+        for line in (
+            *("", "|", "expire|"[:3], "fly|away", "members|1|2", "close|xyz|1.7.1"),
+            *("open", "open|xyz|0.1.1|plain", "open|61|0.1.1|plain", f"open|{A.hex()}|a|b|c", f"open|{C.hex()}"),
+            *("ack|wayne|x|0|1", "ack|wayne|4|0|x", "ack|wayne|4|x|1", "ack|wayne|4|1"),
+        ):
             chat.system(line)
             self.assertEqual(fingerprint(chat.state), before, line)
 
@@ -843,9 +861,15 @@ class TotalTest(unittest.TestCase):
                 st.sampled_from(["plain", "numbered", "resumed"]),
             ),
             st.builds(lambda k, h: f"close|{k}|{h}", key_word, st.sampled_from(["0.7.1", "1.7.2", "2.7.3"])),
-            st.builds(lambda n, i, a, u: f"ack|{n}|{i}|{a}|{u}", st.sampled_from(names), st.sampled_from([2, 4]), st.integers(-1, 6), st.integers(-3, 9)),
+            st.builds(
+                lambda n, i, a, u: f"ack|{n}|{i}|{a}|{u}",
+                st.sampled_from(names),
+                st.sampled_from([2, 4]),
+                st.integers(-1, 6),
+                st.integers(-3, 9),
+            ),
             st.sampled_from(["members|0.7", "members|1.7,2.7", "members|", "expire|"]),
-            st.builds(lambda words: "|".join(words), st.lists(word, max_size=4)),
+            st.builds("|".join, st.lists(word, max_size=4)),
         ).map(system_run)
         noise = st.binary(max_size=60)
 

@@ -11,6 +11,7 @@ from events import (
     OfferSnapshot,
     Propose,
     Proposed,
+    Received,
     RegisterRead,
     Send,
     StopAsked,
@@ -34,6 +35,13 @@ class FirstStartTest(Story):
         world.start(2)
         world.run(0.3)
         self.assertEqual((world.primary(), world.members(), world.register[-1].reason), (0, (0, 1, 2), "first start"))
+
+    def test_to_be_linked_is_not_to_be_there(self) -> None:
+        world = self.world
+        world.lose = {Recovery, RecoveryResponse}
+        world.start()
+        world.run(2)
+        self.assertEqual((world.register, self.core(0).policy.waiting), ([], "for replica 1, 2 to start"))
 
     def test_only_one_proposes_when_nothing_goes_wrong(self) -> None:
         self.begin()
@@ -191,14 +199,19 @@ class AccusationTest(Story):
 
     def test_a_death_is_noticed_by_the_lock_soon_after_the_link(self) -> None:
         world = self.begin(b"a")
-        core = world.cores[0]
-        for i in (1, 2):
-            world.push(world.cores[i], Unlinked(core.me))
-        world.settle()  # its lock is still held
-        self.assertEqual(len(world.register), 1)
-        del world.cores[0]
-        world.run(0.02)
-        self.assertEqual((world.primary(), world.register[-1].reason), (1, "0 died"))
+        for late in (0.0, 0.003, 0.011):
+            with self.subTest(late=late):
+                self.setUp()
+                world = self.begin(b"a")
+                world.run(late)
+                core = world.cores[0]
+                for i in (1, 2):
+                    world.push(world.cores[i], Unlinked(core.me))
+                world.settle()  # its lock is still held
+                self.assertEqual(len(world.register), 1)
+                del world.cores[0]
+                world.run(0.003)
+                self.assertEqual((world.primary(), world.register[-1].reason), (1, "0 died"))
 
     def test_a_newer_incarnation_is_proof_that_the_older_one_is_dead(self) -> None:
         world = self.begin(b"a")
@@ -402,6 +415,16 @@ class RestartTest(Story):
         world.start(0)
         self.assertRegex(world.exits[-1][1], "the register ends at view 1, but this replica has worked in view 2")
 
+    def test_who_has_not_read_the_newest_view_does_not_know_whether_it_may_begin(self) -> None:
+        world = self.begin(b"a")
+        world.kill(0, 1, 2)
+        world.start(0)
+        policy, member = self.core(0).policy, Member(2, 9999)
+        world.feed(0, Linked(member))
+        for view, eligible in ((1, True), (0, False), (1, True)):
+            self.replica(0).step(world.now, Received(member, Recovery(view, 9999, 1, 1, b"h" * 16, True, False)))
+            self.assertEqual(policy.peers[2].eligible, eligible)
+
     def test_a_read_of_the_register_that_is_late_changes_nothing(self) -> None:
         world = self.begin(b"a")
         world.kill(2)
@@ -492,12 +515,19 @@ class StopTest(Story):
         world.run(0.1)
         self.assertIn(0, world.cores, "its last batch is under way")
         world.release(1)
-        world.run(0.3)
-        self.assertNotIn(0, world.cores)
-        world.run(0.3)
+        self.assertNotIn(0, world.cores, "it goes as soon as that is committed")
+        world.run(0.6)
         self.assertEqual(world.primary(), 1)
         self.assertGreaterEqual(self.replica(1).applied, op)
         self.assert_level(1, 2)
+
+    def test_asked_when_the_view_is_closed_already(self) -> None:
+        world = self.begin(b"a")
+        world.lose = {Leave}
+        self.stop(0, everybody=True)
+        world.feed(1, RegisterRead(world.register[-1]))
+        self.stop(1, everybody=True)
+        self.assertEqual(world.exits, [(0, "stopped"), (1, "stopped")])
 
     def test_asked_twice(self) -> None:
         world = self.begin(b"a")
@@ -530,7 +560,7 @@ class StopTest(Story):
         self.assertEqual(len(world.register), 1)
 
     def test_a_primary_that_stops_takes_nobody_in(self) -> None:
-        world = self.begin(b"a")
+        self.begin(b"a")
         policy, r = self.core(0).policy, self.replica(0)
         r.stopping = True
         policy.last = View("dormitory", 1, self.core(0).me, (self.core(0).me, self.core(1).me), 0, NO_HASH, "", 0)
@@ -612,8 +642,10 @@ class JoinTest(Story):
             self.assertEqual(r.step(world.now, LogRead(asker, request, 1, r.head_hash, images, True, 1)), [], "asked in an older view")
         request = GetState(2, 1, r.head_hash, 0, NO_HASH)
         self.assertEqual(r.step(world.now, LogRead(asker, request, 1, r.head_hash, None, False, 9)), [OfferSnapshot(2)])
+        self.core(0).policy._set_joint(None)
         effects = r.step(world.now, LogRead(asker, request, 1, r.head_hash, b"", False, 1))
         self.assertFalse(effects[-1].packet.joint)
+        self.assertIsNone(self.core(0).policy.joint, "only the piece that reaches the head opens it")
 
     def test_a_read_only_primary_that_is_not_level_yet(self) -> None:
         world = self.begin(b"a", b"b")
@@ -656,7 +688,7 @@ class JoinTest(Story):
         world.lose = {NewState, RecoveryResponse}
         world.start(2)
         world.run(0.2)
-        r = self.replica(2)
+        self.replica(2)
         for sender, packet in (
             (1, RecoveryResponse(2, 0, NORMAL, 1, 1, True, False)),
             (0, RecoveryResponse(1, 0, NORMAL, 1, 1, True, False)),

@@ -11,7 +11,7 @@ What it is not: it is no fault of the simulator's kind: nothing runs while the d
     mended      a copy beside it was used and the damage reported; it holds and serves what it held before
     unread      nothing at start reads that place, since a snapshot stands in for it; whoever reads it later is told
     harmless    in the zeros behind the log, where it looks like the rest of a torn batch: nothing stood there, the next write clears it;
-                or a lock file cut to nothing, which is as good as a removed one
+                or zeros cut off a lock file; or all of it, which is as good as a removed one
     tail        shorter by what looks like the tail of a power cut, but not below what is known to be durable
 
 Anything else is an `Unsound`: a replica that serves something else than it held, or says nothing.
@@ -300,8 +300,9 @@ class Wreck:
             wrong = [found for found in survey(disk, f"{BASE}/replica-0/journal") if isinstance(found, Remark) and found.wrong]
             if not wrong:
                 return Verdict(HARMLESS, f"behind the log, which ends at byte {behind}: cleared by the next write")
-        if damage.kind == CUT and path.endswith(".lock") and not damage.at:
-            return Verdict(HARMLESS, "an empty lock file is a new one: it says nothing about what is durable")
+        if damage.kind == CUT and path.endswith(".lock") and (not damage.at or damage.at >= behind):
+            words = "all it says is there" if damage.at else "an empty one is a new one: it says nothing about what is durable"
+            return Verdict(HARMLESS, f"a lock file of {damage.at} bytes: {words}")
         raise Unsound(f"{damage}: nobody noticed")
 
     def together(self, damage: Damage) -> str:
@@ -313,16 +314,17 @@ class Wreck:
         for replica in (0, 1, 2):
             world.start(replica)
         servers = [world.processes[i].server for i in range(3)]
-        words = servers[0].storage.damage
+        first = servers[0]
+        words = first.storage.damage
 
         def is_whole() -> bool:
             if any(s.replica.status != NORMAL or s.policy.last is None or len(s.policy.last.members) < 3 for s in servers):
                 return False
-            return len({(s.replica.applied, s.storage.journal.head_hash) for s in servers}) == 1
+            ends = {(s.replica.applied, s.replica.head_op, s.storage.journal.head_hash) for s in servers}
+            return len(ends) == 1 and self.held.op < first.replica.applied == first.replica.head_op
 
         if not world.run(world.now + REPAIR_S, is_whole):
             raise Unsound(f"{damage}: is not repaired: {[str(s.replica) for s in servers]}: {world.story[-8:]}")
-        first = servers[0]
         if first.replica.damage or first.storage.superblock.suspect:
             raise Unsound(f"{damage}: repaired and still not trusted: {first.replica.damage}")
         if len({tables(s.state) for s in servers}) != 1 or tables(first.state) != self.held.tables:

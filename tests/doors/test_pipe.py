@@ -79,7 +79,11 @@ STORY: list[tuple[str, str, dict[str, str]]] = [
     ("wayne", "1|Server", {"wayne": "Username Server already exists. Please try a different username."}),
     ("wayne", "3|mason|hello", {"wayne": SORRY.decode()}),
     ("wayne", "1|wayne", {"wayne": "Success New Account Creation! Your new Account ID: wayne123\n"}),
-    ("zed", "0|nobody123", {"zed": "user with ID : nobody123 is not recognized in the system, please try a different name or create a new one\n"}),
+    (
+        "zed",
+        "0|nobody123",
+        {"zed": "user with ID : nobody123 is not recognized in the system, please try a different name or create a new one\n"},
+    ),
     ("zed", "0|mason", {"zed": "user with ID : mason is not recognized in the system, please try a different name or create a new one\n"}),
     ("mason", "2", {"mason": "Showing all accounts: mason,wayne\n"}),
     ("mason", "2|", {"mason": "Showing all accounts: mason,wayne\n"}),
@@ -93,7 +97,11 @@ STORY: list[tuple[str, str, dict[str, str]]] = [
     ("mason", "3|wayne|hello", {"mason": "Sender mason sends a new message hello to wayne\n", "wayne": "mason: hello"}),
     ("mason", "3|wayne123|hello", {"mason": "Sender mason sends a new message hello to wayne\n", "wayne": "mason: hello"}),
     ("mason", "3|wayne|a | b || c", {"mason": "Sender mason sends a new message a | b || c to wayne\n", "wayne": "mason: a | b || c"}),
-    ("mason", "3|wayne| tabs\tand  blanks ", {"mason": "Sender mason sends a new message  tabs\tand  blanks  to wayne\n", "wayne": "mason:  tabs\tand  blanks "}),
+    (
+        "mason",
+        "3|wayne| tabs\tand  blanks ",
+        {"mason": "Sender mason sends a new message  tabs\tand  blanks  to wayne\n", "wayne": "mason:  tabs\tand  blanks "},
+    ),
     ("mason", "3|nobody|hello", {"mason": "Receiver: nobody doesn't exist \n"}),
     ("wayne", "4|wayne123", {"wayne": "No new messages\n"}),
     ("wayne", "bye", {"wayne": SORRY.decode()}),
@@ -171,7 +179,9 @@ class StoryTest(unittest.TestCase):
 
     def test_the_greeting(self) -> None:
         self.assertEqual(
-            GREETING, b"To get started on this chat room, please create or login your account first and type command as instructed in the documentation \n"
+            GREETING,
+            b"To get started on this chat room, please create or login your account first"
+            b" and type command as instructed in the documentation \n",
         )
         self.assertEqual(PipeTranslator(Book()).greeting, GREETING)
 
@@ -210,11 +220,13 @@ class StoryTest(unittest.TestCase):
         wayne.connection.end()
         self.assertEqual(
             front.console,
-            ["1|mason", "Opcode:1", "0|mason123|***", "Opcode:0", "1|x|***", "Opcode:1", "New User created. key: mason123"]
-            + ["1|wayne", "Opcode:1", "2|w.yne", "Opcode:2", "3|mason|hello", "Opcode:3", "3|mason123x|hello", "Opcode:3", "5|wayne123", "Opcode:5", "1|zoe", "Opcode:1"]
-            + ["New User created. key: wayne123", "key: w.yne", "Account matched: wayne", "Sender wayne sends a new message hello"]
-            + ["Receiver doesnt exist: mason123x", "Account ID: wayne123 has been deleted", "New User created. key: zoe123"]
-            + ["zoe has logged out of the system"],
+            [
+                *("1|mason", "Opcode:1", "0|mason123|***", "Opcode:0", "1|x|***", "Opcode:1", "New User created. key: mason123"),
+                *("1|wayne", "Opcode:1", "2|w.yne", "Opcode:2", "3|mason|hello", "Opcode:3", "3|mason123x|hello", "Opcode:3"),
+                *("5|wayne123", "Opcode:5", "1|zoe", "Opcode:1", "New User created. key: wayne123", "key: w.yne"),
+                *("Account matched: wayne", "Sender wayne sends a new message hello", "Receiver doesnt exist: mason123x"),
+                *("Account ID: wayne123 has been deleted", "New User created. key: zoe123", "zoe has logged out of the system"),
+            ],
         )
 
     def test_nobody_watches(self) -> None:
@@ -266,8 +278,42 @@ class BadInputTest(unittest.TestCase):
     """Every bad input gets a clear answer or a closed connection; nobody else notices."""
 
     def test_lines_that_are_no_command(self) -> None:
-        lines = [b"9|x", b"x", b"|", b"||", b"-1", b"33|a|b", b"3", b"3|", b"3||", b"3|a", b"3|a|", b"3||text", b"1", b"1|", b"0", b"0|", b"4", b"4|"]
-        lines += [b"5", b"5|", b"1|a|b", b"0|a|b|c", b"4|a|b", b"6|mason", b" 2", b"2 ", b"22", b"bye", b"who", b"resume 3", "２".encode(), b"1 0 2"]
+        lines = [
+            b"9|x",
+            b"x",
+            b"|",
+            b"||",
+            b"-1",
+            b"33|a|b",
+            b"3",
+            b"3|",
+            b"3||",
+            b"3|a",
+            b"3|a|",
+            b"3||text",
+            b"1",
+            b"1|",
+            b"0",
+            b"0|",
+            b"4",
+            b"4|",
+        ]
+        lines += [
+            b"5",
+            b"5|",
+            b"1|a|b",
+            b"0|a|b|c",
+            b"4|a|b",
+            b"6|mason",
+            b" 2",
+            b"2 ",
+            b"22",
+            b"bye",
+            b"who",
+            b"resume 3",
+            "２".encode(),
+            b"1 0 2",
+        ]
         for line in lines:
             with self.subTest(line=line):
                 self.assertIsNone(encode(line))
@@ -402,7 +448,10 @@ class NumberedTest(unittest.TestCase):
         again = self.guest(resume=1)
         replies = again.say("1 0 1|mason\n2 0 3|mason|one\n3 0 4|mason123\n")
         self.assertTrue(first.startswith(b"= - 0 0\n"))
-        self.assertIn(b"1 60\nSuccess New Account Creation! Your new Account ID: mason123\n2 46\nSender mason sends a new message one to mason\n", replies)
+        self.assertIn(
+            b"1 60\nSuccess New Account Creation! Your new Account ID: mason123\n2 46\nSender mason sends a new message one to mason\n",
+            replies,
+        )
         self.assertEqual(self.front.state.message_count, 1)
 
     def test_an_unknown_session_is_told(self) -> None:
@@ -448,10 +497,22 @@ class NumberedTest(unittest.TestCase):
         person = self.guest()
         person.say(b"")
         heard = person.say("1 0 9|x\n2 0 1|mason\n3 0 \n4 0 who\n")
-        self.assertEqual(heard, b"1 60\n%s2 60\nSuccess New Account Creation! Your new Account ID: mason123\n3 60\n%s4 16\nhere now: mason\n" % (SORRY, SORRY))
+        self.assertEqual(
+            heard,
+            b"1 60\n%s2 60\nSuccess New Account Creation! Your new Account ID: mason123\n3 60\n%s4 16\nhere now: mason\n" % (SORRY, SORRY),
+        )
 
     def test_lines_the_mode_does_not_know(self) -> None:
-        for line in (b"hello\n", b"2\n", b"1 x 2\n", b"1\n", b"resume 4\n1 0 2\nresume 4\n", b"1" * 19 + b" 0 2\n", b"1 " + b"0" * 19 + b" 2\n", b"\xff\n"):
+        for line in (
+            b"hello\n",
+            b"2\n",
+            b"1 x 2\n",
+            b"1\n",
+            b"resume 4\n1 0 2\nresume 4\n",
+            b"1" * 19 + b" 0 2\n",
+            b"1 " + b"0" * 19 + b" 2\n",
+            b"\xff\n",
+        ):
             with self.subTest(line=line):
                 person = self.guest()
                 person.say(line)
@@ -463,7 +524,13 @@ class NumberedTest(unittest.TestCase):
         self.assertIsNone(person.paper.closed)
 
     def test_first_lines_that_are_not_quite_it_are_plain(self) -> None:
-        for line in (f"understudy 2 {HEX}", f"understudy 1 {HEX[:-1]}", f"understudy 1 {HEX}0", f"understudy 1 {HEX.upper()}", f" understudy 1 {HEX}"):
+        for line in (
+            f"understudy 2 {HEX}",
+            f"understudy 1 {HEX[:-1]}",
+            f"understudy 1 {HEX}0",
+            f"understudy 1 {HEX.upper()}",
+            f" understudy 1 {HEX}",
+        ):
             self.assertEqual(heard(line.encode() + b"\n").asked, [("say", SORRY, 0)], line)
         self.assertEqual(heard(b"2\n" + f"understudy 1 {HEX}\n".encode()).asked[1:], [("say", SORRY, 0)], "not as the second line")
 
@@ -506,7 +573,24 @@ class FuzzTest(unittest.TestCase):
     """Arbitrary bytes in arbitrary chunks: nothing raises, and where they are cut makes no difference."""
 
     def test_chunks_make_no_difference(self) -> None:
-        line = st.sampled_from([b"1|mason", b"3|w|x", "3|wäyne|🦊".encode(), b"2", b"2|a|b", b"", b"\r", b"9", b"1 0 2", b"2 1 who", b"ack 3", b"cluster", b"resume 1", b"\xff"])
+        line = st.sampled_from(
+            [
+                b"1|mason",
+                b"3|w|x",
+                "3|wäyne|🦊".encode(),
+                b"2",
+                b"2|a|b",
+                b"",
+                b"\r",
+                b"9",
+                b"1 0 2",
+                b"2 1 who",
+                b"ack 3",
+                b"cluster",
+                b"resume 1",
+                b"\xff",
+            ]
+        )
         begin = st.sampled_from([b"", f"understudy 1 {HEX}\n".encode(), f"understudy 1 {HEX}\nresume 3\n".encode()])
         noise = st.lists(st.one_of(line, st.binary(max_size=12)), max_size=8).map(b"\n".join)
 
@@ -525,11 +609,19 @@ class FuzzTest(unittest.TestCase):
 
     def test_nothing_raises_behind_a_desk(self) -> None:
         word = st.sampled_from(
-            [b"1|a\n", b"0|a123\n", b"2\n", b"2|.*\n", b"3|a|hi\n", b"3|b|hi\n", b"4|a123\n", b"5|a123\n", b"1|b\n", b"0|b123\n", b"1 0 1|a\n"]
-            + [b"1 0 2\n", b"2 0 1|a\n", b"2 0 3|a|x\n", b"3 2 who\n", b"3 1 4|a123\n", b"4 3 bye\n", b"ack 1\n", b"ack 9\n", b"resume 1\n", b"cluster\n"]
-            + [f"understudy 1 {HEX}\n".encode(), f"understudy 1 {HEX}\nresume 0\n".encode(), f"understudy 1 {HEX[::-1]}\n".encode(), b"\n", b"2", b"\xff"]
+            [
+                *(b"1|a\n", b"0|a123\n", b"2\n", b"2|.*\n", b"3|a|hi\n", b"3|b|hi\n", b"4|a123\n", b"5|a123\n", b"1|b\n", b"0|b123\n"),
+                *(b"1 0 1|a\n", b"1 0 2\n", b"2 0 1|a\n", b"2 0 3|a|x\n", b"3 2 who\n", b"3 1 4|a123\n", b"4 3 bye\n", b"ack 1\n"),
+                *(b"ack 9\n", b"resume 1\n", b"cluster\n", b"\n", b"2", b"\xff"),
+                *(f"understudy 1 {HEX}\n{line}".encode() for line in ("", "resume 0\n")),
+                f"understudy 1 {HEX[::-1]}\n".encode(),
+            ]
         )
-        step = st.tuples(st.integers(0, 3), st.one_of(word, word, word, st.binary(max_size=20)), st.sampled_from(["", "", "turn", "quiet", "end", "lost", "view", "full"]))
+        step = st.tuples(
+            st.integers(0, 3),
+            st.one_of(word, word, word, st.binary(max_size=20)),
+            st.sampled_from(["", "", "turn", "quiet", "end", "lost", "view", "full"]),
+        )
 
         @settings(max_examples=300, deadline=None, database=None)
         @given(st.lists(step, max_size=30))
@@ -565,7 +657,9 @@ class FuzzTest(unittest.TestCase):
                     person.connection.lost()
             front.turn()
             self.assertEqual(front.desk.connections, {}, "everybody went, nothing is left")
-            self.assertEqual((front.desk.unanswered_bytes, front.desk.open_bytes, front.desk.closing, front.desk.by_session), (0, 0, {}, {}))
+            self.assertEqual(
+                (front.desk.unanswered_bytes, front.desk.open_bytes, front.desk.closing, front.desk.by_session), (0, 0, {}, {})
+            )
             self.assertEqual(front.state.present(), [])
 
         look()

@@ -16,10 +16,12 @@ from __future__ import annotations
 from typing import Any
 
 from packets import NO_HASH, Packet, PrepareOk, View
+from register import _decode
 from replication import NORMAL, READ_ONLY
+from tests.simulator.disk import SimFile
 from tests.simulator.guests import Asked, SimGuest
 from tests.simulator.spec import Account, Spec
-from tests.simulator.world import Process, Violation, World
+from tests.simulator.world import BASE, Process, Violation, World
 
 Outcome = tuple[str, ...]
 
@@ -36,6 +38,7 @@ class Checks:
         self.view: View | None = None
         self.heads: dict[int, tuple[int, bytes]] = {}
         self.spoiled: dict[int, float] = {}  # replicas whose files were damaged on purpose, and when
+        self.touched: set[int] = set()  # replicas whose disk was full or failed
         self.incs: dict[tuple[int, int], float] = {}
         self.guests: list[SimGuest] = []
         self.acked_op = 0
@@ -109,6 +112,9 @@ class Checks:
         journal = getattr(process.server.storage, "journal", None)
         if journal is not None:
             self.heads[process.id] = (journal.head_op, journal.head_hash)
+        superblock = getattr(process.server.storage, "superblock", None)
+        if superblock is not None and superblock.suspect and process.id in self.touched:
+            self.spoiled.setdefault(process.id, self.world.now)
 
     def after_step(self, process: Process) -> None:
         """The invariants that cost little."""
@@ -130,10 +136,20 @@ class Checks:
                     self.fail(f"replicas {process.id} and {other.id} both lead view {r.view}")
 
     def _look_at_register(self, process: Process) -> None:
-        policy = getattr(process.server, "policy", None)
-        last = policy.last if policy is not None else None
-        if last is not None and (self.view is None or last.number > self.view.number):
-            self._new_view(last)
+        self.look_at_register()
+
+    def look_at_register(self) -> None:
+        """What stands there, whoever has read it."""
+        while True:
+            number = self.view.number + 1 if self.view else 1
+            try:
+                file = self.world.files.find(f"{BASE}/cluster/view-{number:010d}")
+            except OSError:
+                return
+            view = _decode(bytes(file.content)) if isinstance(file, SimFile) else None
+            if view is None:
+                return
+            self._new_view(view)
 
     def _new_view(self, view: View) -> None:
         before, self.view = self.view, view

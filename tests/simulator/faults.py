@@ -194,6 +194,7 @@ class Faults:
         if not path.startswith(f"{BASE}/replica-{process.id}/"):
             return None
         if process.id in self.full and call in ("pwrite", "allocate", "symlink"):
+            self.checks.touched.add(process.id)
             return OSError(errno.ENOSPC, "ENOSPC", path)
         if self.failing.get(process.id, 0.0) > self.world.now and call in ("sync", "pwrite") and self._may_spoil(process.id):
             self.checks.spoiled[process.id] = self.world.now
@@ -209,6 +210,7 @@ class Faults:
 
     def _may_spoil(self, replica: int) -> bool:
         """One disk at a time, and never the only one that could go on."""
+        self.checks.look_at_register()
         view = self.checks.view
         if view is None or set(self.checks.spoiled) - {replica}:
             return False

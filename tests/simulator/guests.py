@@ -30,7 +30,7 @@ class Shell:
         self.broken = False
         self.to_server_at = self.to_guest_at = 0.0
         self.silence = 0
-        process.shells.add(self)
+        process.shells[self] = None
         self.connection = process.server.desk.welcome(self, "pipe")
         self.write(self.connection.translator.greeting)
 
@@ -73,6 +73,8 @@ class Shell:
             at = dice.randrange(1, len(chunk))
             self._to_server(self._arrived, chunk[:at])
             chunk = chunk[at:]
+        if self.world.watches == self.guest.name:
+            self.world.say(f"{self.guest.name} -> {self.process.id} {chunk!r}")
         self._to_server(self._arrived, chunk)
 
     def _to_server(self, callback: Callable[..., None], *args: Any) -> None:
@@ -109,7 +111,7 @@ class Shell:
             self._lost()
 
     def _lost(self) -> None:
-        self.process.shells.discard(self)
+        self.process.shells.pop(self, None)
         self.is_closing = True
         self.connection.lost()
 
@@ -131,6 +133,7 @@ class SimGuest:
         self.session = world.dice.randbytes(16)
         self.number = 0
         self.used = False
+        self.firm = self.sent = 0  # newest request known to be in the log; newest said on this connection
         self.under_way: dict[int, Asked] = {}
         self.account = ""  # as far as answered; empty while it may be changing
         self.births = 0
@@ -193,8 +196,10 @@ class SimGuest:
         if self.shell is not shell:
             return
         words = f"understudy 1 {self.session.hex()}\n"
-        if self.used:
-            words += f"resume {self.displayed.get(self.account, 0) if self.account else 0}\n"
+        self.sent = 0
+        if self.was_confirmed:
+            owed = min(self.under_way, default=0)
+            words += f"resume {self.displayed.get(self.account, 0) if self.account else 0} {owed}\n"
         self.used = True
         shell.send(words.encode())
         if not self.stays:
@@ -202,9 +207,16 @@ class SimGuest:
 
     def _resend(self) -> None:
         assert self.shell is not None
-        lines = [f"{a.number} {self.low} {a.line}\n" for a in self.under_way.values()]
-        if lines:
-            self.shell.send("".join(lines).encode())
+        for asked in self.under_way.values():
+            self._write(asked)
+
+    def _write(self, asked: Asked) -> None:
+        """The log takes no number above its next one, and queries that were answered never stood in it: blanks take their place."""
+        assert self.shell is not None
+        lines = [f"{n} {n - 1} blank\n" for n in range(self.firm + 1, asked.number)] if not self.sent else []
+        self.sent = asked.number
+        lines.append(f"{asked.number} {self.low} {asked.line}\n")
+        self.shell.send("".join(lines).encode())
 
     def check_silence(self, shell: Shell) -> None:
         """Nothing heard for too long: perhaps another replica serves."""
@@ -273,7 +285,7 @@ class SimGuest:
         if line[0] in "015b":
             self.account = ""
         if self.shell is not None and hasattr(self.shell, "connection") and self.used and (self.confirmed or not self.stays):
-            self.shell.send(f"{asked.number} {self.low} {line}\n".encode())
+            self._write(asked)
 
     # --- hearing ------------------------------------------------------------------------------------------------------------------------
 
@@ -282,6 +294,8 @@ class SimGuest:
         if self.shell is not shell:
             return
         self.heard_at = self.world.now
+        if self.world.watches == self.name and words != b".\n":
+            self.world.say(f"{self.name} <- {shell.process.id} {words!r}")
         self.buffer += words
         while b"\n" in self.buffer and self.shell is shell:
             line, _, rest = self.buffer.partition(b"\n")
@@ -307,6 +321,7 @@ class SimGuest:
         if parts[0] == b"=":
             self.confirmed = self.was_confirmed = True
             self.failures = 0
+            self.firm = int(parts[2])
             if self.stays:
                 self._resend()
         elif parts[0] == b"!":
@@ -315,6 +330,7 @@ class SimGuest:
                 self._begin_anew()
             if parts[1] == b"gap":
                 self.history.gaps += 1
+                self.firm = min(self.firm, int(parts[2]) - 1)
 
     def _begin_anew(self) -> None:
         """The session never got as far as the log, or so it seems: what was asked in it is unknown for ever."""
@@ -331,12 +347,16 @@ class SimGuest:
         if asked is None:
             if number > self.number:
                 raise Violation(f"{self.name} got a reply to request {number}, which it never made")
+            if "valid input" in words:
+                return
             raise Violation(f"{self.name} got a second reply to request {number}: {words!r}")
         if number != min(self.under_way):
             raise Violation(f"{self.name}: reply {number} before {min(self.under_way)}")
         del self.under_way[number]
         outcome = self.history.answered(self, asked, words)
         kind = asked.line[0]
+        if kind not in "2w" and outcome != ("invalid",):
+            self.firm = max(self.firm, number)
         if kind == "1" and outcome == ("ok",):
             self.births += 1
         if kind == "5" and outcome == ("ok",):

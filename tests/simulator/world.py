@@ -15,6 +15,7 @@ Read next: `guests.py`.
 from __future__ import annotations
 
 import heapq
+import os
 import random
 import zlib
 from collections.abc import Callable
@@ -95,7 +96,7 @@ class Process:
         self.stall = 0.0
         self.settled_at = 0.0
         self.doors_open = False
-        self.shells: set[Any] = set()
+        self.shells: dict[Any, None] = {}  # in order: a set of objects would follow their addresses
         self.linked: set[int] = set()  # replicas whose `on_linked` was called
         self.stop_after = 0  # host calls after which it stops; 0: never
         self.maker = Maker(self.worker, rows_through_csv)
@@ -234,6 +235,7 @@ class World:
         self.blocked: set[tuple[int, int]] = set()  # (from, to)
         self.held_links: list[Link] = []  # on which something waits, also broken ones
         self.story: list[str] = []
+        self.watches = os.environ.get("SIM_WATCH", "")
         self.crc = 0
         self.steps = 0
         self.healed = False

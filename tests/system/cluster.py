@@ -26,8 +26,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
-from admin import ask
 from disk import OsDisk
+from operators import ask
 from register import Register
 from snapshots import MANIFEST
 

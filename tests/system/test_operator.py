@@ -52,7 +52,7 @@ class Operator(SystemTest):
         again = await self.aside(self.cluster.run, "stop")
         self.assertEqual(again.returncode, 1)
 
-    async def test_old_data_after_a_clean_stop_and_each_may_begin_alone(self) -> None:
+    async def test_a_second_start_goes_on_and_each_may_begin_alone(self) -> None:
         """Who stops last registers that nothing follows: anybody with the whole log may then go on, replica 0 first or any other."""
         await self.start()
         await self.begin_talk("ann", "bob")

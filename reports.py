@@ -1,0 +1,71 @@
+"""What a replica says of itself: to guests, who need another port, and to operators, who want to know how it is.
+
+What it is not: it asks no other replica (`operators.py` puts the answers of all together), and it names no guest and no text.
+
+    describe    `cluster` in the numbered mode of the pipe door: who is primary, which ports there are
+    status      `server.py status`: one row
+
+Read next: `operators.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from host import VERSION
+from replication import LEARNER, LIVE
+from settings import Settings
+from storage import Storage
+from survivor import Survivor
+
+
+def describe(settings: Settings, policy: Survivor) -> dict[str, Any]:
+    """What a guest may know of the cluster."""
+    replica, last = policy.replica, policy.last
+    listen = settings.listen[0]
+    members = last.replicas if last else ()
+    primary = replica.primary.replica if replica.primary else None
+    return {
+        "cluster": settings.name,
+        "policy": settings.policy,
+        "survives": settings.survives(),
+        "view": replica.view,
+        "primary": primary,
+        "self": replica.me.replica,
+        "replicas": [
+            {
+                "id": r.id,
+                "role": "primary" if r.id == primary else "backup" if r.id in members else "down",
+                "ports": [f"{listen}:{port}" for port in r.doors.get("pipe", ())],
+            }
+            for r in settings.replicas
+        ],
+    }
+
+
+def status(settings: Settings, policy: Survivor, storage: Storage, *, uptime: float, connections: int, trouble: str) -> dict[str, Any]:
+    """What an operator wants to know of this replica; no names, no texts."""
+    replica, last = policy.replica, policy.last
+    role = ("primary" if replica.is_primary else "backup") if replica.status in LIVE else LEARNER
+    return {
+        "id": replica.me.replica,
+        "role": role,
+        "status": replica.status,
+        "view": replica.view,
+        "op": replica.head_op,
+        "commit": replica.commit,
+        "applied": replica.applied,
+        "snapshot": storage.snapshot_op,
+        "pid": os.getpid(),
+        "uptime": round(uptime, 1),
+        "connections": connections,
+        "serving": replica.serving,
+        "policy": settings.policy,
+        "members": list(last.replicas) if last else [],
+        "reason": last.reason if last else "",
+        "changed": last.time if last else 0,
+        "waiting": policy.waiting if replica.status == LEARNER else "",
+        "trouble": trouble or replica.damage,
+        "version": VERSION,
+    }

@@ -1,0 +1,402 @@
+"""Targets that read what others send: the pipe door with all behind it, links between replicas, packets, batches, and the client.
+
+What it is not: there is no socket; bytes arrive cut anywhere.
+
+Read next: `disks.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import random
+import zlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import msgspec
+
+import packets
+from commands import COMMANDS, RUN, SYSTEM, count_ops, run
+from doors.pipe import LINE_MAX
+from guest import About, Guest, Message, Reply, Trouble
+from handshake import LENGTH, Handshake, Hello, Identity
+from links import HANDSHAKE_MAX, PACKET_MAX, Link, Links
+from packets import NO_HASH, AnyPacket, BadPacket, Batch, DamagedBatch
+from snapshot_worker import rows_through_csv
+from state import ChatState
+from tests.front_desk import FrontDesk, Person
+from tests.fuzzing.disks import WALL, framed, seal_batch, some_batches, some_bodies, unframed
+from tests.fuzzing.run import Target
+
+CHUNK_MAX = 64 << 10  # bytes a socket gives at once
+
+
+def pieces(image: bytes) -> Iterator[bytes]:
+    """The input cut somewhere, always in the same places."""
+    dice = random.Random(zlib.crc32(image))
+    at = 0
+    while at < len(image):
+        size = dice.choice((1, 7, 40, 1 << 20, 1 << 20))
+        yield image[at : at + min(size, CHUNK_MAX)]
+        at += min(size, CHUNK_MAX)
+
+
+class PipeTarget(Target):
+    """A guest at the pipe door, plain or numbered, the desk and the state behind it.
+
+    All inputs of a while meet the same state, in which somebody else is logged in. What a numbered guest is sent, our own client must
+    be able to read; now and then the state must survive being written down.
+    """
+
+    name = "pipe"
+    tokens = (
+        *(b"0|", b"1|", b"2|", b"3|", b"4|", b"5|", b"|", b"\n", b"\r\n", b"\0", b"understudy 1 " + b"ab" * 16 + b"\n", b"resume 7\n", b"ack 9\n"),
+        *(b"cluster\n", b"who\n", b"bye\n", b"1 0 ", b"2 1 ", b"99999 0 ", b"2|(a*)*b", b"2|[[:alpha:]", b"2|" + b"(" * 300, b"2|\\p{Greek}+"),
+        *("\u202e".encode(), b"\xff\xfe", b"\xed\xa0\x80", "ẞ".encode(), "ﷺ".encode(), b"x" * 70_000, b"3|ann|", b"4|ann123", b"1|" + b"n" * 33),
+    )
+    life = 400  # inputs that meet the same state
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def seeds(self) -> dict[str, bytes]:
+        return {
+            "plain": b"1|wayne",
+            "framed": "1|wayne\n3|ann|hello\n2\n2|a.*\n4|wayne123\n3|wayne|äöü | 漢\n5|wayne123\n0|wayne123\n".encode(),
+            "numbered": b"understudy 1 " + b"cd" * 16 + b"\n1 0 1|wayne\n2 1 3|ann|hi\n3 2 2\n4 3 who\n5 4 3|wayne|me\nack 1\n6 5 bye\n",
+            "resumed": b"understudy 1 " + b"cd" * 16 + b"\nresume 1\n7 6 0|wayne123\ncluster\n8 7 4|wayne123\n9 8 5|wayne123\n",
+        }
+
+    def run(self, image: bytes) -> str:
+        if not self.left:
+            self.begin()
+        self.left -= 1
+        person = self.front.connect()
+        words = self._talk(person, image)
+        translator = person.connection.translator
+        assert len(translator.rest) <= LINE_MAX
+        person.leave()
+        self.front.turn()
+        assert not self.front.desk.queries and person.connection.home not in self.front.desk.connections
+        if cast(Any, translator).numbered:
+            read_as_guest(words)
+        if not self.left:
+            self.end()
+        return "hung up" if person.paper.closed else "numbered" if cast(Any, translator).numbered else "plain"
+
+    def _talk(self, person: Person, image: bytes) -> bytes:
+        words = b""
+        for number, piece in enumerate(pieces(image)):
+            if person.connection.gone:
+                break
+            waits = person.send(piece)
+            if number % 3 == 2:
+                self.front.turn()
+            if waits and number % 5 == 4:
+                person.connection.quiet()
+            words += person.read()
+        if not person.connection.gone:
+            person.connection.quiet()
+            self.front.turn()
+            person.connection.end()
+        self.front.turn()
+        return words + person.read()
+
+    def begin(self) -> None:
+        """A cluster in which ann is there and bob is not."""
+        self.left = self.life
+        self.front = FrontDesk()
+        self.ann = self.front.connect()
+        self.ann.say("1|bob\n")
+        self.ann.say("1|ann\n")
+
+    def end(self) -> None:
+        """What this state is written down as is read back as the same."""
+        rewritten(self.front.state)
+        assert set(self.front.desk.connections) == {self.ann.connection.home}
+
+
+def read_as_guest(words: bytes) -> None:
+    """Our own client understands all that a door says to a numbered guest."""
+    guest = Guest("ab" * 16)
+    guest.connect(1.0)
+    for event in guest.receive(words, 1.0):
+        assert not (isinstance(event, Trouble) and event.word == "stranger"), f"{event} in {words[:500]!r}"
+
+
+def rewritten(state: ChatState) -> None:
+    """Tables → CSV → tables: nothing changes."""
+    csv.field_size_limit(1 << 30)
+    tables = {name: (columns, [list(row) for row in rows]) for name, (columns, rows) in state.tables().items()}
+    back = {}
+    for name, (columns, rows) in tables.items():
+        text = rows_through_csv(columns, rows, True).decode()
+        back[name] = list(csv.reader(io.StringIO(text, newline=""), strict=True))[1:]
+        assert back[name] == rows, name
+    again = ChatState.load(state.op, state.digest, state.message_count, {name: iter(rows) for name, rows in back.items()})
+    assert {name: [list(row) for row in rows] for name, (_, rows) in again.tables().items()} == back
+
+
+class BodyTarget(Target):
+    """A batch's body, as a backup may forward it: what `count_ops` lets through is applied, whatever it says."""
+
+    name = "body"
+    tokens = (
+        *(b"C|", b"L|", b"O", b"S|", b"R|", b"D|", b"\n", b"|", b"open|", b"close|", b"ack|", b"members|", b"expire|", b"ann123", b"wayne"),
+        *(bytes(range(16)), bytes(16), b"R", b"S", "ſ".encode(), b"\xff", b"\0"),
+    )
+    life = 200
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def seeds(self) -> dict[str, bytes]:
+        bodies = [body for _, body in some_bodies()]
+        return {"all": b"".join(bodies), "talk": bodies[1] + bodies[2], "skip": run(bytes(range(16)), 9, 3, 2, b"O\nO", 2)}
+
+    def seal(self, image: bytes, dice: random.Random) -> bytes:
+        """Lengths and counts of all runs made right."""
+        made, at = b"", 0
+        while at + RUN.size <= len(image):
+            kind, length, _, key, first, low, skip = RUN.unpack_from(image, at)
+            lines = image[at + RUN.size : at + RUN.size + min(length, 4096)]
+            kind = kind if kind in (COMMANDS, SYSTEM) else COMMANDS
+            count = lines.count(b"\n") + 1 if dice.random() < 0.97 else dice.randint(1, len(lines) + 1)
+            first = first if dice.random() < 0.3 else first % 20
+            made += RUN.pack(kind, len(lines), count, key, first, low, skip) + lines
+            at += RUN.size + len(lines)
+        return made
+
+    def run(self, image: bytes) -> str:
+        try:
+            count = count_ops(image)
+        except ValueError:
+            return "refused"
+        if not image:
+            return "empty"
+        if not self.left:
+            self.left, self.state = self.life, ChatState()
+            for ops, body in some_bodies():
+                self.state.apply(self.state.op + 1, ops, WALL, body)
+        self.left -= 1
+        before, said = self.state.op, 0
+        outcome = self.state.apply(before + 1, count, WALL + before, image)
+        assert self.state.op == before + count
+        for _, _, replies in outcome.replies:
+            said += len(replies)
+            assert all(type(reply) is str and reply for reply in replies)
+        assert said <= count
+        if not self.left:
+            rewritten(self.state)
+        return "applied"
+
+
+class BatchTarget(Target):
+    """The image of a batch, anywhere in a block of bytes."""
+
+    name = "batch"
+    tokens = (packets.MAGIC, packets.END, bytes(8), b"\xff" * 8)
+
+    def seeds(self) -> dict[str, bytes]:
+        first, second, *_ = some_batches()
+        return {"one": first.image, "two": first.image + second.image}
+
+    def seal(self, image: bytes, dice: random.Random) -> bytes:
+        room = max(len(image), packets.HEADER_SIZE + packets.TRAILER_SIZE + 1)
+        return seal_batch(image.ljust(room, b"\0"), 0, room, None)
+
+    def run(self, image: bytes) -> str:
+        at = 0
+        try:
+            while at < len(image):
+                batch = Batch.decode(memoryview(image), at)
+                assert batch.image == image[at : at + len(batch.image)] and batch.op >= batch.first_op > 0
+                assert packets.image_hash(batch.image) == batch.hash
+                at += len(batch.image)
+        except DamagedBatch:
+            return "damaged"
+        return "sound"
+
+
+class PacketTarget(Target):
+    """A packet; what is read is what would be written."""
+
+    name = "packet"
+    tokens = (b"\xa1P", b"\xa1N", b"\xa1S", b"\xc0", b"\xc3", b"\xcb" + b"\x7f" * 8, b"\xc6\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\x91" * 2000, b"\xd9\xff")
+
+    def seeds(self) -> dict[str, bytes]:
+        first, *_ = some_batches()
+        tip = first.hash
+        some: list[packets.Packet] = [
+            packets.Prepare(3, 1, 77, first.image),
+            packets.PrepareOk(3, 1, tip),
+            packets.Commit(3, 1, tip, 77, 5),
+            packets.CommitOk(3, 5, 1),
+            packets.StartView(3, 1, tip, 0, NO_HASH, first.image),
+            packets.GetState(3, 1, tip, 0, NO_HASH),
+            packets.NewState(3, 0, NO_HASH, first.image, True),
+            packets.SnapshotOffer(3, 1, tip, b"{}"),
+            packets.GetChunk(3, 1, "accounts.csv", 4096),
+            packets.Chunk(3, 1, "accounts.csv", 4096, b"bytes"),
+            packets.Recovery(3, 9, 2, 1, tip, True, False),
+            packets.RecoveryResponse(3, 9, "normal", 1, 1, True, False),
+            packets.Leave(3, "planned stop"),
+            packets.Forward(3, first.body),
+            packets.ForwardQuery(3, 1 << 40, "A|a.*"),
+            packets.Forwarded(3, 1 << 40, "a|ann,wayne"),
+        ]
+        return {type(packet).__name__: packets.encode(packet) for packet in some}
+
+    def run(self, image: bytes) -> str:
+        try:
+            packet = packets.decode(image)
+        except BadPacket:
+            return "refused"
+        again = packets.decode(packets.encode(packet))
+        assert again == packet
+        return type(packet).__name__
+
+
+class Wire:
+    """The transport and the owner of a link, and what reached them."""
+
+    def __init__(self) -> None:
+        self.closed = self.linked = False
+        self.taken = 0
+        self.largest = 0
+
+    def write(self, words: bytes) -> None:
+        assert len(words) <= HANDSHAKE_MAX
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+    close = abort
+
+    def on_arrived(self, link: Link) -> None: ...
+    def on_greeted(self, link: Link) -> None:
+        assert not self.linked
+        self.linked = True
+        link.replica = link.peer.replica
+
+    def on_parted(self, link: Link, reason: str) -> None:
+        assert reason
+
+    def on_gone(self, link: Link) -> None: ...
+    def on_packet(self, replica: int, packet: AnyPacket) -> None:
+        assert self.linked
+        self.taken += 1
+
+
+class LinkTarget(Target):
+    """A connection to the port for replicas, from the first byte on: handshake as acceptor, then packets."""
+
+    name = "link"
+    tokens = (b"understudy-hello", b"understudy-proof", b"understudy-ready", b"\xff\xff\xff\xff", b"\0\0\x10\0", b"\0\x40\0\0", b"\xa9simulated", b"\xc4\x10")
+    secret = bytes(range(32))
+
+    def seeds(self) -> dict[str, bytes]:
+        dialler = self._side(1, dialled=0)
+        hello = dialler.hello
+        proof = dialler.take(self._side(0, dialled=None).hello)
+        ready = msgspec.msgpack.encode(["understudy-ready"])
+        some = [image for _, image in sorted(PacketTarget().seeds().items())]
+        return {"whole": framed(hello, proof, ready, *some), "greeting": framed(hello, proof, ready), "stranger": b"1|wayne\n"}
+
+    def _side(self, replica: int, *, dialled: int | None) -> Handshake:
+        me = Identity(
+            cluster="simulated",
+            replica=replica,
+            inc=1700 + replica,
+            config_hash="ab" * 16,
+            policy="survivor",
+            version="0.1.0",
+            pid=77,
+            boot_id="boot",
+            directory=(1, 2),
+        )
+        nonce = bytes([replica]) * 16
+        return Handshake(me, self.secret, dialled=dialled, replicas=(0, 1, 2), nonce=nonce, holds_lock=lambda *_: True)
+
+    def seal(self, image: bytes, dice: random.Random) -> bytes:
+        """Lengths made right, and the proof that of somebody who knows the secret and says this."""
+        frames = unframed(image)
+        if len(frames) > 1:
+            liar = self._side(1, dialled=0)
+            liar.hello = frames[0]
+            frames[1] = liar.take(self._side(0, dialled=None).hello)
+        return framed(*frames)
+
+    def run(self, image: bytes) -> str:
+        wire = Wire()
+        gone = cast("asyncio.Future[None]", None)
+        link = Link(cast(Links, wire), self._side(0, dialled=None), None, gone)
+        link.connection_made(cast(asyncio.BaseTransport, wire))
+        for piece in pieces(image):
+            if wire.closed:
+                break
+            link.data_received(piece)
+            assert len(link._pending) <= LENGTH.size + (PACKET_MAX if wire.linked else HANDSHAKE_MAX) + CHUNK_MAX
+        if wire.linked:
+            return f"linked, {min(wire.taken, 3)} packets"
+        return "cut" if wire.closed else "waits"
+
+
+class GuestTarget(Target):
+    """What a server says to our client."""
+
+    name = "guest"
+    tokens = (b"* ", b"= ", b"! gap ", b"! session\n", b"! newer\n", b"@ ", b".\n", b"|", b"\n", b"1 5\n", b"{}", b"null", b"[" * 2000, b"-", b"\xff", b"67108865")
+
+    def seeds(self) -> dict[str, bytes]:
+        return {
+            "talk": b"To get started on this chat\n= - 0 0\n1 6\nhello!.\n2 0\n= wayne 2 1\n* 1 14\nann|1700|9|hey\n@ 13\n{\"primary\":0}! gap 1\n",
+            "entered": b"= - 0 0\n1 50\nuser : wayne is now logged in\n* 1 12\nann|17|9|hey* 2 12\nann|18|a|hey.\n! session\n",
+        }
+
+    def seal(self, image: bytes, dice: random.Random) -> bytes:
+        """The size of every body made that of the bytes up to the next line that looks like ours."""
+        made, rest = b"", image
+        while rest:
+            head, newline, rest = rest.partition(b"\n")
+            words = head.split(b" ")
+            if newline and words[-1].isdigit() and (words[0] in (b"*", b"@") or words[0].isdigit()) and len(words) in (2, 3):
+                body, rest = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+                head = b" ".join([*words[:-1], b"%d" % len(body)])
+                made += head + newline + body
+            else:
+                made += head + newline
+        return made
+
+    def run(self, image: bytes) -> str:
+        guest = Guest("ab" * 16)
+        guest.connect(1.0)
+        for line in ("0|wayne123", "3|ann|hello", "2", "bye"):
+            guest.request(line)
+        now, seen = 1.0, "nothing"
+        for piece in pieces(image):
+            now += 0.05
+            for event in guest.receive(piece, now):
+                if isinstance(event, Message):
+                    guest.displayed(event, now)
+                assert not isinstance(event, Reply) or event.line
+                assert not isinstance(event, About) or isinstance(event.cluster, dict)
+                seen = type(event).__name__
+            guest.tick(now)
+            guest.take()
+            if not guest.is_connected:
+                break
+        guest.lose()
+        guest.connect(now)
+        guest.take()
+        guest.recall({**guest.remember(), "session": guest.session})
+        return seen
+
+
+TARGETS = (PipeTarget(), BodyTarget(), BatchTarget(), PacketTarget(), LinkTarget(), GuestTarget())

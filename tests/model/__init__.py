@@ -1,0 +1,1 @@
+"""Models of the view protocol: small enough to be searched through. See docs/model.md."""

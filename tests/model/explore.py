@@ -1,0 +1,154 @@
+"""Searches a model: breadth-first until nothing is left, or by walks that throw dice. A find comes as the shortest story that leads to it.
+
+What it is not: it knows no protocol; a model gives states, what can happen in each, and what must hold.
+
+Breadth-first keeps 64 bits of each state it has seen and the number of its parent, not the state: ten million states take about 1 GB. Two states
+that share their 64 bits would count as one; at ten million states the odds of any such pair are about 1 in 400,000. A find is never
+false: its story is replayed from the first state.
+
+Read next: `survivor.py`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+Action = tuple[Any, ...]  # its name, and what its sentence is filled with
+State = Any
+LOOK = 2000  # states between two looks at the clock
+
+
+class Violation(Exception):
+    """What must never happen."""
+
+
+class Model(Protocol):
+    """What can be searched."""
+
+    def initial(self) -> State:
+        """Where it begins."""
+
+    def successors(self, state: State) -> Iterator[tuple[Action, State]]:
+        """Everything that can happen next. Raises Violation where a replica would do what must never happen."""
+
+    def check(self, state: State) -> None:
+        """Raises Violation when this state must not be."""
+
+    def tell(self, action: Action) -> str:
+        """The action as a sentence."""
+
+    def weight(self, action: Action) -> float:
+        """How often a walk should choose it."""
+
+
+class Found(NamedTuple):
+    """What a search came to. `open`: states not looked at; 0 and no violation: the model is exhausted. `depth`: longest story, or length of a walk's."""
+
+    states: int
+    open: int
+    depth: int
+    seconds: float
+    violation: str
+    story: list[str]
+
+    def __str__(self) -> str:
+        if self.violation:
+            return f"VIOLATION after {self.states:,} states, {self.seconds:.1f} s: {self.violation}"
+        end = f"stopped, {self.open:,} states open" if self.open else "exhausted"
+        return f"clean, {end}: {self.states:,} states, stories of up to {self.depth} steps, {self.seconds:.1f} s"
+
+
+Progress = Callable[[int, int, int, float], None]  # states, open, depth, seconds
+
+
+def breadth_first(model: Model, seconds: float, progress: Progress | None = None) -> Found:
+    """Every state that can be reached, nearest first, until `seconds` are over."""
+    first = model.initial()
+    hashes, parents = array("q", [hash(first)]), array("q", [-1])
+    seen = {hash(first)}
+    todo = deque([(0, 0, first)])
+    began = time.monotonic()
+
+    def found(violation: str, at: int) -> Found:
+        story = _replay(model, hashes, parents, at) if violation else []
+        return Found(len(hashes), len(todo), depth, time.monotonic() - began, violation, story)
+
+    depth = looked = 0
+    while todo:
+        number, depth, state = todo.popleft()
+        try:
+            for _, after in model.successors(state):
+                key = hash(after)
+                if key in seen:
+                    continue
+                seen.add(key)
+                hashes.append(key)
+                parents.append(number)
+                todo.append((len(hashes) - 1, depth + 1, after))
+                model.check(after)
+        except Violation as violation:
+            return found(str(violation), len(hashes) - 1 if _is_bad(model, todo[-1][2] if todo else state) else number)
+        looked += 1
+        if looked % LOOK == 0:
+            spent = time.monotonic() - began
+            if progress is not None:
+                progress(len(hashes), len(todo), depth, spent)
+            if spent > seconds:
+                break
+    return found("", 0)
+
+
+def _is_bad(model: Model, state: State) -> bool:
+    try:
+        model.check(state)
+    except Violation:
+        return True
+    return False
+
+
+def _replay(model: Model, hashes: array[int], parents: array[int], at: int) -> list[str]:
+    """The story that leads to state number `at`."""
+    path = []
+    while at > 0:
+        path.append(hashes[at])
+        at = parents[at]
+    state, story = model.initial(), []
+    for key in reversed(path):
+        for action, after in model.successors(state):
+            if hash(after) == key:
+                story.append(model.tell(action))
+                state = after
+                break
+        else:
+            raise AssertionError("a state cannot be reached again: the model is not a function of its state")
+    return story
+
+
+def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress | None = None, longest: int = 400) -> Found:
+    """Walks from the first state, `longest` steps at most each, until `steps` are taken or `seconds` are over. `states` counts steps."""
+    dice = random.Random(seed)
+    began = time.monotonic()
+    taken = walks = most = 0
+    while taken < steps and time.monotonic() - began < seconds:
+        state, actions = model.initial(), list[Action]()
+        walks += 1
+        try:
+            for _ in range(longest):
+                ways = [(action, after) for action, after in model.successors(state) if after != state]
+                if not ways:
+                    break
+                action, state = dice.choices(ways, [model.weight(action) for action, _ in ways])[0]
+                actions.append(action)
+                taken += 1
+                model.check(state)
+        except Violation as violation:
+            return Found(taken, 0, len(actions), time.monotonic() - began, str(violation), [model.tell(a) for a in actions])
+        most = max(most, len(actions))
+        if progress is not None and walks % 100 == 0:
+            progress(taken, 0, most, time.monotonic() - began)
+    return Found(taken, 0, most, time.monotonic() - began, "", [])

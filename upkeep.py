@@ -1,0 +1,169 @@
+"""Upkeep: a replica's snapshots, ordered, given to others, fetched from others; and room in its journal. No guest waits for any of it.
+
+What it is not: it writes no snapshot (`snapshot_worker.py`), knows no file of one (`snapshots.py`, `transfer.py`), and changes neither the
+state nor the log: what was fetched is installed by `server.py`, on the core's order.
+
+    when                                              then
+    quiet, and the last snapshot is not of the last op    one is ordered
+    load                                              one each `snapshot_every_s`, or sooner when the journal grows
+    a replica lags behind this journal                the newest is offered, then given piece by piece
+    the primary offers one                            it is fetched; the core hears `Fetched`
+
+Invariants:
+- One order at the worker, one transfer to this replica at a time.
+- What belongs to another generation of the journal, or to a view that has passed, is dropped.
+
+Read next: `snapshots.py`, `transfer.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import snapshots
+from events import Event, Fetched, FetchSnapshot
+from host import Host
+from packets import Chunk, GetChunk, Member, SnapshotOffer
+from replication import HALTED, Replica
+from settings import Settings
+from storage import Storage
+from transfer import Receiver, Sender, TransferFailed
+
+
+class Upkeep:
+    """One replica's. `feed` gives the core an event, `report` tells the operator of trouble."""
+
+    def __init__(
+        self,
+        host: Host,
+        settings: Settings,
+        storage: Storage,
+        replica: Replica,
+        *,
+        feed: Callable[[Event], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self.host, self.settings, self.storage, self.replica = host, settings, storage, replica
+        self.feed, self.report = feed, report
+        self.sender = Sender(storage.disk, storage.snapshots_path)
+        self.receiver: Receiver | None = None
+        self.snapshot_busy = self.is_over = False
+        self.snapshot_at = self.op_at = host.now()  # when one was ordered, when the last batch was applied
+
+    # --- given to others, fetched from others ---------------------------------------------------------------------------------------------
+
+    def offer(self, replica: int) -> None:
+        """Offer the newest snapshot to a replica that lags too far behind; without any, have one made."""
+        offer = self.sender.offer(self.host.now())
+        if offer is None:
+            return self.consider_snapshot(wanted=True)
+        op, tip, manifest = offer
+        self.host.send((replica,), SnapshotOffer(self.replica.view, op, tip, manifest))
+
+    def on_get_chunk(self, sender: Member, packet: GetChunk) -> None:
+        """A piece of a file that was offered."""
+        if packet.view == self.replica.view:
+            content = self.sender.chunk(packet.op, packet.name, packet.offset, self.host.now())
+            self.host.send((sender.replica,), Chunk(packet.view, packet.op, packet.name, packet.offset, content))
+
+    def fetch(self, effect: FetchSnapshot) -> None:
+        """Begin to fetch what the primary offers; go on, if that is under way."""
+        under_way = self.receiver
+        if under_way is not None:
+            if (under_way.generation, under_way.op) == (effect.generation, effect.offer.op):
+                return self.fetch_more()
+            under_way.abort()
+        self.receiver = receiver = Receiver(self.storage.disk, self.storage.snapshots_path, effect.generation, effect.replica)
+        self._step(lambda: receiver.begin(effect.offer))
+
+    def on_chunk(self, sender: Member, packet: Chunk) -> None:
+        """A piece of what is fetched."""
+        receiver = self.receiver
+        if receiver is not None and sender == self.replica.primary:
+            self.replica.transfer_at = self.host.now()
+            self._step(lambda: receiver.take(packet))
+
+    def fetch_more(self) -> None:
+        """Ask for what is due, also for what got lost."""
+        self._step(lambda: False)
+
+    def _step(self, step: Callable[[], bool | None]) -> None:
+        """One step of the transfer under way, then what is to be asked for next. What it breaks on begins again."""
+        receiver = self.receiver
+        if receiver is None:
+            return
+        try:
+            if receiver.generation != self.replica.generation:
+                raise TransferFailed("the view changed")
+            is_whole = step()
+            if not is_whole:
+                for request in receiver.next_requests(self.replica.view, self.host.now()):
+                    self.host.send((receiver.replica,), request)
+                return
+        except (TransferFailed, OSError) as error:
+            self.host.log(f"drops the snapshot under way: {error}")
+            self.receiver = None
+            return receiver.abort()
+        self.feed(Fetched(receiver.generation, receiver.op, receiver.hash))
+
+    def take_fetched(self, op: int) -> str:
+        """Where the snapshot lies that was fetched; it is whoever asks who puts it in place."""
+        receiver, self.receiver = self.receiver, None
+        assert receiver is not None and receiver.op == op, f"op {op} was not fetched"
+        return receiver.path
+
+    # --- of this replica's own ------------------------------------------------------------------------------------------------------------
+
+    def keep_journal(self) -> None:
+        """Make the next segment ready, a slice at a time."""
+        try:
+            self.storage.journal.prepare_next()
+        except OSError as error:
+            self.report(f"no room for the next journal segment: {error}")
+
+    def consider_snapshot(self, *, wanted: bool = False) -> None:
+        """In a quiet cluster soon after the last op; under load once a minute or when the journal has grown."""
+        c, now, replica = self.settings, self.host.now(), self.replica
+        op = replica.applied
+        if (
+            self.snapshot_busy
+            or op <= self.storage.snapshot_op
+            or replica.status == HALTED
+            or self.storage.must_rewrite
+            or op < replica.parent_op
+        ):
+            return
+        quiet = now - self.op_at >= c.snapshot_quiet_ms / 1e3 and op == replica.head_op
+        due = now - self.snapshot_at >= c.snapshot_every_s
+        self.host.ready_worker()
+        if not (
+            quiet
+            or due
+            or wanted
+            or (self.storage.journal.bytes_since(self.storage.snapshot_op) >= c.snapshot_every_bytes and now - self.snapshot_at >= 1)
+        ):
+            return
+        self.snapshot_busy, self.snapshot_at = True, now
+        tip = replica.head_hash if op == replica.head_op else replica.parent_hash
+        order = snapshots.make_order(
+            op=op,
+            hash=tip,
+            replica_path=self.storage.path,
+            cluster_path=self.storage.cluster_path,
+            cluster=self.settings.name,
+            generation=self.storage.journal.generation,
+            is_quiet=quiet,
+        )
+        self.host.order_snapshot(order, lambda answer: self._on_snapshot(op, tip, order["generation"], answer))
+
+    def _on_snapshot(self, op: int, tip: bytes, generation: int, answer: dict[str, Any]) -> None:
+        self.snapshot_busy = False
+        if self.is_over or "failed" in answer or generation != self.storage.journal.generation or op <= self.storage.snapshot_op:
+            if "failed" in answer and not self.is_over:
+                self.report(f"no snapshot: {answer['failed']}")
+            return
+        try:
+            self.storage.place(answer["path"], op, tip, self.sender.pinned(self.host.now()))
+        except OSError as error:
+            self.report(f"the snapshot of op {op} could not be put in place: {error}")
