@@ -119,7 +119,7 @@ async def _run_replica(settings: Settings, replica: int, base: str, *, console: 
 
 
 def on_bug(host: LoopHost, server: Server, context: dict[str, Any]) -> None:
-    """A bug of ours. In the core it ends this incarnation, since nothing it believes can be relied on; at a door, that guest's connection."""
+    """A bug of ours. In the core it ends this incarnation, since nothing it believes can be relied on; at a door, one connection."""
     host.logger.error(context["message"], exc_info=context.get("exception"))
     if server.depth:
         host.logger.error("the core broke a promise to itself: this process ends")
@@ -175,7 +175,7 @@ def _listening_inode(port: int) -> str:
     return ""
 
 
-# --- all replicas of this host ----------------------------------------------------------------------------------------------------------------
+# --- all replicas of this host ------------------------------------------------------------------------------------------------------------
 
 
 class Supervisor:
@@ -193,7 +193,8 @@ class Supervisor:
         running = [r.id for r in self.settings.replicas if ask(self.base, r.id, {"verb": "status"})]
         if running:
             print(
-                f"replica {', '.join(map(str, running))} runs already: `python server.py status` shows it, `python server.py stop` stops all"
+                f"replica {', '.join(map(str, running))} runs already:"
+                " `python server.py status` shows it, `python server.py stop` stops all"
             )
             return 2
         for word in (signal.SIGINT, signal.SIGTERM):
@@ -265,7 +266,7 @@ class Supervisor:
                 child.kill()
 
 
-# --- main -----------------------------------------------------------------------------------------------------------------------------------
+# --- main ---------------------------------------------------------------------------------------------------------------------------------
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ A **command** is one line of text: a letter, then its fields behind `|`. A name 
 
 A **reply** is one short text: a lower-case letter and fields, or `!` and the name of a refusal (see `Refusal`).
 
-    c | name                created          l | name | seq | number   logged in; seq: newest message of the account, number: op of its creation
+    c | name                created          l | name | seq | number   logged in; seq: its newest message, number: op of its creation
     o                       logged out       d                   deleted
     p [| recipient]         sent; the recipient is online now    (recipient: only when it was addressed by its account id)
     m [| recipient]         sent; it waits in the mailbox
@@ -112,6 +112,17 @@ def count_ops(body: bytes) -> int:
             raise ValueError("a run is malformed")
         ops += count
     return ops
+
+
+def sessions_of(body: bytes) -> frozenset[bytes]:
+    """The sessions that have commands in this chain of runs."""
+    at, found = 0, set[bytes]()
+    while at < len(body):
+        kind, length, _, session, *_ = RUN.unpack_from(body, at)
+        at += RUN.size + length
+        if kind == COMMANDS:
+            found.add(session)
+    return frozenset(found)
 
 
 def is_name(name: str) -> bool:

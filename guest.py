@@ -35,6 +35,7 @@ LATE = 0.25  # seconds; if the clock's turn comes later than that, this process 
 ACK_EVERY, ACK_AFTER = 64, 0.2  # messages, seconds
 LINE_MAX = TEXT_MAX + 1024  # bytes of a request; the door hangs up on longer ones
 HEAD_MAX, BODY_MAX = 256, 64 << 20  # bytes of a line that announces a body; of the body: a million names
+RECALL_MAX = 1 << 20  # requests of a session that another process takes up: it may say a blank for each
 BLANK = "-"  # a request that means nothing, for a number whose answered query the log never saw
 
 
@@ -235,6 +236,8 @@ class Guest:
             start = stop = end + 1
             words = bytes(rest[at : end if end >= 0 else at + HEAD_MAX]).split(b" ")
             try:
+                if end < 0:
+                    raise ValueError("a line without an end")
                 stop += _size(words)
                 if len(rest) < stop:
                     break
@@ -340,11 +343,14 @@ class Guest:
 
     @classmethod
     def recall(cls, memory: dict[str, Any]) -> Guest:
-        """The guest whose `remember` this is. Raises ValueError, TypeError or KeyError when it is not sound."""
+        """The guest whose `remember` this is. Raises ValueError, TypeError, KeyError or OverflowError when it is not sound."""
         guest = cls(bytes.fromhex(memory["session"]).hex())
         guest.is_known = True
         guest.account, guest.count = str(memory["account"]), int(memory["count"])
         guest.pending = {int(n): str(line) for n, line in memory["pending"].items()}
+        if guest.count > RECALL_MAX or not all(0 < n <= guest.count for n in guest.pending):
+            raise ValueError("impossible numbers")
+        "".join([guest.account, *guest.pending.values()]).encode(errors="surrogateescape")  # what cannot be said is not sound
         for name, (seq, number, again_id, again_time) in memory["mail"].items():
             mail = guest.mail[name] = Mail()
             mail.handed_seq = mail.displayed_seq = int(seq)

@@ -172,7 +172,7 @@ class LoopHost:
         )
         await self.links.start()
 
-    # --- doors ------------------------------------------------------------------------------------------------------------------------------
+    # --- doors ----------------------------------------------------------------------------------------------------------------------------
 
     def bind_doors(self) -> None:
         """Take the ports. Raises OSError, with the address in its text, when one is taken."""
@@ -219,7 +219,7 @@ class LoopHost:
         for shell in tuple(self.shells):
             shell.look(self.now())
 
-    # --- the snapshot worker ----------------------------------------------------------------------------------------------------------------
+    # --- the snapshot worker --------------------------------------------------------------------------------------------------------------
 
     def ready_worker(self) -> None:
         if not self.worker_starts and (self.worker is None or self.worker.returncode is not None):
@@ -263,7 +263,7 @@ class LoopHost:
         finally:
             self.worker_starts = False
 
-    # --- the operator's door ------------------------------------------------------------------------------------------------------------------
+    # --- the operator's door --------------------------------------------------------------------------------------------------------------
 
     async def start_admin(self, path: str) -> None:
         """A UNIX socket for status and stop; only the same user gets in (SO_PEERCRED)."""
@@ -286,7 +286,7 @@ class LoopHost:
         finally:
             writer.close()
 
-    # --- the end ------------------------------------------------------------------------------------------------------------------------------
+    # --- the end --------------------------------------------------------------------------------------------------------------------------
 
     def _spawn(self, work: Any) -> None:
         task = self.loop.create_task(work)

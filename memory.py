@@ -146,14 +146,14 @@ def _free_files(path: str) -> Iterator[Memory]:
 def _recall(left: Left) -> Guest | None:
     try:
         return Guest.recall(left) if left["session"] else None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 
 def _marks(left: Any) -> dict[str, Mail]:
     marks: dict[str, Mail] = {}
     for one in left:
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError):
             for name, (_, _, number, stamp) in one["mail"].items():
                 marks.setdefault(str(name), Mail()).mark(int(number), int(stamp))
     return marks

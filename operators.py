@@ -77,7 +77,8 @@ def show_status(settings: Settings, base: str, *, as_json: bool) -> int:
         return 1
     print(f"cluster {report['cluster']}, policy {report['policy']}: {len(report['replicas'])} replicas, survives {survives(settings)}")
     print(
-        f"view {report['view']}, members {', '.join(map(str, report['members'])) or 'none yet'}, since {when}: {report['reason'] or 'first start'}"
+        f"view {report['view']}, members {', '.join(map(str, report['members'])) or 'none yet'},"
+        f" since {when}: {report['reason'] or 'first start'}"
     )
     rows = [[f"{row.get(c, '-')}{' s' if c == 'uptime' and c in row else ''}" for c in COLUMNS] for row in report["replicas"]]
     widths = [max(len(row[i]) for row in [list(COLUMNS), *rows]) for i in range(len(COLUMNS))]

@@ -210,7 +210,7 @@ class GetState(Packet, frozen=True, tag="G"):
 
 
 class NewState(Packet, frozen=True, tag="N"):
-    """Batches that follow (base_op, base_hash), images one after the other; `joint`: with them your log is mine, and commits wait for you."""
+    """Batches that follow (base_op, base_hash), images one after the other; `joint`: with them your log is mine: commits wait for you."""
 
     base_op: int
     base_hash: bytes

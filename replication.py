@@ -1,7 +1,7 @@
 """Room 2, agreement: one replica's part in keeping the same log on every member of the view.
 
 What it is not: it knows no clock, socket, file, thread or dice; what happens arrives as an event, what must be done leaves as effects, and
-the payload of a batch is opaque bytes. Who decides a view is the policy's affair (`survivor.py`); this room runs the view once it is decided.
+the payload of a batch is opaque bytes. Who decides a view is the policy's affair (`survivor.py`); this room runs it once it is decided.
 
     status now    what happened                      next status   done by
     learner       a view has me as a member          view_change   adopt
@@ -168,7 +168,7 @@ class Policy(Protocol):
 class Replica:
     """One replica. `step` is the only way to change it.
 
-    Public and read-only outside: status, view, log_view, primary (replica id or None), head_op, commit, applied, serving, can_prepare, wake_at.
+    Public and read-only outside: status, view, log_view, primary (None: nobody), head_op, commit, applied, serving, can_prepare, wake_at.
     """
 
     def __init__(self, me: int, replicas: tuple[int, ...], cluster: str, timers: Timers, start: Start, now: float) -> None:
@@ -245,7 +245,8 @@ class Replica:
         return effects
 
     def __repr__(self) -> str:
-        return f"replica {self.me.replica} {self.status} view {self.view}/{self.log_view} head {self.head_op} commit {self.commit} applied {self.applied}"
+        log = f"head {self.head_op} commit {self.commit} applied {self.applied}"
+        return f"replica {self.me.replica} {self.status} view {self.view}/{self.log_view} {log}"
 
     def emit(self, effect: Effect) -> None:
         """Order the effect."""
@@ -548,7 +549,8 @@ class Replica:
         """A piece of the primary's log."""
         if self.status == VIEW_CHANGE or self.is_primary or not self.transfer_at:
             return self.ignore(packet, "nothing was asked for")
-        if self.new_state is not None:
+        if self.new_state is not None or self.writing:
+            # Asked for twice: one that is kept until the other is synced would never be looked at.
             return self.ignore(packet, "one piece at a time")
         self.new_state = packet
         self.proceed()
@@ -557,6 +559,9 @@ class Replica:
         base = (packet.base_op, packet.base_hash)
         if base != (self.head_op, self.head_hash):
             if base == (self.parent_op, self.parent_hash) and self.last is not None and self.commit < self.head_op:
+                if packet.images.startswith(self.last.image):
+                    self.new_state = None
+                    return self.ignore(packet, "my log holds it already")
                 if self.acked_view == self.view:
                     return self.leave_process("would shorten a log that it has acknowledged in this view")
                 return self.cut_last("the primary's log goes on differently")

@@ -37,7 +37,7 @@ import msgspec
 
 import reports
 import snapshots
-from commands import NO_SESSION, count_ops, system_run
+from commands import NO_SESSION, count_ops, sessions_of, system_run
 from desk import Desk
 from disk import ReplicaLock
 from events import (
@@ -231,7 +231,7 @@ class Server:
             if desk.open_runs and replica.can_prepare:
                 self._submit()
             elif desk.open_runs and replica.status == READ_ONLY:
-                desk.refuse_open()
+                desk.refuse_open(sessions_of(replica.in_flight.body) if replica.in_flight else frozenset())
             elif replica.has_news:
                 self.feed(Idled())
             if (self.queries or desk.queries) and replica.serving and self.has_register:
@@ -363,7 +363,7 @@ class Server:
     def _leads(self, view: int) -> bool:
         return self.replica.is_primary and self.replica.status in (NORMAL, READ_ONLY) and view == self.replica.view
 
-    # --- effects: network, log, register ----------------------------------------------------------------------------------------------------
+    # --- effects: network, log, register --------------------------------------------------------------------------------------------------
 
     def _send(self, effect: Send) -> None:
         self.host.send(effect.replicas, effect.packet)
@@ -423,13 +423,21 @@ class Server:
         self.feed(HealthChecked(healthy=self.host.now() - before < HEALTHY_S))
 
     def _probe_lock(self, effect: ProbeLock) -> None:
-        self.feed(LockProbed(effect.replica, ReplicaLock.probe(self.storage.disk, self.storage.cluster_path, effect.replica)))
+        try:
+            holder = ReplicaLock.probe(self.storage.disk, self.storage.cluster_path, effect.replica)
+        except OSError as error:
+            return self._trouble(f"the lock of replica {effect.replica} cannot be looked at: {error}")  # proves nothing; asked again soon
+        self.feed(LockProbed(effect.replica, holder))
 
     def holds_lock(self, replica: int, inc: int) -> bool:
         """Whether this incarnation holds its replica's lock: without that, no link."""
-        return ReplicaLock.probe(self.storage.disk, self.storage.cluster_path, replica) == inc
+        try:
+            return ReplicaLock.probe(self.storage.disk, self.storage.cluster_path, replica) == inc
+        except OSError as error:
+            self._trouble(f"the lock of replica {replica} cannot be looked at: {error}")
+            return False
 
-    # --- effects: state and catching up -----------------------------------------------------------------------------------------------------
+    # --- effects: state and catching up ---------------------------------------------------------------------------------------------------
 
     def _apply(self, effect: Apply) -> None:
         batch = effect.batch
@@ -462,7 +470,7 @@ class Server:
         self.desk.replace_state(state)
         self.host.settle(self.feed, Installed(effect.generation, effect.op, effect.hash, state.digest))
 
-    # --- the end, and people -----------------------------------------------------------------------------------------------------------------
+    # --- the end, and people --------------------------------------------------------------------------------------------------------------
 
     def _trace(self, effect: Trace) -> None:
         self.host.log(effect.text)

@@ -101,6 +101,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise SnapshotDamaged(f"{MANIFEST} has format {manifest.format}; this version reads format {FORMAT}")
         if manifest.encode() != image:
             raise SnapshotDamaged(f"{MANIFEST} is damaged: its SHA-256 is not right")
+        if not 0 <= manifest.messages <= MESSAGES_PER_FILE * len(manifest.files):
+            raise SnapshotDamaged(f"{MANIFEST} names too few files for {manifest.messages} messages")
         rows = {name: part.rows for name, part in manifest.files.items() if name.startswith("messages-")}
         expected = dict(message_files(manifest.messages))
         if rows != expected or manifest.files.keys() != expected.keys() | {f"{table}.csv" for table in TABLES}:

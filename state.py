@@ -5,10 +5,11 @@ applied the same ops holds the same state, down to the byte.
 
     table       one row is            columns
     accounts    an account            name, number (op that made it), secret (password hash or empty), last_seq (newest message)
-    mailboxes   an undelivered        account, seq (1, 2, 3 … within the account), id (1, 2, 3 … of all messages), time (microseconds since 1970),
-                message               sender, text
-    sessions    a guest the cluster   session, kind, account, home (REPLICA.INC.CONNECTION or empty), last (newest request executed), low (replies
-                remembers             up to it are dropped), gone_op, gone_time (since when it has no home), replies (JSON list, low+1 … last)
+    mailboxes   an undelivered        account, seq (1, 2, 3 … within the account), id (1, 2, 3 … of all messages),
+                message               time (microseconds since 1970), sender, text
+    sessions    a guest the cluster   session, kind, account, home (REPLICA.INC.CONNECTION or empty), last (newest request executed),
+                remembers             low (replies up to it are dropped), gone_op, gone_time (since when it has no home),
+                                      replies (JSON list, low+1 … last)
 
 The history of delivered messages is not kept in memory: `history`, when it is a list, receives every message, and who asked for it writes
 it down (`snapshot_worker.py`).
@@ -106,7 +107,7 @@ class Opened:
 
 
 class Outcome:
-    """What one batch did, for the doors of this replica: replies in order, sessions opened, homes that lost their session, mailboxes filled."""
+    """What one batch did, for the doors of this replica: replies in order, sessions opened, homes that lost theirs, mailboxes filled."""
 
     __slots__ = ("closed", "displaced", "filled", "opened", "replies")
 

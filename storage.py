@@ -49,7 +49,7 @@ class BootFailed(Exception):
 
 
 class Storage:
-    """One replica's disk. After `open`: `damage` says why it may not speak for the cluster, empty when it may; `inc` is this incarnation."""
+    """One replica's disk. After `open`: `damage` says why it may not speak for the cluster, empty when it may; `inc`: this incarnation."""
 
     def __init__(self, disk: Disk, base: str, replica: int, cluster: str, log: Callable[[str], None]) -> None:
         self.disk, self.base, self.replica, self.cluster, self.log = disk, base, replica, cluster, log

@@ -174,15 +174,18 @@ class Survivor:
             return
         if view.number < r.view:
             return r.halt(
-                f"the register ends at view {view.number}, but this replica has worked in view {r.view}: data/cluster is older than its replicas"
+                f"the register ends at view {view.number}, but this replica has worked in view {r.view}:"
+                " data/cluster is older than its replicas"
             )
         was = r.status
         self.last = view
         self._set_joint(None)
         self.accused_since = 0.0
         self.since = r.now
-        for peer in self.peers.values():
+        for replica, peer in self.peers.items():
             peer.heard, peer.eligible = r.now, False  # eligible by the view before
+            if Member(replica, peer.leaving) not in view.members:
+                peer.leaving = 0  # it has gone; if it comes back, then as a sound one
         if view.closed and r.stopping and (view.primary == r.me or (r.head_op, r.synced) == (view.op, view.op)):
             if view.primary == r.me:  # the others need not wait until they miss me
                 r.emit(Send(self._receivers, Leave(view.number, "stopped")))

@@ -22,7 +22,7 @@ Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text; as `sta
 
 
 class Guest(Protocol):
-    """What a translator may ask of its connection (`desk.Connection`)."""
+    """What a translator may ask of its connection (`connection.Connection`)."""
 
     account: str
 

@@ -1,6 +1,6 @@
 """The shell of every byte door: one socket, its limits, and nothing of any protocol.
 
-What it is not: it understands no byte. It feeds what comes to a `desk.Connection` and writes what that gives back.
+What it is not: it understands no byte. It feeds what comes to a `connection.Connection` and writes what that gives back.
 
     limit           beyond it
     UNSENT_MAX      bytes a guest has not read: closed; its messages wait in the mailbox
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, cast
 from doors.pipe import QUIET_AFTER
 
 if TYPE_CHECKING:
-    from desk import Connection, Desk
+    from connection import Connection
+    from desk import Desk
 
 UNSENT_MAX = 4 << 20
 UNSENT_S = 10.0

@@ -50,9 +50,7 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def sweep(
-    wreck: Wreck, every: int, until: float, table: Table, examples: dict[tuple[str, str, str], str], wrong: list[str]
-) -> bool:
+def sweep(wreck: Wreck, every: int, until: float, table: Table, examples: dict[tuple[str, str, str], str], wrong: list[str]) -> bool:
     """Every so-manieth place of every file, alone. False: there was no time for all."""
     for kind, path, places in wreck.damages():
         row = table.setdefault((group(path), kind), Counter())

@@ -65,16 +65,21 @@ def _run(asked: argparse.Namespace) -> int:
                 print("\n".join(report.story))
             if report.violation:
                 failed += 1
-                print(f"seed {report.seed} FAILED: {report.violation}\n  replay: python scripts/simulate.py --seed {report.seed} --trace"
-                      f"  (trace {report.crc:08x}, Python {sys.version_info[0]}.{sys.version_info[1]})", flush=True)
+                print(
+                    f"seed {report.seed} FAILED: {report.violation}\n  replay: python scripts/simulate.py --seed {report.seed} --trace"
+                    f"  (trace {report.crc:08x}, Python {sys.version_info[0]}.{sys.version_info[1]})",
+                    flush=True,
+                )
                 if not asked.keep_going:
                     break
             elif asked.seeds == 1:
                 print(f"seed {report.seed} is clean (trace {report.crc:08x})")
     spent = time.monotonic() - began
-    print(f"{totals['seeds']} seeds, {failed} failed, {totals['short']} short, {totals['ms'] / 3600_000:.2f} simulated hours,"
-          f" {totals['faults']} faults, {totals['acknowledged']} answers, {totals['displayed']} displays, {totals['views']} views,"
-          f" {totals['steps']} steps in {spent:.1f} s")
+    print(
+        f"{totals['seeds']} seeds, {failed} failed, {totals['short']} short, {totals['ms'] / 3600_000:.2f} simulated hours,"
+        f" {totals['faults']} faults, {totals['acknowledged']} answers, {totals['displayed']} displays, {totals['views']} views,"
+        f" {totals['steps']} steps in {spent:.1f} s"
+    )
     return 1 if failed else 0
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from commands import count_ops, system_run
-from desk import Connection, Desk
+from connection import Connection
+from desk import Desk
 from packets import BATCH_MAX
 from state import ChatState, Outcome
 

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import unittest
-import bootstrap
 from unittest import mock
+
+import bootstrap
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = "import sys, bootstrap\nbootstrap.ensure(sys.argv[1].split(','))\nprint('went on', *sys.argv[2:])\n"

@@ -20,6 +20,7 @@ from commands import (
     fold,
     is_name,
     run,
+    sessions_of,
     system_run,
 )
 
@@ -61,6 +62,13 @@ class RunsTest(unittest.TestCase):
     def test_ops_of_a_chain_are_the_sum_of_its_runs(self) -> None:
         self.assertEqual(count_ops(b""), 0)
         self.assertEqual(count_ops(system_run("expire|") + run(SESSION, 1, 0, 0, b"O\nO\nO", 3) + system_run("expire|")), 5)
+
+    def test_whose_commands_stand_in_a_chain(self) -> None:
+        other = bytes(16)
+        body = run(SESSION, 1, 0, 0, b"O", 1) + system_run("expire|") + run(b"x" * 16, 1, 0, 0, b"O", 1) + run(SESSION, 2, 0, 0, b"O", 1)
+        self.assertEqual(sessions_of(body), {SESSION, b"x" * 16})
+        self.assertNotIn(other, sessions_of(system_run("expire|")), "a system command is nobody's")
+        self.assertEqual(sessions_of(b""), frozenset())
 
     def test_a_broken_chain_is_told(self) -> None:
         whole = run(SESSION, 1, 0, 0, b"O\nO", 2)

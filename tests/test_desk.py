@@ -5,7 +5,8 @@ from __future__ import annotations
 import unittest
 
 from commands import NO_SESSION, RUN, WINDOW, count_ops, system_run
-from desk import BACKLOG_MAX, Run, matching
+from connection import Run
+from desk import BACKLOG_MAX, matching
 from doors.pipe_words import INVALID
 from state import ChatState
 from tests.front_desk import FrontDesk, Log, Paper, Person
@@ -268,6 +269,16 @@ class DeliveryTest(unittest.TestCase):
         self.front.turn()
         self.assertEqual(texts(self.front, "wayne"), [])
 
+    def test_what_was_pushed_is_not_read_again_even_if_it_is_not_written_yet(self) -> None:
+        self.mason.say("3|wayne|early\n")
+        self.wayne.say("0|wayne123\n")
+        self.wayne.paper.drained = False
+        self.mason.say("3|wayne|now\n")
+        self.assertEqual(texts(self.front, "wayne"), ["early", "now"])
+        self.assertEqual(self.wayne.say("4|wayne123\n"), b"mason: now\nundelivered message for user ID wayne123: \nmason sends: early\n\n")
+        self.mason.say("3|wayne|more\n")
+        self.assertEqual(self.wayne.say("4|wayne123\n"), b"mason: more\nNo new messages\n")
+
     def test_a_message_and_a_read_in_one_batch(self) -> None:
         self.wayne.say("0|wayne123\n")
         self.mason.send(b"3|wayne|a\n")
@@ -303,6 +314,39 @@ class DeliveryTest(unittest.TestCase):
         again = self.front.connect()
         self.assertIn(b"|two", again.say(f"understudy 1 {HEX}\nresume 0\n"))
         self.assertIn(b"mason sends: one\n", again.say("2 1 4|wayne123\n"))
+
+    def test_nothing_newer_is_pushed_before_the_reply_that_a_resumed_guest_lacks(self) -> None:
+        guest = self.front.connect()
+        guest.say(f"understudy 1 {HEX}\n1 0 0|wayne123\n")
+        guest.connection.shell = Paper()
+        self.mason.say("3|wayne|one\n")
+        guest.send(b"2 1 4|wayne123\n")
+        self.front.turn()
+        guest.leave()
+        self.mason.say("3|wayne|two\n")
+        again = self.front.connect()
+        self.assertEqual(again.say(f"understudy 1 {HEX}\nresume 0 2\n"), b"= wayne 2 2\n")
+        self.mason.say("3|wayne|three\n")
+        self.assertEqual(again.read(), b"")
+        heard = again.say("2 1 4|wayne123\n")
+        self.assertLess(heard.index(b"mason sends: one\n"), heard.index(b"|two"))
+        self.assertLess(heard.index(b"|two"), heard.index(b"|three"))
+        self.mason.say("3|wayne|four\n")
+        self.assertIn(b"|four", again.read())
+
+    def test_a_guest_that_lacks_what_was_never_executed_waits_for_nothing(self) -> None:
+        guest = self.front.connect()
+        guest.say(f"understudy 1 {HEX}\n1 0 0|wayne123\n")
+        guest.leave()
+        self.mason.say("3|wayne|one\n")
+        again = self.front.connect()
+        self.assertIn(b"|one", again.say(f"understudy 1 {HEX}\nresume 0 2\n"))
+
+    def test_who_is_watching_already_is_not_shown_twice(self) -> None:
+        self.wayne.say("0|wayne123\n")
+        self.front.desk.watch(self.wayne.connection)
+        self.mason.say("3|wayne|x\n")
+        self.assertEqual(self.wayne.read(), b"mason: x\n")
 
     def test_nobody_is_pushed_to_after_good_bye(self) -> None:
         self.wayne.say("0|wayne123\n")
@@ -533,6 +577,19 @@ class LimitsTest(unittest.TestCase):
             one.say("3|mason|e\n"), b"Sender mason sends a new message e to mason\nmason: e\n", "the refused numbers are skipped"
         )
         self.assertEqual(numbered.say("3 0 3|mason|f\n"), b"3 44\nSender wayne sends a new message f to mason\n")
+
+    def test_read_only_leaves_open_what_may_have_been_done(self) -> None:
+        one, two = self.front.connect(), self.front.connect()
+        one.say("1|mason\n")
+        two.say("1|wayne\n")
+        one.send(b"3|mason|a\n")
+        two.send(b"3|mason|b\n")
+        self.front.desk.refuse_open(frozenset({one.connection.session}))
+        self.assertEqual((one.read(), two.read()), (b"", INVALID))
+        self.front.new_view("0.7")
+        self.front.turn()
+        self.assertEqual(one.read(), b"Sender mason sends a new message a to mason\nmason: a\n")
+        self.assertEqual(said(self.front), ["a"])
 
     def test_read_only_refuses_nothing_that_is_under_way(self) -> None:
         one = self.front.connect()

@@ -209,8 +209,8 @@ class FakeTransport(asyncio.Transport):
         self.written = bytearray()
         self.is_aborted = False
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += data
+    def write(self, words: bytes | bytearray | memoryview) -> None:
+        self.written += words
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.high = high

@@ -739,6 +739,14 @@ class CatchUpTest(Story):
         self.assertIn("does not follow", self.said(self.feed(2, 0, NewState(2, 7, b"h" * 16, b"", False))))
         self.assertEqual(r.transfer_at, 0.0, "asked for again")
 
+    def test_a_piece_that_is_here_already(self) -> None:
+        r = self.learner()
+        log = self.world.stores[0].log
+        r.acked_view = 2
+        effects = self.feed(2, 0, NewState(2, 1, log[0].hash, log[1].image + log[2].image, False))
+        self.assertIn("my log holds it already", self.said(effects))
+        self.assertEqual((r.new_state, r.head_op), (None, 2))
+
     def test_a_second_piece_while_the_first_is_being_stored(self) -> None:
         r = self.learner()
         log = self.world.stores[0].log

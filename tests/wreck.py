@@ -1,7 +1,7 @@
 """A cluster's files as a power cut leaves them, spoiled in one place, and what a replica makes of them.
 
-What it is not: it is no fault of the simulator's kind: nothing runs while the damage is done. `scripts/corruption_sweep.py` tries all places,
-`tests/test_corruption.py` some.
+What it is not: it is no fault of the simulator's kind: nothing runs while the damage is done. `scripts/corruption_sweep.py` tries all
+places, `tests/test_corruption.py` some.
 
     data/cluster      three views, locks that say how far each journal was synced
     data/replica-0    two snapshots (the newest in the second segment), a journal of six small segments: 64 KiB of it above the snapshot
@@ -24,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import snapshots
 from commands import run, system_run
@@ -123,7 +123,7 @@ def make_mix() -> Mix:
         snapshot_quiet_ms=600_000,
         snapshot_every_s=86_400,
     )
-    calm = {"loss": 0.0, "repeat": 0.0, "overtake": 0.0, "net_delay": 0.0001, "net_jitter": 0.0, "sync_time": 0.0002}
+    calm: dict[str, Any] = {"loss": 0.0, "repeat": 0.0, "overtake": 0.0, "net_delay": 0.0001, "net_jitter": 0.0, "sync_time": 0.0002}
     return mix._replace(settings=settings, sizes=SIZES, settles_at_once=True, wall_skew=False, **calm)
 
 

@@ -33,8 +33,8 @@ class Book:
         self.closed = ""
         self.watched: list[str] = []
 
-    def open(self, session: bytes, kind: str, seen: int) -> None:
-        self.asked.append(("open", session.hex(), kind, seen))
+    def open(self, session: bytes, kind: str, seen: int, owed: int = 0) -> None:
+        self.asked.append(("open", session.hex(), kind, seen, owed) if owed else ("open", session.hex(), kind, seen))
 
     def ask(self, command: str, number: int = 0, low: int = 0) -> None:
         self.asked.append(("ask", command, number, low))
@@ -453,6 +453,18 @@ class NumberedTest(unittest.TestCase):
             replies,
         )
         self.assertEqual(self.front.state.message_count, 1)
+
+    def test_what_a_resumed_guest_tells(self) -> None:
+        hello = f"understudy 1 {HEX}\n".encode()
+        for line, seen, owed in (
+            (b"resume 7 9", 7, 9),
+            (b"resume 7", 7, 0),
+            (b"resume", 0, 0),
+            (b"resume 7 9 5", 7, 9),
+            (b"resume x", 0, 0),
+        ):
+            expected = ("open", HEX, "resumed", seen, owed) if owed else ("open", HEX, "resumed", seen)
+            self.assertEqual(heard(hello + line + b"\n").asked, [expected], line)
 
     def test_an_unknown_session_is_told(self) -> None:
         person = self.guest(resume=7)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+import memory
 import settings
 import superblock
 from commands import run, system_run
@@ -46,7 +47,8 @@ def framed(*parts: bytes) -> bytes:
 
 def unframed(image: bytes) -> list[bytes]:
     """The files of an input; a length that is too large means the rest."""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while at + LENGTH.size <= len(image) and len(parts) < 64:
         (length,) = LENGTH.unpack_from(image, at)
         parts.append(image[at + LENGTH.size : at + LENGTH.size + length])
@@ -59,7 +61,7 @@ def some_bodies() -> Iterator[tuple[int, bytes]]:
     key = bytes(range(16))
     yield 1, system_run(f"open|{key.hex()}|0.7.1|numbered")
     yield 2, run(key, 1, 0, 0, b"C|wayne\nC|ann", 2)
-    yield 3, run(key, 3, 2, 0, "S|wayne|hello, \"you\"\nS|ann123|äöü 漢\nR|ann123".encode(), 3)
+    yield 3, run(key, 3, 2, 0, 'S|wayne|hello, "you"\nS|ann123|äöü 漢\nR|ann123'.encode(), 3)
     yield 1, system_run("members|0.7,1.8,2.9")
     yield 2, run(key, 7, 6, 1, b"L|wayne123\nS|ann|" + b"long " * 150, 2)
     yield 1, system_run("ack|ann|3|0|1")
@@ -213,7 +215,9 @@ class SuperblockTarget(Target):
 
     name = "superblock"
     tokens = (b"USP1", b"\x9d", b"\xc3", b"\xcf" + b"\xff" * 8, b"\xdd\xff\xff\xff\xff", b"\xff")
-    some = superblock.Superblock(cluster="simulated", replica=1, replicas=3, config_hash="ab" * 16, format_nonce=b"12345678", inc=1700, view=4)
+    some = superblock.Superblock(
+        cluster="simulated", replica=1, replicas=3, config_hash="ab" * 16, format_nonce=b"12345678", inc=1700, view=4
+    )
 
     def seeds(self) -> dict[str, bytes]:
         disk = SimDisk(random.Random(1))
@@ -278,7 +282,20 @@ class ManifestTarget(Target):
     """A manifest, from a disk or from another replica's offer."""
 
     name = "manifest"
-    tokens = (b"{", b"}", b'"', b'"files"', b'"messages":', b"null", b"[" * 2000, b"\\u0000", b"\\ud800", b"1e400", b"messages-000002.csv", b"../x")
+    tokens = (
+        b"{",
+        b"}",
+        b'"',
+        b'"files"',
+        b'"messages":',
+        b"null",
+        b"[" * 2000,
+        b"\\u0000",
+        b"\\ud800",
+        b"1e400",
+        b"messages-000002.csv",
+        b"../x",
+    )
 
     def seeds(self) -> dict[str, bytes]:
         table = Part(100, 2, "0" * 64)
@@ -311,7 +328,21 @@ class SnapshotTarget(Target):
     """The files of a snapshot, under a manifest that fits them. What is loaded can be gone on from and written again."""
 
     name = "snapshot"
-    tokens = (b'"', b'""', b'","', b"\n", b"\r\n", b'"[]"', b'"[""x""]"', b'"numbered"', b'"-1"', b'"' + b"[" * 3000, b"\xed\xa0\x80", b'"0.7.1"', b"\0")
+    tokens = (
+        b'"',
+        b'""',
+        b'","',
+        b"\n",
+        b"\r\n",
+        b'"[]"',
+        b'"[""x""]"',
+        b'"numbered"',
+        b'"-1"',
+        b'"' + b"[" * 3000,
+        b"\xed\xa0\x80",
+        b'"0.7.1"',
+        b"\0",
+    )
     names = ("accounts.csv", "mailboxes.csv", "sessions.csv", message_file(1))
 
     def seeds(self) -> dict[str, bytes]:
@@ -369,8 +400,39 @@ class SettingsTarget(Target):
 
     name = "settings"
     tokens = (
-        *(b"cluster:", b"replicas:", b"- ", b"  ", b"{", b"}", b"[", b"]", b": ", b"&a ", b"*a", b"<<: ", b"!!python/object:x ", b"|\n", b">\n"),
-        *(b"? ", b"%YAML 1.1\n", b"---\n", b"...\n", b"\t", b"\r", b"\xef\xbb\xbf", b"\xff\xfe", b'"\\x00"', b"'", b"#", b"[" * 100, b"::1", b"0.0.0.0"),
+        *(
+            b"cluster:",
+            b"replicas:",
+            b"- ",
+            b"  ",
+            b"{",
+            b"}",
+            b"[",
+            b"]",
+            b": ",
+            b"&a ",
+            b"*a",
+            b"<<: ",
+            b"!!python/object:x ",
+            b"|\n",
+            b">\n",
+        ),
+        *(
+            b"? ",
+            b"%YAML 1.1\n",
+            b"---\n",
+            b"...\n",
+            b"\t",
+            b"\r",
+            b"\xef\xbb\xbf",
+            b"\xff\xfe",
+            b'"\\x00"',
+            b"'",
+            b"#",
+            b"[" * 100,
+            b"::1",
+            b"0.0.0.0",
+        ),
     )
 
     def seeds(self) -> dict[str, bytes]:
@@ -378,7 +440,10 @@ class SettingsTarget(Target):
         block = "".join(f'  - id: {i}\n    peer: "[::1]:{7661 + i}"\n    doors:\n      pipe:\n        - {6666 + i}\n' for i in range(2))
         return {
             "short": f"cluster: {{name: dormitory}}\nreplicas:\n{lines}".encode(),
-            "long": f"cluster:\n  name: x\n  policy: survivor\n  listen: ['::1']\n  heartbeat_ms: 1_000\n  suspect_after_ms: 5000\nreplicas:\n{block}".encode(),
+            "long": (
+                "cluster:\n  name: x\n  policy: survivor\n  listen: ['::1']\n  heartbeat_ms: 1_000\n  suspect_after_ms: 5000\n"
+                f"replicas:\n{block}"
+            ).encode(),
         }
 
     def run(self, image: bytes) -> str:
@@ -436,8 +501,13 @@ class MemoryTarget(Target):
 
     def run(self, image: bytes) -> str:
         try:
-            guest = Guest.recall(json.loads(image))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            left = json.loads(image)
+            dict(**left)
+        except (ValueError, TypeError, RecursionError):
+            return "no JSON"
+        memory._marks([left])
+        guest = memory._recall(left)
+        if guest is None:
             return "refused"
         guest.connect(1.0)
         guest.take()

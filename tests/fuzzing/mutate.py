@@ -108,4 +108,19 @@ def _mix(made: bytearray, other: bytes, dice: random.Random) -> None:
     made[at : at + dice.choice((0, 64, 1 << 20))] = other[start : start + dice.choice((16, 64, 1 << 20))]
 
 
-CHANGES: tuple[Change, ...] = (_flip, _flip, _set, _number, _digits, _insert, _token, _token, _delete, _repeat, _truncate, _zero, _lines, _splice)
+CHANGES: tuple[Change, ...] = (
+    _flip,
+    _flip,
+    _set,
+    _number,
+    _digits,
+    _insert,
+    _token,
+    _token,
+    _delete,
+    _repeat,
+    _truncate,
+    _zero,
+    _lines,
+    _splice,
+)

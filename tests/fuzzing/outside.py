@@ -21,9 +21,9 @@ import packets
 from commands import COMMANDS, RUN, SYSTEM, count_ops, run
 from doors.pipe import LINE_MAX
 from guest import About, Guest, Message, Reply, Trouble
-from handshake import LENGTH, Handshake, Hello, Identity
-from links import HANDSHAKE_MAX, PACKET_MAX, Link, Links
-from packets import NO_HASH, AnyPacket, BadPacket, Batch, DamagedBatch
+from handshake import LENGTH, Handshake, Identity
+from links import HANDSHAKE_MAX, Link, Links
+from packets import NO_HASH, PACKET_MAX, AnyPacket, BadPacket, Batch, DamagedBatch
 from snapshot_worker import rows_through_csv
 from state import ChatState
 from tests.front_desk import FrontDesk, Person
@@ -52,9 +52,44 @@ class PipeTarget(Target):
 
     name = "pipe"
     tokens = (
-        *(b"0|", b"1|", b"2|", b"3|", b"4|", b"5|", b"|", b"\n", b"\r\n", b"\0", b"understudy 1 " + b"ab" * 16 + b"\n", b"resume 7\n", b"ack 9\n"),
-        *(b"cluster\n", b"who\n", b"bye\n", b"1 0 ", b"2 1 ", b"99999 0 ", b"2|(a*)*b", b"2|[[:alpha:]", b"2|" + b"(" * 300, b"2|\\p{Greek}+"),
-        *("\u202e".encode(), b"\xff\xfe", b"\xed\xa0\x80", "ẞ".encode(), "ﷺ".encode(), b"x" * 70_000, b"3|ann|", b"4|ann123", b"1|" + b"n" * 33),
+        *(
+            b"0|",
+            b"1|",
+            b"2|",
+            b"3|",
+            b"4|",
+            b"5|",
+            b"|",
+            b"\n",
+            b"\r\n",
+            b"\0",
+            b"understudy 1 " + b"ab" * 16 + b"\n",
+            b"resume 7\n",
+            b"ack 9\n",
+        ),
+        *(
+            b"cluster\n",
+            b"who\n",
+            b"bye\n",
+            b"1 0 ",
+            b"2 1 ",
+            b"99999 0 ",
+            b"2|(a*)*b",
+            b"2|[[:alpha:]",
+            b"2|" + b"(" * 300,
+            b"2|\\p{Greek}+",
+        ),
+        *(
+            "\u202e".encode(),
+            b"\xff\xfe",
+            b"\xed\xa0\x80",
+            "ẞ".encode(),
+            "ﷺ".encode(),
+            b"x" * 70_000,
+            b"3|ann|",
+            b"4|ann123",
+            b"1|" + b"n" * 33,
+        ),
     )
     life = 400  # inputs that meet the same state
 
@@ -224,7 +259,18 @@ class PacketTarget(Target):
     """A packet; what is read is what would be written."""
 
     name = "packet"
-    tokens = (b"\xa1P", b"\xa1N", b"\xa1S", b"\xc0", b"\xc3", b"\xcb" + b"\x7f" * 8, b"\xc6\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\x91" * 2000, b"\xd9\xff")
+    tokens = (
+        b"\xa1P",
+        b"\xa1N",
+        b"\xa1S",
+        b"\xc0",
+        b"\xc3",
+        b"\xcb" + b"\x7f" * 8,
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 2000,
+        b"\xd9\xff",
+    )
 
     def seeds(self) -> dict[str, bytes]:
         first, *_ = some_batches()
@@ -298,7 +344,16 @@ class LinkTarget(Target):
     """A connection to the port for replicas, from the first byte on: handshake as acceptor, then packets."""
 
     name = "link"
-    tokens = (b"understudy-hello", b"understudy-proof", b"understudy-ready", b"\xff\xff\xff\xff", b"\0\0\x10\0", b"\0\x40\0\0", b"\xa9simulated", b"\xc4\x10")
+    tokens = (
+        b"understudy-hello",
+        b"understudy-proof",
+        b"understudy-ready",
+        b"\xff\xff\xff\xff",
+        b"\0\0\x10\0",
+        b"\0\x40\0\0",
+        b"\xa9simulated",
+        b"\xc4\x10",
+    )
     secret = bytes(range(32))
 
     def seeds(self) -> dict[str, bytes]:
@@ -352,11 +407,29 @@ class GuestTarget(Target):
     """What a server says to our client."""
 
     name = "guest"
-    tokens = (b"* ", b"= ", b"! gap ", b"! session\n", b"! newer\n", b"@ ", b".\n", b"|", b"\n", b"1 5\n", b"{}", b"null", b"[" * 2000, b"-", b"\xff", b"67108865")
+    tokens = (
+        b"* ",
+        b"= ",
+        b"! gap ",
+        b"! session\n",
+        b"! newer\n",
+        b"@ ",
+        b".\n",
+        b"|",
+        b"\n",
+        b"1 5\n",
+        b"{}",
+        b"null",
+        b"[" * 2000,
+        b"-",
+        b"\xff",
+        b"67108865",
+    )
 
     def seeds(self) -> dict[str, bytes]:
         return {
-            "talk": b"To get started on this chat\n= - 0 0\n1 6\nhello!.\n2 0\n= wayne 2 1\n* 1 14\nann|1700|9|hey\n@ 13\n{\"primary\":0}! gap 1\n",
+            "talk": b"To get started on this chat\n= - 0 0\n1 6\nhello!.\n2 0\n= wayne 2 1\n"
+            b'* 1 14\nann|1700|9|hey\n@ 13\n{"primary":0}! gap 1\n',
             "entered": b"= - 0 0\n1 50\nuser : wayne is now logged in\n* 1 12\nann|17|9|hey* 2 12\nann|18|a|hey.\n! session\n",
         }
 

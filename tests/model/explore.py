@@ -2,8 +2,8 @@
 
 What it is not: it knows no protocol; a model gives states, what can happen in each, and what must hold.
 
-Breadth-first keeps 64 bits of each state it has seen and the number of its parent, not the state: ten million states take about 1 GB. Two states
-that share their 64 bits would count as one; at ten million states the odds of any such pair are about 1 in 400,000. A find is never
+Breadth-first keeps 64 bits of each state it has seen and the number of its parent, not the state: ten million states take about 1 GB. Two
+states that share their 64 bits would count as one; at ten million states the odds of any such pair are about 1 in 400,000. A find is never
 false: its story is replayed from the first state.
 
 Read next: `survivor.py`.
@@ -47,7 +47,7 @@ class Model(Protocol):
 
 
 class Found(NamedTuple):
-    """What a search came to. `open`: states not looked at; 0 and no violation: the model is exhausted. `depth`: longest story, or length of a walk's."""
+    """What a search came to. `open`: states not looked at; 0 and no violation: the model is exhausted. `depth`: the longest story."""
 
     states: int
     open: int

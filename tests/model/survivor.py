@@ -1,7 +1,7 @@
 """Policy `survivor` as it is built, small enough to search through: three replicas, one register, packets that arrive late, twice or never.
 
-What it is not: it knows no time, so every timer may fire at any moment and everybody may suspect anybody; it knows no bytes (`tests/test_journal.py`),
-no snapshots and no half-done installs (`walk.py`).
+What it is not: it knows no time, so every timer may fire at any moment and everybody may suspect anybody; it knows no bytes
+(`tests/test_journal.py`), no snapshots and no half-done installs (`walk.py`).
 
     a log           a word; each letter is one batch, so that equal words are equal hash chains
     packets         a set that only grows: any may be lost, delayed, overtaken, repeated, and outlive its sender. What nobody can
@@ -35,7 +35,7 @@ LEARNER, VIEW_CHANGE, NORMAL = 0, 1, 2
 LOG, ACK, COMMIT, STATE = 0, 1, 2, 3  # kinds of packets
 
 Member = tuple[int, int]  # replica, incarnation
-Packet = tuple[Any, ...]  # LOG view log · ACK view member log · COMMIT view log · STATE view member base log committed
+Packet = tuple[Any, ...]  # LOG view log · ACK view member log · COMMIT view log · STATE view member base log
 BATCHES = "xyzuvw"
 
 
@@ -83,21 +83,19 @@ Step = tuple[Action, State]
 BUGS: dict[str, tuple[tuple[int, int, int, int], str]] = {
     "no_guard": ((1, 0, 0, 2), "a query is answered only while the next view does not exist"),
     "ack_old_view": ((1, 0, 0, 2), "who has adopted a view acknowledges nothing of an older one"),
-    "no_joint": ((1, 1, 1, 3), "no batch is committed without the learner that is being taken in"),
-    "joint_closed_while_proposing": ((1, 1, 1, 3), "joint mode is not closed while the learner's membership is being registered"),
-    "joins_unasked": ((1, 1, 1, 3), "a learner is registered only when it has acknowledged all of the primary's log"),
-    "anyone_restarts": ((1, 1, 1, 3), "only members of the register's last view restart the cluster"),
-    "stale_eligible": ((1, 2, 2, 3), "a peer's word that it may restart the cluster counts only in the view in which it was given"),
-    "any_log_after_close": ((1, 2, 1, 4), "a closed view may be continued by others only where the log ends exactly there"),
     "majority_commits": ((1, 0, 0, 2), "every member must have a batch synced, not just most"),
     "commit_before_own_sync": ((1, 1, 0, 2), "the primary's own sync is needed as well"),
     "serves_early": ((1, 0, 0, 2), "a new primary serves when the last batch of the earlier view is committed"),
     "pipelines": ((2, 0, 0, 2), "one batch is in flight"),
-    "counts_by_op": ((2, 1, 0, 2), "an ack counts only with the primary's own hash"),
-    "writes_while_listed": ((1, 1, 1, 2), "a learner changes nothing while its id stands in the register's last view"),
-    "older_state": ((2, 1, 1, 4), "a learner takes log only from the primary of the view it has read last"),
+    "no_joint": ((1, 0, 0, 3), "no batch is committed without the learner that is being taken in"),
+    "joint_closed_while_proposing": ((1, 0, 0, 3), "joint mode is not closed while the learner's membership is being registered"),
+    "joins_unasked": ((1, 0, 0, 3), "a learner is registered only when it has acknowledged all of the primary's log"),
+    "keeps_surplus": ((2, 0, 0, 3), "a learner cuts its surplus batch, and an ack counts only with the primary's own hash"),
+    "anyone_restarts": ((1, 0, 0, 3), "only members of the register's last view restart the cluster"),
+    "any_log_after_close": ((1, 1, 0, 4), "a closed view may be continued by others only where the log ends exactly there"),
+    "stale_eligible": ((1, 2, 2, 3), "a peer's word that it may restart the cluster counts only in the view in which it was given"),
 }
-KEEPS_OLD_PACKETS = ("ack_old_view", "older_state")
+KEEPS_OLD_PACKETS = ("ack_old_view", "older_state", "shortens_after_ack")  # all but the first: `walk.py`
 
 
 def initial(batches: int, crashes: int, restarts: int) -> State:
@@ -162,10 +160,18 @@ class SurvivorModel:
             if r.view < state.register[-1].number and not r.pending:
                 yield from self.adopt(state, i, r)
             view = self.view_of(state, r)
+            if self.bug == "ack_old_view" and (i, r.inc) in view.members:
+                yield from (
+                    self.store(state, i, r, p[1], p[2])
+                    for p in state.packets
+                    if p[0] == LOG and p[1] < r.view and p[2][:-1] == r.log != p[2]
+                )
             if view.primary == (i, r.inc):
                 if r.status == NORMAL:
                     yield from self.lead(state, i, r, view)
                     yield from self.take_in(state, i, r, view)
+                else:
+                    yield from self.begin_view(state, i, r)
             elif r.status == LEARNER:
                 yield from self.learn(state, i, r, view)
             else:
@@ -217,9 +223,13 @@ class SurvivorModel:
 
     starts_at_once = True
 
+    def begin_view(self, state: State, i: int, r: Replica) -> Iterator[Step]:
+        """What lies between adopting a view and leading it, where that is told apart."""
+        raise AssertionError("a primary starts at once")
+
     def started(self, state: State, i: int, r: Replica) -> State:
         """The last batch, if it is not known committed, is in flight in the new view."""
-        new = r._replace(status=NORMAL, served=r.commit == len(r.log) or self.bug == "serves_early", log_view=r.view)
+        new = r._replace(status=NORMAL, served=r.commit == len(r.log) or self.bug == "serves_early")
         return put(state, i, new, (LOG, r.view, r.log))
 
     def decide(self, state: State, i: int, r: Replica, view: View) -> Iterator[Step]:
@@ -251,7 +261,11 @@ class SurvivorModel:
         ready = [
             (j, q.inc)
             for j, q in enumerate(state.replicas)
-            if j != i and q.up and q.status == LEARNER and (q.view == r.view or self.bug == "stale_eligible") and self.is_eligible(state, j, q)
+            if j != i
+            and q.up
+            and q.status == LEARNER
+            and (q.view == r.view or self.bug == "stale_eligible")
+            and self.is_eligible(state, j, q)
         ]
         tip = r.log[: r.commit]
         for size in range(len(ready) + 1):
@@ -265,7 +279,7 @@ class SurvivorModel:
         at_close = view.closed and (r.log == view.tip or self.bug == "any_log_after_close")
         listed = any(m[0] == i for m in view.members) or self.bug == "anyone_restarts"
         is_long = len(r.log) >= len(view.tip) or self.bug == "any_log_after_close"
-        return (at_close or listed) and is_long and r.log_view <= view.number and r.plan is None
+        return (at_close or listed) and is_long and r.log_view <= view.number
 
     # --- primary --------------------------------------------------------------------------------------------------------------------------
 
@@ -316,9 +330,11 @@ class SurvivorModel:
         if r.joint is not None:
             if self.has_acked(state.packets, r.view, r.joint, r.log + r.pending) or self.bug == "joins_unasked":
                 yield ("propose", i, r.joint[0]), put(state, i, r._replace(proposing=r.joint))
-            yield ("give_up", i, r.joint[0]), put(state, i, r._replace(joint=None))
-        if r.pending:
-            return  # the journal is read after it is written
+            if r.commit < len(r.log) or any(q.up and q.status == LEARNER and (j, q.inc) != r.joint for j, q in enumerate(state.replicas)):
+                # The timer may fire at any time, but nobody notices before something waits for it.
+                yield ("give_up", i, r.joint[0]), put(state, i, r._replace(joint=None))
+        if r.pending or r.view >= self.views:
+            return  # the journal is read after it is written; and no view is left to take anybody in
         for j, q in enumerate(state.replicas):
             if q.up and q.status == LEARNER and q.view == r.view and r.joint in (None, (j, q.inc)):
                 yield from self.give(state, i, j, view)
@@ -332,10 +348,15 @@ class SurvivorModel:
         base = q.log if r.log.startswith(q.log) else q.log[:-1]
         if not r.log.startswith(base):
             raise Violation(f"COMMITTED DATA LOST AT PRIMARY: {j} has the log {q.log!r}, primary {i} has {r.log!r}")
-        packet = (STATE, r.view, (j, q.inc), base, r.log, r.commit)
+        packet = (STATE, r.view, (j, q.inc), base, r.log, *self.mark)
         if packet not in state.packets:
+            # Links keep their order and a learner takes one piece at a time: the newer piece is what counts.
+            older = [p for p in state.packets if p[:3] == packet[:3]] if self.one_piece else []
             new = r if is_listed else r._replace(joint=(j, q.inc))
-            yield ("give", i, j, r.log, base), put(state, i, new, packet)
+            yield ("give", i, j, r.log, base), put(state._replace(packets=state.packets.difference(older)), i, new, packet)
+
+    one_piece = True
+    mark: tuple[bool, ...] = ()  # what `walk.py` adds to a piece that opens joint mode
 
     # --- backup and learner -------------------------------------------------------------------------------------------------------------
 
@@ -348,8 +369,6 @@ class SurvivorModel:
                     yield from self.install(state, i, r, log)
                 elif log[:-1] == r.log != log:
                     yield self.store(state, i, r, v, log)
-            elif kind == LOG and self.bug == "ack_old_view" and v < r.view and log[:-1] == r.log != log:
-                yield self.store(state, i, r, v, log)
             elif kind == COMMIT and v == r.view and r.status == NORMAL:
                 yield from self.learn_commit(state, i, r, log)
 
@@ -367,9 +386,8 @@ class SurvivorModel:
     def install(self, state: State, i: int, r: Replica, log: str) -> Iterator[Step]:
         """Cut at most my last batch, add at most the primary's last, acknowledge."""
         if r.log == log or (log and r.log == log[:-1]):
-            new = r._replace(log=log, status=NORMAL, commit=max(r.commit, len(log) - (r.log != log)), log_view=r.view)
-            if r.log == log:
-                new = new._replace(commit=r.commit)
+            commit = r.commit if r.log == log else max(r.commit, len(r.log))
+            new = r._replace(log=log, status=NORMAL, commit=commit)
             yield ("install", i, r.view, log), put(state, i, new, (ACK, r.view, (i, r.inc), log))
         elif r.log and r.log[:-1] in (log, log[:-1]):
             yield self.cut(state, i, r, "the new primary does not have it")
@@ -398,12 +416,12 @@ class SurvivorModel:
 
     def take(self, state: State, i: int, r: Replica, packet: Packet) -> Iterator[Step]:
         """A piece of the primary's log. All of it stored: my log is the primary's. A crash may leave a part."""
-        _, v, me, base, log, _ = packet
+        v, me, base, log = packet[1:5]
         if base == r.log and not (r.joining and base == log):
-            for end in range(len(base) + 1, len(log) + 1):
+            for end in range(len(base) + 1, len(log)):  # what a crash may leave; all of it and no ack is an ack that got lost
                 part = r._replace(log=log[:end], commit=end - 1, joining=False)
                 yield ("part", i, log[len(base) : end]), put(state, i, part)
-            level = r._replace(log=log, joining=v == r.view, commit=r.commit if base == log else len(log) - 1, log_view=v)
+            level = r._replace(log=log, joining=v == r.view, commit=r.commit if base == log else len(log) - 1)
             yield ("level", i, v, log), put(state, i, level, (ACK, v, me, log))
         elif r.log and base == r.log[:-1] and r.commit < len(r.log) and not (r.joining and v == r.view):
             if self.bug == "keeps_surplus" and base == log:
@@ -412,7 +430,7 @@ class SurvivorModel:
                 yield self.cut(state, i, r, "the primary's log goes on differently")
 
 
-# --- small things ---------------------------------------------------------------------------------------------------------------------------
+# --- small things -------------------------------------------------------------------------------------------------------------------------
 
 
 def put(state: State, i: int, r: Replica, packet: Packet | None = None, left: tuple[int, int, int] | None = None) -> State:
@@ -442,17 +460,28 @@ def _is_useful(packet: Packet, replicas: tuple[Replica, ...], register: tuple[Vi
     kind, v = packet[0], packet[1]
     if v < lowest:
         return False
-    if kind == STATE:
+    if kind >= STATE:
         i, inc = packet[2]
         r = replicas[i]
-        return r.up and r.inc == inc and r.view == v and r.status == LEARNER
-    i, inc = register[v - register[0].number].primary
+        return r.up and r.inc == inc and r.view == v and r.status == LEARNER and not (r.joining and len(r.log) >= len(packet[4]))
+    view = register[v - register[0].number]
+    i, inc = view.primary
+    log = packet[-1]
     if kind == ACK:
         r = replicas[i]
-        return r.up and r.inc == inc and r.view == v and len(packet[3]) >= len(r.log) + len(r.pending)
-    if v == register[-1].number:
-        return True
-    return any(r.up and r.view == v and j != i and (r.status != LEARNER or r.joining) for j, r in enumerate(replicas))
+        if not r.up or r.inc != inc or r.view != v or len(log) < len(r.log) + len(r.pending):
+            return False
+        return len(log) > r.commit or packet[2] not in view.members
+    for j, r in enumerate(replicas):
+        if j == i or not r.up or r.view > v:
+            continue
+        if r.status == LEARNER and (r.joining or r.view < v or v == register[-1].number):
+            return True
+        if (j, r.inc) in view.members and (
+            r.view < v or r.status == VIEW_CHANGE or (r.commit if kind == COMMIT else len(r.log)) < len(log)
+        ):
+            return True
+    return False
 
 
 SENTENCES = {

@@ -106,7 +106,9 @@ class Checks:
         if server.replica.damage and not spoiled and view is not None and process.id in view.replicas:
             self.fail(f"replica {process.id} distrusts a disk that nothing was done to: {server.replica.damage}")
         if view is not None and process.id in view.replicas and not spoiled and server.storage.journal.head_op < self.spec.op:
-            self.fail(f"replica {process.id} of view {view.number} starts with op {server.storage.journal.head_op}, committed was {self.spec.op}")
+            self.fail(
+                f"replica {process.id} of view {view.number} starts with op {server.storage.journal.head_op}, committed was {self.spec.op}"
+            )
 
     def on_death(self, process: Process) -> None:
         journal = getattr(process.server.storage, "journal", None)
@@ -154,9 +156,8 @@ class Checks:
     def _new_view(self, view: View) -> None:
         before, self.view = self.view, view
         self.counted["views"] += 1
-        if before is not None:
-            if view.number == before.number + 1 and view.prev_hash != before.chain_hash():
-                self.fail(f"view {view.number} does not follow view {before.number}")
+        if before is not None and view.number == before.number + 1 and view.prev_hash != before.chain_hash():
+            self.fail(f"view {view.number} does not follow view {before.number}")
         for member in view.members:
             since = self.spoiled.get(member.replica)
             if since is not None and self.incs.get((member.replica, member.inc), -1.0) >= since:
@@ -169,7 +170,9 @@ class Checks:
         server = process.server
         r, journal = server.replica, server.storage.journal
         if packet.view != r.view or r.log_view != r.view or server.storage.superblock.log_view != r.view:
-            self.fail(f"replica {process.id} acknowledges op {packet.op} in view {packet.view} at log_view {server.storage.superblock.log_view}")
+            self.fail(
+                f"replica {process.id} acknowledges op {packet.op} in view {packet.view} at log_view {server.storage.superblock.log_view}"
+            )
         if (journal.head_op, journal.head_hash) != (packet.op, packet.hash):
             self.fail(f"replica {process.id} acknowledges op {packet.op}, its journal ends at {journal.head_op}")
         if journal._segments and self.world.files.find(journal._segments[-1].path).pending:  # type: ignore[union-attr]

@@ -152,9 +152,7 @@ class Faults:
         self.say("stop of all")
         for process in self.world.living():
             if hasattr(process.server, "replica"):
-                self.world.push(
-                    self.world.now + self.world.dice.random() * 0.02, process, lambda p=process: p.server.stop(everybody=True)
-                )
+                self.world.push(self.world.now + self.world.dice.random() * 0.02, process, lambda p=process: p.server.stop(everybody=True))
             self.world.push(self.world.now + 3.5 + self.world.dice.random(), None, self.world.start, process.id)
 
     def _clock_jump(self) -> None:
@@ -188,9 +186,9 @@ class Faults:
 
     def disk_fault(self, process: Process, call: str, path: str) -> OSError | None:
         """What this call to the disk shall raise."""
-        if self.register_full and path.startswith(f"{BASE}/cluster/") and call in ("link", "open", "pwrite") and "lock" not in path:
-            if call != "open" or "proposal" in path:
-                return OSError(errno.ENOSPC, "ENOSPC", path)
+        needs_room = call in ("link", "pwrite") or (call == "open" and "proposal" in path)
+        if self.register_full and needs_room and path.startswith(f"{BASE}/cluster/") and "lock" not in path:
+            return OSError(errno.ENOSPC, "ENOSPC", path)
         if not path.startswith(f"{BASE}/replica-{process.id}/"):
             return None
         if process.id in self.full and call in ("pwrite", "allocate", "symlink"):
@@ -201,9 +199,9 @@ class Faults:
             del self.failing[process.id]
             if call == "sync" and "/journal/" in path:
                 process.sync_failed = True
-                node = self.world.files.find(path)
-                if isinstance(node, SimFile):
-                    node.fail_sync(self.world.dice)
+                entry = self.world.files.find(path)
+                if isinstance(entry, SimFile):
+                    entry.fail_sync(self.world.dice)
             self.world.say(f"** EIO of {call} {path}")
             return OSError(errno.EIO, "EIO", path)
         return None
@@ -250,8 +248,8 @@ class Faults:
         self.world.push(self.world.now + self.world.dice.random() * 1.5, None, setattr, self, "register_full", False)
 
     def _directory(self) -> SimDirectory | None:
-        node = self.world.files.find(BASE)
-        return node if isinstance(node, SimDirectory) else None
+        entry = self.world.files.find(BASE)
+        return entry if isinstance(entry, SimDirectory) else None
 
     def _dead_or_killed(self) -> int | None:
         """A replica whose files may be damaged; it is dead afterwards."""
@@ -314,10 +312,10 @@ class Faults:
     def _hint(self, replica: int) -> int | None:
         from disk import ReplicaLock
 
-        node = self.world.files.find(f"{BASE}/cluster/replica-{replica}.lock")
-        if not isinstance(node, SimFile):
+        entry = self.world.files.find(f"{BASE}/cluster/replica-{replica}.lock")
+        if not isinstance(entry, SimFile):
             return None
-        found = ReplicaLock._parse(bytes(node.content[:512]))
+        found = ReplicaLock._parse(bytes(entry.content[:512]))
         return found.durable_op if found else None
 
     def _bit_flip(self) -> None:
@@ -325,8 +323,8 @@ class Faults:
         if replica is None:
             return
         dice = self.world.dice
-        node = self.world.files.find(f"{BASE}/replica-{replica}")
-        files = sorted(_all_files(node, f"replica-{replica}")) if isinstance(node, SimDirectory) else []
+        entry = self.world.files.find(f"{BASE}/replica-{replica}")
+        files = sorted(_all_files(entry, f"replica-{replica}")) if isinstance(entry, SimDirectory) else []
         files = [name for name in files if "ballast" not in name]
         if files:
             name = dice.choice(files)
@@ -342,17 +340,17 @@ class Faults:
 
 def _all_files(directory: SimDirectory, path: str) -> list[str]:
     found = []
-    for name, node in directory.entries.items():
-        if isinstance(node, SimDirectory):
-            found += _all_files(node, f"{path}/{name}")
-        elif isinstance(node, SimFile):
+    for name, entry in directory.entries.items():
+        if isinstance(entry, SimDirectory):
+            found += _all_files(entry, f"{path}/{name}")
+        elif isinstance(entry, SimFile):
             found.append(f"{path}/{name}")
     return found
 
 
-def clone(node: Any) -> Any:
+def clone(entry: Any) -> Any:
     """Another file tree with the same contents, all of it synced."""
-    made = copy.deepcopy(node)
+    made = copy.deepcopy(entry)
     todo = [made]
     while todo:
         one = todo.pop()

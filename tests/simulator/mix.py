@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from typing import Any, NamedTuple
 
-import desk
+import connection
 import disk
 import journal
 import packets
@@ -134,7 +134,7 @@ def _places(sizes: dict[str, int]) -> list[tuple[Any, str, Any]]:
         (survivor, "CATCH_UP_BYTES", sizes["catch_up"]),
         (replication, "CATCH_UP_BYTES", sizes["catch_up"]),
         (state, "WINDOW", sizes["window"]),
-        (desk, "WINDOW", sizes["window"]),
+        (connection, "WINDOW", sizes["window"]),
     ]
 
 

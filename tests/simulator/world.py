@@ -344,7 +344,9 @@ class World:
             return False
         for one, other in ((a, b), (b, a)):
             holds = [False]
-            self.turn(one, lambda one=one, other=other, holds=holds: holds.append(one.server.holds_lock(other.id, other.server.storage.inc)), ())
+            self.turn(
+                one, lambda one=one, other=other, holds=holds: holds.append(one.server.holds_lock(other.id, other.server.storage.inc)), ()
+            )
             if not holds[-1] or not a.alive or not b.alive:
                 return False
         return True
@@ -422,7 +424,7 @@ class World:
                     for callback, args in held:
                         self._post(link, process, callback, *args)
 
-    # --- what the checkers hear -------------------------------------------------------------------------------------------------------------
+    # --- what the checkers hear -----------------------------------------------------------------------------------------------------------
 
     def on_start(self, process: Process) -> None:
         if self.checks is not None:

@@ -1,0 +1,439 @@
+"""One guest's connection: its line of unanswered requests, what it was shown of its mailbox, its retries when the primary changes.
+
+What it is not: it knows no socket (its shell is an object with `write` and `close`), no byte of a protocol (its translator does), no other
+guest (`desk.py` does), and it applies nothing: replies come from the state, by way of the desk.
+
+    a connection's line of unanswered things, oldest first
+    run    commands under way through the log       answered when this replica applies them
+    query  a read; asked once all before it is answered, and nothing after it is sent meanwhile
+    said   an answer that needs nobody              given when it is at the front
+
+Invariants:
+- Replies leave a connection in the order of its requests, each once.
+- What is unanswered is sent again, in order and with the same numbers, whenever the view or the link to the primary changes.
+- A delivery is read from the state, above what this connection was shown, so nothing can be skipped or shown twice.
+
+Read next: `desk.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from commands import QUERIES, WINDOW, Refusal, account_id, run, system_run
+from doors import TRANSLATORS, Translator
+from state import Message, Opened
+
+if TYPE_CHECKING:
+    from desk import Desk
+
+
+class Shell(Protocol):
+    """The socket's side of a connection (`doors/stream.py`)."""
+
+    def write(self, words: bytes) -> None: ...
+    def close(self, why: str) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def is_drained(self) -> bool:
+        """Whether all that was written has gone into the socket."""
+
+
+class Run:
+    """Commands of one connection that travel together."""
+
+    __slots__ = ("commands", "first", "image", "sent", "skip")
+
+    def __init__(self, first: int, skip: int) -> None:
+        self.first, self.skip = first, skip
+        self.commands: list[str] = []
+        self.image = b""  # set when it is complete
+        self.sent = False
+
+
+class Query:
+    """A read under way; `ticket` is 0 until it was asked."""
+
+    __slots__ = ("command", "number", "ticket")
+
+    def __init__(self, number: int, command: str) -> None:
+        self.number, self.command, self.ticket = number, command, 0
+
+
+class Said:
+    """An answer that waits for its turn, framed."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, words: bytes) -> None:
+        self.words = words
+
+
+class Connection:
+    """One guest's connection; what `doors.Guest` promises to translators."""
+
+    __slots__ = (
+        *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "ended", "filling", "gone"),
+        *("hold", "holes", "home", "is_open", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown"),
+        *("skip", "translator", "unanswered", "watch_due"),
+    )
+
+    def __init__(self, desk: Desk, shell: Shell, door: str, number: int) -> None:
+        self.desk, self.shell = desk, shell
+        self.session, self.kind = b"", ""
+        self.home = f"{desk.place}.{number}"
+        self.opening = self.is_open = self.ended = self.gone = self.paused = self.watch_due = False
+        self.account, self.account_number, self.seen = "", 0, 0
+        self.base = 0  # what is not above it was waiting when a plain guest logged in, and waits on until it is read
+        self.shown = self.acked = 0
+        self.owed = 0  # oldest request whose answer the resumed guest lacks; 0: none
+        self.hold = 0  # nothing is pushed before this request is answered: it may have read what is older than all that waits now
+        self.holes: list[tuple[int, int]] = []  # of the seqs up to `shown`, those that were not pushed to this connection
+        self.line: deque[Run | Query | Said] = deque()
+        self.filling: Run | None = None  # takes the commands of the chunk that is being read
+        self.count = 0  # newest request number
+        self.low = 0
+        self.skip = 0  # numbers directly before the next run that never enter the log
+        self.blocked = 0  # queries in the line: nothing behind the first is sent
+        self.unanswered = self.bytes_unanswered = 0
+        self.translator: Translator = TRANSLATORS[door](self)
+
+    # --- for the shell -----------------------------------------------------------------------------------------------------------------
+
+    def feed(self, chunk: bytes) -> bool:
+        """Bytes from the guest. Returns whether unfinished bytes wait for silence."""
+        waits = self.translator.feed(chunk)
+        self.flush()
+        return waits
+
+    def quiet(self) -> None:
+        """Silence."""
+        self.translator.quiet()
+        self.flush()
+
+    def end(self) -> None:
+        """The guest sends nothing more; what it has sent is still done and answered."""
+        if not self.gone:
+            self.translator.end()
+            self.flush()
+            self.ended = True
+            self.desk.unwatch(self)
+            if not self.line:
+                self._emptied()
+
+    def lost(self) -> None:
+        """The socket is gone. A guest that resumes sends again by itself; for a plain one the rest of its line is still done."""
+        if self.gone:
+            return
+        self.gone = True
+        self.desk.unwatch(self)
+        if self.translator.is_resumable():
+            self.drop_line()
+        if not self.line:
+            self._emptied()
+
+    def drop_line(self) -> None:
+        """Nothing of it will be answered here any more."""
+        self.line.clear()
+        self.desk.unanswered_bytes -= self.bytes_unanswered
+        self.bytes_unanswered = self.unanswered = self.blocked = 0
+
+    # --- for the translator ---------------------------------------------------------------------------------------------------------------
+
+    def open(self, session: bytes, kind: str, seen: int, owed: int = 0) -> None:
+        self.session, self.kind, self.seen, self.owed = session, kind, seen, owed
+        self.opening = True
+        self.desk.register(self)
+        self.desk.submit(self.open_run())
+
+    def open_run(self) -> bytes:
+        """The system command by which this connection takes up its session."""
+        return system_run(f"open|{self.session.hex()}|{self.home}|{self.kind}")
+
+    def ask(self, command: str, number: int = 0, low: int = 0) -> None:
+        if not self.opening:
+            self.open(self.desk.new_session(), "plain", 0)
+        if not number:
+            number = self.count + 1
+        elif number != self.count + 1 and self.count:
+            return self._misnumbered(number)
+        self.count = number
+        if low > self.low:
+            self.low = low
+        self.unanswered += 1
+        if command[0] in QUERIES:
+            self._seal()
+            self.line.append(Query(number, command))
+            self.blocked += 1
+            self.skip += 1
+            return
+        filling = self.filling
+        if filling is None:
+            filling = self.filling = Run(number, self.skip)
+            self.skip = 0
+        filling.commands.append(command)
+
+    def say(self, reply: bytes, number: int = 0) -> None:
+        if number:
+            if self.count and number != self.count + 1:
+                return self._misnumbered(number)
+            self.count = number
+            self.skip += 1
+        self._seal()
+        self.unanswered += 1
+        self.line.append(Said(self.translator.frame(number, reply)))
+
+    def _misnumbered(self, number: int) -> None:
+        self.tell(self.translator.trouble(f"gap {self.count + 1}"))
+        self.hang_up(f"request {number} does not follow {self.count}")
+
+    def acknowledge(self, upto: int) -> None:
+        self._seal()
+        self.flush()
+        if self.account and upto > self.acked:
+            self.acked = min(upto, self.shown)
+            self.desk.submit(self.ack_run())
+
+    def ack_run(self) -> bytes:
+        """The system command that trims the account's mailbox."""
+        return system_run(f"ack|{self.account}|{self.account_number}|{self.base}|{self.acked}")
+
+    def tell(self, words: bytes) -> None:
+        if words and not self.gone:
+            self.shell.write(words)
+
+    def hang_up(self, why: str) -> None:
+        self.shell.close(why)
+
+    def describe_cluster(self) -> bytes:
+        return self.desk.describe_cluster()
+
+    @property
+    def is_watched(self) -> bool:
+        return self.desk.console is not None
+
+    def watch(self, line: str) -> None:
+        if self.desk.console is not None:
+            self.desk.console(line)
+
+    # --- the line of unanswered things ----------------------------------------------------------------------------------------------
+
+    def _seal(self) -> None:
+        """The run that was being filled is complete: send it, unless a query stands before it."""
+        filling = self.filling
+        if filling is None:
+            return
+        self.filling = None
+        lines = "\n".join(filling.commands).encode()
+        filling.image = run(self.session, filling.first, self.low, filling.skip, lines, len(filling.commands))
+        self.line.append(filling)
+        self.bytes_unanswered += len(filling.image)
+        self.desk.unanswered_bytes += len(filling.image)
+        if not self.blocked:
+            self._send(filling)
+
+    def flush(self) -> None:
+        """A chunk is read."""
+        self._seal()
+        if self.line and type(self.line[0]) is not Run:
+            self.advance()
+        if self.unanswered >= WINDOW and not self.paused:
+            self.paused = True
+            self.shell.pause()
+
+    def advance(self) -> None:
+        """Give what is due at the front; ask the query that stands there."""
+        line = self.line
+        while line:
+            front = line[0]
+            if isinstance(front, Said):
+                line.popleft()
+                self.unanswered -= 1
+                self.tell(front.words)
+            else:
+                # Before its session is there, a guest's earlier requests and its account are not known here.
+                if isinstance(front, Query) and not front.ticket and self.is_open:
+                    self.acknowledge_written()
+                    front.ticket = self.desk.query(self, front)
+                return
+        self._emptied()
+
+    def _send(self, item: Run) -> None:
+        item.sent = True
+        if self.acked < self.shown:
+            self.acknowledge_written()
+        self.desk.submit(item.image)
+
+    def _emptied(self) -> None:
+        """All is answered: a guest that has said good-bye may go."""
+        if self.account and (self.ended or self.gone):
+            self.watch(f"{self.account} has logged out of the system")
+        if self.ended and not self.gone:
+            self.gone = True
+            self.shell.close("")
+        if self.gone:
+            self.desk.dismiss(self)
+
+    def acknowledge_written(self) -> None:
+        """A guest that cannot acknowledge does so by its socket: what is written counts, before any later command of it runs."""
+        if self.account and self.acked < self.shown and not self.translator.is_resumable() and self.shell.is_drained():
+            self.acked = self.shown
+            self.desk.submit(self.ack_run())
+
+    def answered(self, first: int, replies: list[str]) -> None:
+        """This replica has applied a run of this session."""
+        if not self.is_open:
+            return  # by the connection before this one, in the batch that the last primary left; this one's copy follows its `open`
+        line, out = self.line, []
+        render = self.translator.render
+        for number, reply in enumerate(replies, first):
+            front = line[0] if line else None
+            if not isinstance(front, Run):
+                break
+            index = number - front.first
+            if index < 0 or index >= len(front.commands) or not front.commands[index]:
+                continue  # an older copy of the run
+            if reply.startswith(("!GAP", "!SESSION")):
+                self._out_of_step(reply)
+                break
+            command, front.commands[index] = front.commands[index], ""
+            out.append(render(number, command, reply if command[0] == "S" else self._note(command, reply)))
+            if self.kind == "plain":
+                self.low = number
+            self.unanswered -= 1
+            if index == len(front.commands) - 1:
+                line.popleft()
+                self.bytes_unanswered -= len(front.image)
+                self.desk.unanswered_bytes -= len(front.image)
+        self.tell(b"".join(out))
+        if self.hold and number >= self.hold:
+            self.hold, self.watch_due = 0, True
+        if self.watch_due:
+            self.watch_due = False
+            self.desk.watch(self)
+        if not line:
+            self._emptied()
+        elif not isinstance(line[0], Run):
+            self.advance()
+        self._ease()
+
+    def _ease(self) -> None:
+        if self.paused and self.unanswered < WINDOW // 2:
+            self.paused = False
+            if not self.desk.is_full:
+                self.shell.resume()
+
+    def _note(self, command: str, reply: str) -> str:
+        """What a reply changes here: the account, and which messages this connection has been shown."""
+        letter = reply[0]
+        if letter in "cl":
+            _, name, seq, number = reply.split("|")
+            self.desk.unwatch(self)
+            self.account, self.account_number = name, int(number)
+            self.base = self.shown = self.acked = 0 if self.translator.is_resumable() else int(seq)
+            self.holes.clear()
+            self.watch_due = True
+        elif letter == "o" or (letter == "d" and command[2:] == account_id(self.account)):
+            self.desk.unwatch(self)
+            self.account = ""
+        elif letter == "r":
+            return self._unshown(reply)
+        return reply
+
+    def _unshown(self, reply: str) -> str:
+        """Messages of this connection's own account that were pushed to it are not shown again."""
+        _, name, rows = reply.split("|", 2)
+        if name != self.account or not rows:
+            return reply
+        numbered = [(int(row[: row.index("|")]), row) for row in rows.split("\n")]
+        fresh = [row for seq, row in numbered if not self.base < seq <= self.shown or any(low <= seq <= high for low, high in self.holes)]
+        last = numbered[-1][0]
+        self.shown, self.acked = max(self.shown, last), max(self.acked, last)
+        return f"r|{name}|" + "\n".join(fresh)
+
+    def _out_of_step(self, reply: str) -> None:
+        """The session is forgotten, or an earlier request never arrived."""
+        expected = reply.partition("|")[2]
+        self.tell(self.translator.trouble(f"gap {expected}" if expected else "session"))
+        self.hang_up("the session is out of step" if expected else "the session is not known any more")
+
+    def take_answer(self, query: Query, words: str) -> None:
+        """The answer to the query at the front."""
+        line = self.line
+        if line and line[0] is query:
+            line.popleft()
+            self.unanswered -= 1
+            self.blocked -= 1
+            self.tell(self.translator.render(query.number, query.command, words))
+            for item in line:
+                if isinstance(item, Query):
+                    break
+                if isinstance(item, Run) and not item.sent:
+                    self._send(item)
+            self.advance()
+            self._ease()
+
+    def resend(self) -> None:
+        """The view or the way to the primary has changed: send again, in order, all that is unanswered."""
+        if self.opening and not self.is_open:
+            self.desk.submit(self.open_run())
+        elif self.account and self.acked > self.base:
+            self.desk.submit(self.ack_run())
+        for item in self.line:
+            if isinstance(item, Query):
+                item.ticket = 0
+                break
+            if isinstance(item, Run):
+                item.sent = True
+                self.desk.submit(item.image)
+        if self.line:
+            self.advance()
+
+    def refuse(self, open_images: set[int]) -> None:
+        """The replica takes nothing new: runs that wait in the open batch are answered so. Their numbers never enter the log."""
+        for _ in range(len(self.line)):
+            item = self.line.popleft()
+            if isinstance(item, Run) and id(item.image) in open_images:
+                words = [self.translator.render(n, c, Refusal.READ_ONLY) for n, c in enumerate(item.commands, item.first)]
+                self.line.append(Said(b"".join(words)))
+                self.skip += item.skip + len(item.commands)
+                self.bytes_unanswered -= len(item.image)
+                self.desk.unanswered_bytes -= len(item.image)
+                self.unanswered -= len(item.commands) - 1
+            else:
+                self.line.append(item)
+        if self.line:
+            self.advance()
+
+    # --- deliveries -----------------------------------------------------------------------------------------------------------------------
+
+    def opened(self, event: Opened) -> None:
+        """The session is taken up; a resumed guest is logged in again."""
+        if self.is_open:
+            return
+        self.is_open = True
+        if not event.known:
+            self.tell(self.translator.trouble("session"))
+            return self.hang_up("the session is not known any more")
+        if event.account and not self.account:
+            self.account, self.account_number = event.account, event.number
+            self.shown, self.acked, self.base = self.seen, 0, 0
+        self.tell(self.translator.opened(event.last, event.seq))
+        if 0 < self.owed <= event.last:
+            self.hold = event.last
+        if self.account:
+            self.desk.watch(self)
+        if self.line:
+            self.advance()
+
+    def push(self, messages: Iterable[Message]) -> None:
+        """New messages of the account."""
+        out = []
+        for message in messages:
+            if message[0] > self.shown + 1:  # somebody has read those between, maybe this guest, by a request that is answered yet
+                self.holes.append((self.shown + 1, message[0] - 1))
+            self.shown = message[0]
+            out.append(self.translator.push(message))
+        self.tell(b"".join(out))

@@ -1,0 +1,152 @@
+"""Policy `survivor` in finer steps, too many to search through: walks that throw dice.
+
+What it is not: it proves nothing; it goes where `survivor.py` cannot, with more batches, crashes, restarts and views.
+
+    finer                  how
+    a primary's start      adopt · sync log_view · StartView
+    an install             cut · add and sync · sync log_view · acknowledge, with a crash or a newer view between any two
+    a learner's catch-up   in pieces, some of them without joint mode, and old pieces arrive late; batch by batch on the disk
+    a snapshot             offered at any committed batch; fetched; takes the place of the whole log at once
+
+Read next: `majority.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.model.explore import Action
+from tests.model.survivor import (
+    ACK,
+    NORMAL,
+    SENTENCES,
+    STATE,
+    WEIGHTS,
+    Packet,
+    Replica,
+    State,
+    Step,
+    SurvivorModel,
+    View,
+    put,
+)
+
+OFFER = 4  # one more kind of packet: OFFER view member "" log; and STATE ends with whether it opens joint mode
+
+# Rule removed, and how many steps of walks are enough to find what it breaks.
+WALK_BUGS: dict[str, str] = {
+    "writes_while_listed": "a learner changes nothing while its id stands in the register's last view",
+    "older_state": "a learner takes log only from the primary of the view it has read last",
+    "shortens_after_ack": "after its first ack in a view a learner never shortens its log in that view",
+    "snapshot_of_uncommitted": "a snapshot holds only what is committed",
+}
+SAID = {
+    "log_view": "replica {0} has log_view {1} on its disk",
+    "append": "replica {0} stores batch {1}",
+    "enter": "replica {0} has the log of view {1}, {2!r}, and acknowledges",
+    "begin_piece": "learner {0} takes the piece {1!r} after {2!r}",
+    "piece": "primary {0} gives learner {1} its log up to {2!r} without joint mode",
+    "offer": "primary {0} offers learner {1} the snapshot {2!r}",
+    "fetch": "learner {0} fetches the snapshot {1!r}",
+    "place": "learner {0} installs the snapshot {1!r} in place of its log {2!r}",
+}
+
+
+class WalkModel(SurvivorModel):
+    """See the module's page."""
+
+    starts_at_once = False
+    one_piece = False
+    mark = (True,)
+
+    def more_bugs(self) -> tuple[str, ...]:
+        return tuple(WALK_BUGS)
+
+    def tell(self, action: Action) -> str:
+        return SAID[action[0]].format(*action[1:]) if action[0] in SAID else SENTENCES[action[0]].format(*action[1:])
+
+    def weight(self, action: Action) -> float:
+        return 0.5 if action[0] in ("piece", "offer", "fetch") else WEIGHTS.get(action[0], 2.0)
+
+    # --- views ----------------------------------------------------------------------------------------------------------------------------
+
+    def begin_view(self, state: State, i: int, r: Replica) -> Iterator[Step]:
+        """log_view first, then StartView."""
+        if r.log_view < r.view:
+            yield ("log_view", i, r.view), put(state, i, r._replace(log_view=r.view))
+        else:
+            yield ("start", i, r.view, r.log), self.started(state, i, r)
+
+    def install(self, state: State, i: int, r: Replica, log: str) -> Iterator[Step]:
+        """One thing at a time."""
+        if r.log != log:
+            for action, after in super().install(state, i, r, log):
+                if action[0] == "install":
+                    yield ("append", i, log[-1]), put(state, i, r._replace(log=log, commit=max(r.commit, len(r.log))))
+                else:
+                    yield action, after
+        elif r.log_view < r.view:
+            yield ("log_view", i, r.view), put(state, i, r._replace(log_view=r.view))
+        else:
+            yield ("enter", i, r.view, log), put(state, i, r._replace(status=NORMAL), (ACK, r.view, (i, r.inc), log))
+
+    # --- catching up ----------------------------------------------------------------------------------------------------------------------
+
+    def give(self, state: State, i: int, j: int, view: View) -> Iterator[Step]:
+        """Also pieces that reach less far than the head, and snapshots."""
+        r, q = state.replicas[i], state.replicas[j]
+        member = (j, q.inc)
+        before = list(super().give(state, i, j, view))
+        yield from before
+        if not before and (any(m[0] == j for m in view.members) or member == r.joint):
+            return
+        base = q.log if r.log.startswith(q.log) else q.log[:-1]
+        for end in range(len(base), len(r.log)):
+            packet: Packet = (STATE, r.view, member, base, r.log[:end], False)
+            if packet not in state.packets:
+                yield ("piece", i, j, r.log[:end]), put(state, i, r, packet)
+        committed = len(r.log) if self.bug == "snapshot_of_uncommitted" else r.commit
+        for end in range(max(len(q.log), 1), committed + 1):
+            packet = (OFFER, r.view, member, "", r.log[:end])
+            if packet not in state.packets:
+                yield ("offer", i, j, r.log[:end]), put(state, i, r, packet)
+
+    def learn(self, state: State, i: int, r: Replica, view: View) -> Iterator[Step]:
+        """Go on with what is under way; a snapshot that was offered may be fetched."""
+        if r.plan is not None:
+            yield from self.go_on(state, i, r)
+            return
+        yield from super().learn(state, i, r, view)
+        if any(m[0] == i for m in view.members) and self.bug != "writes_while_listed":
+            return
+        for packet in state.packets:
+            if packet[0] == OFFER and packet[2] == (i, r.inc) and packet[1] == r.view:
+                if self.bug == "shortens_after_ack" or (len(packet[4]) >= len(r.log) and not r.joining):
+                    yield ("fetch", i, packet[4]), put(state, i, r._replace(plan=(OFFER, r.view, packet[4], False)))
+
+    def take(self, state: State, i: int, r: Replica, packet: Packet) -> Iterator[Step]:
+        """Begin with a piece that follows my log; cut my last batch where it does not."""
+        _, v, _, base, log, is_joint = packet
+        if base == r.log and not (r.joining and base == log):
+            if is_joint or base != log:
+                yield ("begin_piece", i, log[len(base) :], base), put(state, i, r._replace(plan=(STATE, v, log, is_joint)))
+        else:
+            yield from super().take(state, i, r, packet)
+
+    def go_on(self, state: State, i: int, r: Replica) -> Iterator[Step]:
+        """The next step of what is under way."""
+        assert r.plan is not None
+        kind, v, log, is_joint = r.plan
+        if kind == OFFER:
+            placed = r._replace(log=log, commit=len(log), plan=None)
+            yield ("place", i, log, r.log), put(state, i, placed)
+        elif len(r.log) < len(log):
+            stored = r._replace(log=log[: len(r.log) + 1], commit=max(r.commit, len(r.log)))
+            yield ("append", i, log[len(r.log)]), put(state, i, stored)
+        elif not is_joint:
+            yield ("append", i, ""), put(state, i, r._replace(plan=None))
+        elif r.log_view < v:
+            yield ("log_view", i, v), put(state, i, r._replace(log_view=v))
+        else:
+            level = r._replace(plan=None, joining=v == r.view)
+            yield ("level", i, v, log), put(state, i, level, (ACK, v, (i, r.inc), log))

@@ -1,0 +1,264 @@
+"""Every place in the program that writes, syncs, renames, links or opens meets ENOSPC, EIO and short writes, one at a time.
+
+What it is not: errors come singly and at known places here; `tests/simulator` throws them in among everything else.
+
+A story of a few simulated seconds (first start, requests, snapshots, deaths, a join by log, a join by snapshot, a stop) is run once without
+errors, which counts the call sites. Then it is run again for each site and error, with the checks of the simulator looking on; it ends with
+a power cut, so that an acknowledgement that a failed sync stood behind would be found missing, and then everybody must be answered.
+
+Read next: `tests/simulator/checks.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import sys
+import unittest
+from typing import Any, NamedTuple
+
+from replication import NORMAL, READ_ONLY
+from tests.simulator import mix as mixes
+from tests.simulator.checks import Checks
+from tests.simulator.disk import SimDirectory, SimFile
+from tests.simulator.guests import SimGuest
+from tests.simulator.world import BASE, Process, Violation, World
+
+SIZES = {"segment": 12 << 10, "chunk": 512, "messages": 7, "catch_up": 600, "window": 64}
+# What the kernel may say; `short`: a part is written, then ENOSPC.
+ERRORS: dict[str, tuple[str, ...]] = {
+    "open": ("EIO", "ENOSPC"),
+    "open_dir": ("EIO",),
+    "pwrite": ("EIO", "ENOSPC", "short"),
+    "sync": ("EIO", "ENOSPC"),
+    "sync_dir": ("EIO",),
+    "truncate": ("EIO", "ENOSPC"),
+    "allocate": ("ENOSPC",),
+    "rename": ("EIO", "ENOSPC"),
+    "link": ("EIO", "ENOSPC"),
+    "unlink": ("EIO",),
+    "symlink": ("EIO", "ENOSPC"),
+    "mkdir": ("EIO", "ENOSPC"),
+    "remove_tree": ("EIO",),
+}
+VICTIMS = (0, 1, 2)  # which replica's disk fails
+STORY_S = 6.0
+ANSWER_S, WHOLE_S = 12.0, 90.0
+
+Site = tuple[str, str]
+
+
+class Plan(NamedTuple):
+    """The nth call of this site, at this replica, fails."""
+
+    site: Site
+    error: str
+    replica: int
+    nth: int
+
+    def __str__(self) -> str:
+        return f"{self.error} at call {self.nth} of {self.site[0]} in {self.site[1]}, replica {self.replica}"
+
+
+class Story:
+    """One run. `counts`: calls by replica, call and site."""
+
+    def __init__(self, plan: Plan | None = None, *, trace: bool = False) -> None:
+        self.plan = plan
+        dice = random.Random(4)
+        mix = mixes.draw(dice)
+        settings = type(mix.settings)(name="simulated", replicas=mix.settings.replicas, snapshot_quiet_ms=100, snapshot_every_s=1)
+        calm: dict[str, Any] = {"loss": 0.0, "repeat": 0.0, "overtake": 0.0, "net_jitter": 0.0, "undrained": 0.0}
+        some: dict[str, Any] = {
+            "net_delay": 0.0005,
+            "sync_time": 0.0005,
+            "snapshot_time": 0.01,
+            "think": 0.04,
+            "window": 2,
+            "patience": 0.4,
+        }
+        mix = mix._replace(settings=settings, sizes=SIZES, settles_at_once=True, **calm, **some)
+        self.world = World(4, mix, dice, trace=trace)
+        self.world.checks = self.checks = Checks(self.world)
+        self.world.disk_fault = self.on_disk
+        self.counts: dict[tuple[int, Site], int] = {}
+        self.struck: Process | None = None
+        self.resting: set[int] = set()
+        self.guests: list[SimGuest] = []
+
+    # --- the error ------------------------------------------------------------------------------------------------------------------------
+
+    def on_disk(self, process: Process, call: str, path: str) -> OSError | None:
+        """Asked before each call of a replica's disk: which site is it, and is it its turn?"""
+        process.disk.short_write = 0.0
+        site = (call, sys._getframe(4).f_code.co_qualname)
+        return self.meet(process, site, path)
+
+    def meet(self, process: Process, site: Site, path: str) -> OSError | None:
+        key = (process.id, site)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        plan = self.plan
+        if plan is None or (plan.replica, plan.site) != key or plan.nth != self.counts[key]:
+            return None
+        self.struck = process
+        self.checks.spoiled[process.id] = self.world.now
+        self.world.say(f"** {plan} ({path})")
+        if plan.error == "short":
+            disk = process.worker if site[1].startswith(WORKER) else process.disk
+            disk.short_write = 1.0
+            return None
+        if site[0] == "sync":
+            self.lose(process, path)
+        return OSError(getattr(errno, plan.error), plan.error, path)
+
+    def lose(self, process: Process, path: str) -> None:
+        """A failed sync: the kernel counts the page as clean, and nobody knows what is on the disk."""
+        file = self.world.files.find(path)
+        if isinstance(file, SimFile):
+            file.fail_sync(self.world.dice)
+        if path.endswith(".seg"):
+            process.sync_failed = True
+
+    def start(self, replica: int) -> None:
+        """Start it unless it runs; its worker's disk is watched, too."""
+        self.world.start(replica)
+        process = self.world.processes[replica]
+        if process.alive:
+            process.worker.fault = lambda call, site, path: self.on_worker(process, call, site, path)
+
+    def on_worker(self, process: Process, call: str, site: str, path: str) -> OSError | None:
+        process.worker.short_write = 0.0
+        return self.meet(process, (call, f"{WORKER}{site}"), path)
+
+    # --- the story ------------------------------------------------------------------------------------------------------------------------
+
+    def tell(self) -> None:
+        """Raises Violation when a promise is broken."""
+        world = self.world
+        for replica in range(3):
+            world.push(0.01 * replica, None, self.start, replica)
+        self.guests = self.checks.guests = [SimGuest(world, self.checks, f"g{i}", 40) for i in range(2)]
+        for when, step in (
+            (1.2, lambda: self.kill(2)),
+            (1.8, lambda: self.kill(0)),
+            (2.6, lambda: self.empty(1)),
+            (4.0, lambda: self.stop(2)),
+        ):
+            world.push(when, None, step)
+        world.push(0.5, None, self.tend)
+        world.run(STORY_S)
+        for guest in self.guests:
+            guest.todo = 0
+        self.cut_power()
+        if not world.run(world.now + ANSWER_S, lambda: all(g.is_done for g in self.guests)):
+            raise Violation(f"not answered: {[list(g.under_way.values())[:2] for g in self.guests]} {self.states()}")
+        if not world.run(world.now + WHOLE_S, self.is_whole):
+            raise Violation(f"the replicas do not come together: {self.states()}")
+        self.checks.at_end()
+
+    def tend(self) -> None:
+        """Whatever ends is started again."""
+        for replica in range(3):
+            process = self.world.processes.get(replica)
+            if replica not in self.resting and (process is None or not process.alive):
+                self.start(replica)
+        self.world.push(self.world.now + 0.4, None, self.tend)
+
+    def kill(self, replica: int) -> None:
+        self.world.processes[replica].die("kill -9")
+
+    def empty(self, replica: int) -> None:
+        """Its directory is lost, unless another disk is in trouble already."""
+        if set(self.checks.spoiled) - {replica}:
+            return
+        base = self.world.files.find(BASE)
+        assert isinstance(base, SimDirectory)
+        self.kill(replica)
+        self.checks.spoiled[replica] = self.world.now
+        base.entries.pop(f"replica-{replica}", None)
+
+    def stop(self, replica: int) -> None:
+        process = self.world.processes[replica]
+        if process.alive and hasattr(process.server, "replica"):
+            self.world.push(self.world.now, process, lambda: process.server.stop(everybody=False))
+
+    def cut_power(self) -> None:
+        """For all but a replica that holds in memory what no disk would take: its cluster has lost two disks by then."""
+        if any(p.alive and p.server.replica.status == READ_ONLY for p in self.world.processes.values()):
+            return
+        self.world.say("** power cut")
+        for process in self.world.living():
+            process.die("power cut")
+        self.world.files.crash()
+
+    def is_whole(self) -> bool:
+        view, op = self.checks.view, self.checks.spec.op
+        if view is None or len(view.members) < 3 or len(self.world.living()) < 3:
+            return False
+        return all(p.server.replica.status == NORMAL and p.server.replica.applied == op for p in self.world.living())
+
+    def states(self) -> list[str]:
+        return [str(getattr(p.server, "replica", "no replica")) for _, p in sorted(self.world.processes.items())]
+
+
+WORKER = "worker: "
+
+
+class Case(unittest.TestCase):
+    def setUp(self) -> None:
+        mixes.shrink(SIZES)
+        self.addCleanup(mixes.restore)
+
+
+class EverySite(Case):
+    counts: dict[tuple[int, Site], int]
+
+    def setUp(self) -> None:
+        super().setUp()
+        story = Story()
+        story.tell()
+        self.counts = story.counts
+
+    def test_the_story_visits_the_sites(self) -> None:
+        """A site that is not visited is not tested: the story must lead through all that writes."""
+        sites = {site for _, site in self.counts}
+        for call, name in (
+            *(("pwrite", "Journal.append"), ("sync", "Journal._sync"), ("pwrite", "save"), ("link", "Register.propose")),
+            *(("rename", "Spare.become"), ("rename", "install"), ("sync", "Receiver._write"), ("pwrite", "ReplicaLock.write")),
+            *(("pwrite", f"{WORKER}Sheet.write"), ("link", f"{WORKER}Folder.end_messages")),
+        ):
+            self.assertIn((call, name), sites)
+
+    def test_each_error_at_each_site(self) -> None:
+        """At each replica's first call and at one in the middle: nothing acknowledged is lost, and the others go on."""
+        failed = []
+        for plan in plans(self.counts):
+            story = Story(plan)
+            try:
+                story.tell()
+            except Violation as error:
+                failed.append(f"{plan}: {error}")
+            if story.struck is None:
+                failed.append(f"{plan}: did not happen")
+        self.assertEqual(failed, [])
+
+
+def plans(counts: dict[tuple[int, Site], int]) -> list[Plan]:
+    """Which errors, where: for each site and error one replica's first call and another's middle one, in turn."""
+    made = []
+    by_site: dict[Site, dict[int, int]] = {}
+    for (replica, site), count in counts.items():
+        if site[0] in ERRORS:
+            by_site.setdefault(site, {})[replica] = count
+    for turn, (site, calls) in enumerate(sorted(by_site.items())):
+        for step, error in enumerate(ERRORS[site[0]]):
+            victims = sorted(calls)
+            first, other = victims[(turn + step) % len(victims)], victims[(turn + step + 1) % len(victims)]
+            made.append(Plan(site, error, first, 1))
+            if calls[other] > 1:
+                made.append(Plan(site, error, other, (calls[other] + 1) // 2))
+    return made
+
+
+if __name__ == "__main__":
+    unittest.main()
