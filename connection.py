@@ -77,14 +77,14 @@ class Connection:
     __slots__ = (
         *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "ended", "filling", "gone"),
         *("hold", "holes", "home", "is_open", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown"),
-        *("skip", "translator", "unanswered", "watch_due"),
+        *("skip", "translator", "unanswered"),
     )
 
     def __init__(self, desk: Desk, shell: Shell, door: str, number: int) -> None:
         self.desk, self.shell = desk, shell
         self.session, self.kind = b"", ""
         self.home = f"{desk.place}.{number}"
-        self.opening = self.is_open = self.ended = self.gone = self.paused = self.watch_due = False
+        self.opening = self.is_open = self.ended = self.gone = self.paused = False
         self.account, self.account_number, self.seen = "", 0, 0
         self.base = 0  # what is not above it was waiting when a plain guest logged in, and waits on until it is read
         self.shown = self.acked = 0
@@ -248,13 +248,14 @@ class Connection:
         line = self.line
         while line:
             front = line[0]
+            if self.opening and not self.is_open:
+                return  # the guest hears first that its session is there; its account and earlier requests are not known here before
             if isinstance(front, Said):
                 line.popleft()
                 self.unanswered -= 1
                 self.tell(front.words)
             else:
-                # Before its session is there, a guest's earlier requests and its account are not known here.
-                if isinstance(front, Query) and not front.ticket and self.is_open:
+                if isinstance(front, Query) and not front.ticket:
                     self.acknowledge_written()
                     front.ticket = self.desk.query(self, front)
                 return
@@ -309,10 +310,8 @@ class Connection:
                 self.desk.unanswered_bytes -= len(front.image)
         self.tell(b"".join(out))
         if self.hold and number >= self.hold:
-            self.hold, self.watch_due = 0, True
-        if self.watch_due:
-            self.watch_due = False
-            self.desk.watch(self)
+            self.hold = 0
+            self.desk.newcomers.append(self)
         if not line:
             self._emptied()
         elif not isinstance(line[0], Run):
@@ -334,7 +333,7 @@ class Connection:
             self.account, self.account_number = name, int(number)
             self.base = self.shown = self.acked = 0 if self.translator.is_resumable() else int(seq)
             self.holes.clear()
-            self.watch_due = True
+            self.desk.newcomers.append(self)
         elif letter == "o" or (letter == "d" and command[2:] == account_id(self.account)):
             self.desk.unwatch(self)
             self.account = ""
@@ -423,8 +422,7 @@ class Connection:
         self.tell(self.translator.opened(event.last, event.seq))
         if 0 < self.owed <= event.last:
             self.hold = event.last
-        if self.account:
-            self.desk.watch(self)
+        self.desk.newcomers.append(self)
         if self.line:
             self.advance()
 

@@ -51,6 +51,7 @@ class Desk:
         self.connections: dict[str, Connection] = {}  # by home
         self.by_session: dict[bytes, Connection] = {}
         self.watching: dict[str, list[Connection]] = {}
+        self.newcomers: list[Connection] = []  # to be watched once all replies of the batch are given: what was read comes before what waits
         self.closing: dict[str, bytes] = {}  # homes whose `close` is not executed yet
         self.is_full = False
         self.numbers = 0
@@ -189,6 +190,9 @@ class Desk:
             connection = by_session.get(session)
             if connection is not None:
                 connection.answered(first, replies)
+        newcomers, self.newcomers = self.newcomers, []
+        for connection in newcomers:
+            self.watch(connection)
         for home in outcome.displaced:
             connection = self.connections.get(home)
             if connection is not None:

@@ -251,6 +251,13 @@ def prune(disk: Disk, directory: str, pinned: Collection[int] = (), keep: int = 
     return int(kept[-1]) if len(kept) >= keep else 0
 
 
+def keep_only(disk: Disk, directory: str, name: str) -> None:
+    """Set aside all but this one, which was fetched: older ones the log does not reach down to, newer ones a distrusted disk left behind."""
+    for other in listed(disk, directory):
+        if other != name:
+            _set_aside(disk, directory, other)
+
+
 def remove_all(disk: Disk, replica_path: str) -> None:
     """Leave no snapshot behind: this disk is not trusted, and begins anew."""
     directory = os.path.join(replica_path, "snapshots")

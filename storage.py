@@ -243,6 +243,6 @@ class Storage:
         suspect = bool(self.damage)
         self.save(suspect=suspect, snapshot_op=op, snapshot_hash=tip, snapshot_name=name, journal_generation=generation)
         self.journal.drop_old()
-        snapshots.prune(self.disk, self.snapshots_path, keep=1)  # this log does not reach down to the older ones
+        snapshots.keep_only(self.disk, self.snapshots_path, name)
         self.must_rewrite, self.snapshot_op = False, op
         return state

@@ -18,6 +18,7 @@ import unittest
 from typing import Any, NamedTuple
 
 from replication import NORMAL, READ_ONLY
+from server import Server
 from tests.simulator import mix as mixes
 from tests.simulator.checks import Checks
 from tests.simulator.disk import SimDirectory, SimFile
@@ -138,12 +139,15 @@ class Story:
         for replica in range(3):
             world.push(0.01 * replica, None, self.start, replica)
         self.guests = self.checks.guests = [SimGuest(world, self.checks, f"g{i}", 40) for i in range(2)]
-        for when, step in (
+        steps: tuple[tuple[float, Callable[[], object]], ...] = (
             (1.2, lambda: self.kill(2)),
+            (1.7, lambda: self.world.blocked.update(((0, 1), (0, 2)))),  # what it appends now nobody else has: it must be cut later
             (1.8, lambda: self.kill(0)),
+            (1.81, lambda: [self.world.release(*pair) for pair in sorted(self.world.blocked)]),
             (2.6, lambda: self.empty(1)),
             (4.0, lambda: self.stop(2)),
-        ):
+        )
+        for when, step in steps:
             world.push(when, None, step)
         world.push(0.5, None, self.tend)
         world.run(STORY_S)
@@ -224,7 +228,7 @@ class EverySite(Case):
         sites = {site for _, site in self.counts}
         for call, name in (
             *(("pwrite", "Journal.append"), ("sync", "Journal._sync"), ("pwrite", "save"), ("link", "Register.propose")),
-            *(("rename", "Spare.become"), ("rename", "install"), ("sync", "Receiver._write"), ("pwrite", "ReplicaLock.write")),
+            *(("pwrite", "Journal.cut"), ("rename", "Spare.become"), ("rename", "install"), ("sync", "Receiver._write"), ("pwrite", "ReplicaLock.write")),
             *(("pwrite", f"{WORKER}Sheet.write"), ("link", f"{WORKER}Folder.end_messages")),
         ):
             self.assertIn((call, name), sites)
@@ -258,6 +262,111 @@ def plans(counts: dict[tuple[int, Site], int]) -> list[Plan]:
             if calls[other] > 1:
                 made.append(Plan(site, error, other, (calls[other] + 1) // 2))
     return made
+
+
+class LastSurvivor(Case):
+    """Two of three are dead, and then the disk of the third takes no more."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.story = Story(trace=True)
+        self.world = self.story.world
+        self.errors = 0
+        for replica in range(3):
+            self.story.start(replica)
+        self.guest = SimGuest(self.world, self.story.checks, "g0", 0)
+        self.other = SimGuest(self.world, self.story.checks, "g1", 0)
+        self.story.checks.guests = self.story.guests = [self.guest, self.other]
+        self.ask("1|g0")
+        self.other.ask("2")
+        self.story.kill(1)
+        self.story.kill(2)
+        self.ask("3|g0|before")
+        self.server = self.world.processes[0].server
+        self.assertEqual(self.story.checks.view.replicas if self.story.checks.view else (), (0,))
+
+    def ask(self, line: str, *, seconds: float = 3.0) -> bool:
+        """One request; whether it was answered."""
+        self.guest.ask(line)
+        return self.world.run(self.world.now + seconds, lambda: self.guest.is_done)
+
+    def fail_with(self, number: int, *calls: str) -> None:
+        """From now on these calls fail at its journal and superblock."""
+
+        def fault(call: str, site: str, path: str) -> OSError | None:
+            if call not in calls or "/replica-0/" not in path or "cluster" in path:
+                return None
+            self.errors += "/journal/" in path
+            if call == "sync":
+                self.story.lose(self.world.processes[0], path)
+            return OSError(number, errno.errorcode[number], path)
+
+        self.story.checks.spoiled[0] = self.world.now
+        self.world.processes[0].disk.fault = fault
+
+    def assert_read_only(self) -> None:
+        """It says so, it answers questions, and it takes nothing new."""
+        self.assertEqual(self.server.replica.status, READ_ONLY)
+        self.assertEqual(self.server.on_operator({"verb": "status"})["status"], READ_ONLY)
+        self.assertTrue(any("read_only: the disk of replica 0" in line for line in self.world.story))
+        refused = len(self.story.checks.refused)
+        for line, fate in (("2", "answered"), ("1|g1", "refused")):
+            self.other.ask(line)
+            self.assertTrue(self.world.run(self.world.now + 3, lambda: self.other.is_done), f"{line} was not {fate}")
+        self.assertEqual(len(self.story.checks.refused), refused + 1)
+        self.assertNotIn("g1", self.server.state.accounts)
+
+    def test_a_sync_that_fails_is_never_acknowledged(self) -> None:
+        self.fail_with(errno.EIO, "sync")
+        self.assertFalse(self.ask("3|g0|in flight"), "acknowledged what no disk holds")
+        self.assertEqual(self.errors, 1, "a sync of the journal was tried again after one that failed")
+        self.assert_read_only()
+        self.world.run(self.world.now + 25)
+        self.assertEqual(self.server.replica.status, READ_ONLY)
+        self.assertFalse(self.guest.is_done)
+
+    def test_a_write_that_fails_is_never_acknowledged(self) -> None:
+        self.fail_with(errno.EIO, "pwrite")
+        self.assertFalse(self.ask("3|g0|in flight"))
+        self.assert_read_only()
+
+    def test_it_hands_over_to_a_replica_whose_disk_works(self) -> None:
+        self.fail_with(errno.EIO, "sync")
+        self.assertFalse(self.ask("3|g0|in flight"))
+        self.assert_read_only()
+        self.story.start(1)
+        self.assertTrue(self.world.run(self.world.now + 20, lambda: self.guest.is_done), "nobody took over")
+        view = self.story.checks.view
+        self.assertEqual(view.replicas if view else (), (1,))
+
+    def test_a_full_disk_is_read_only_until_there_is_room(self) -> None:
+        self.fail_with(errno.ENOSPC, "pwrite", "allocate", "symlink")
+        self.assertFalse(self.ask("3|g0|in flight"))
+        self.assert_read_only()
+        self.assertTrue(any("is full" in line for line in self.world.story))
+        self.world.processes[0].disk.fault = None
+        self.assertTrue(self.world.run(self.world.now + 15, lambda: self.guest.is_done), "there was room again")
+        self.assertEqual(self.server.replica.status, NORMAL)
+        self.assertTrue(self.ask("3|g0|after"))
+
+    def test_after_a_power_cut_nothing_acknowledged_is_missing(self) -> None:
+        self.assertTrue(self.ask("3|g0|kept"))
+        self.fail_with(errno.EIO, "sync")
+        self.assertFalse(self.ask("3|g0|in flight"))
+        self.world.processes[0].die("power cut")
+        self.world.files.crash()
+        self.story.start(0)
+        self.story.start(1)
+        self.story.start(2)
+        self.assertTrue(self.world.run(self.world.now + 30, self.story.is_whole), str(self.story.states()))
+        self.assertTrue(self.world.run(self.world.now + 10, lambda: self.guest.is_done))
+        texts = [message[4] for message in self.server_now().state.accounts["g0"].mailbox]
+        shown = [text for texts in self.story.checks.shown.values() for text in texts]
+        for text in ("before", "kept"):
+            self.assertIn(text, texts + shown)
+
+    def server_now(self) -> Server:
+        return self.world.processes[0].server
 
 
 if __name__ == "__main__":
