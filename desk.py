@@ -51,7 +51,7 @@ class Desk:
         self.connections: dict[str, Connection] = {}  # by home
         self.by_session: dict[bytes, Connection] = {}
         self.watching: dict[str, list[Connection]] = {}
-        self.newcomers: list[Connection] = []  # to be watched once all replies of the batch are given: what was read comes before what waits
+        self.newcomers: list[Connection] = []  # watched once all replies of the batch are given: what was read comes before what waits
         self.closing: dict[str, bytes] = {}  # homes whose `close` is not executed yet
         self.is_full = False
         self.numbers = 0

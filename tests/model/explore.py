@@ -47,7 +47,7 @@ class Model(Protocol):
 
 
 class Found(NamedTuple):
-    """What a search came to. `open`: states not looked at; 0 and no violation: the model is exhausted. `depth`: the longest story."""
+    """What a search came to. `open`: states not looked at; 0: the model is exhausted; -1: walked. `depth`: the longest story."""
 
     states: int
     open: int
@@ -59,6 +59,8 @@ class Found(NamedTuple):
     def __str__(self) -> str:
         if self.violation:
             return f"VIOLATION after {self.states:,} states, {self.seconds:.1f} s: {self.violation}"
+        if self.open < 0:
+            return f"clean: {self.states:,} steps, walks of up to {self.depth}, {self.seconds:.1f} s"
         end = f"stopped, {self.open:,} states open" if self.open else "exhausted"
         return f"clean, {end}: {self.states:,} states, stories of up to {self.depth} steps, {self.seconds:.1f} s"
 
@@ -147,8 +149,41 @@ def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress
                 taken += 1
                 model.check(state)
         except Violation as violation:
-            return Found(taken, 0, len(actions), time.monotonic() - began, str(violation), [model.tell(a) for a in actions])
+            spent = time.monotonic() - began
+            actions, why = shortened(model, actions, str(violation))
+            return Found(taken, -1, len(actions), spent, why, [model.tell(a) for a in actions])
         most = max(most, len(actions))
         if progress is not None and walks % 100 == 0:
-            progress(taken, 0, most, time.monotonic() - began)
-    return Found(taken, 0, most, time.monotonic() - began, "", [])
+            progress(taken, -1, most, time.monotonic() - began)
+    return Found(taken, -1, most, time.monotonic() - began, "", [])
+
+
+def shortened(model: Model, actions: list[Action], why: str) -> tuple[list[Action], str]:
+    """The same kind of find without the actions it does not need: runs of them are left out as long as something is still found."""
+    size = len(actions) // 2
+    while size:
+        at = 0
+        while at < len(actions):
+            fewer = _played(model, actions[:at] + actions[at + size :])
+            if fewer is None:
+                at += size
+            else:
+                actions, why = fewer
+        size //= 2
+    return actions, why
+
+
+def _played(model: Model, actions: list[Action]) -> tuple[list[Action], str] | None:
+    """What comes of these actions, those that are not possible left out; None: nothing bad."""
+    state, done = model.initial(), list[Action]()
+    for action in actions:
+        try:
+            for possible, after in model.successors(state):
+                if possible == action:
+                    done.append(action)
+                    state = after
+                    model.check(after)
+                    break
+        except Violation as violation:
+            return done, str(violation)
+    return None
