@@ -142,6 +142,7 @@ def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress
         try:
             for _ in range(longest):
                 ways = [(action, after) for action, after in model.successors(state) if after != state]
+                ways.sort(key=lambda way: way[0])  # sets have no order of their own
                 if not ways:
                     break
                 action, state = dice.choices(ways, [model.weight(action) for action, _ in ways])[0]
