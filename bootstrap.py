@@ -5,8 +5,6 @@ What it is not: it installs nothing; `scripts/start.sh` does. It imports nothing
     a package is missing, or this Python is too old   →  the same command line again under `.venv`'s Python
     that is not there, or lacks it too                →  one sentence, exit code 2
 
-It bears the name of a module of the standard library, which `python -m venv` does not find from this directory; `python -I -m venv` does.
-
 Read next: `scripts/environment.sh`.
 """
 
@@ -16,7 +14,6 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import NoReturn
 
 LEAST = (3, 11)
 HOME = os.path.dirname(os.path.abspath(__file__))
@@ -34,14 +31,5 @@ def ensure(packages: Iterable[str]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(python, [python, *sys.orig_argv[1:]])
-    give_up()
-
-
-def give_up() -> NoReturn:
-    """Say what to do, and end."""
     print("run: bash scripts/start.sh", file=sys.stderr)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    give_up()  # somebody wanted to make an environment by hand

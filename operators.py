@@ -3,7 +3,7 @@
 What it is not: it starts nothing (`admin.py`), and it decides nothing: each replica answers for itself, also when the others are dead.
 
     question                    goes to                         the answer
-    {"verb": "status"}          admin.sock in the directory     one row of `Server.status`
+    {"verb": "status"}          admin.sock in the directory     one row: `reports.status`
     {"verb": "stop", …}         of each replica                 {"stopping": true}; the process ends when the view has been left
 
 Read next: `admin.py`.

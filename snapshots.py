@@ -252,7 +252,7 @@ def prune(disk: Disk, directory: str, pinned: Collection[int] = (), keep: int = 
 
 
 def keep_only(disk: Disk, directory: str, name: str) -> None:
-    """Set aside all but this one, which was fetched: older ones the log does not reach down to, newer ones a distrusted disk left behind."""
+    """Set aside all but this one, which was fetched: to older ones the log does not reach, newer ones a distrusted disk left behind."""
     for other in listed(disk, directory):
         if other != name:
             _set_aside(disk, directory, other)

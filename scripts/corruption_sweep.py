@@ -1,6 +1,7 @@
 """Spoil a replica's files in every place, one at a time, and see what it makes of them: `python scripts/corruption_sweep.py --full`.
 
     --every N     every Nth place of each file (default 97); --full: every one
+    --only WORD   only files with this in their path, such as .seg or superblock
     --seconds T   stop after so long; what was not tried is said
     --repairs N   so many of the damages are also tried with two healthy replicas beside it
 
@@ -30,6 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Spoil a replica's files in every place, one at a time.")
     parser.add_argument("--every", type=int, default=97)
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--only", default="")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--repairs", type=int, default=60)
     asked = parser.parse_args()
@@ -39,7 +41,9 @@ def main() -> int:
         table: Table = {}
         examples: dict[tuple[str, str, str], str] = {}
         wrong: list[str] = []
-        whole = sweep(wreck, 1 if asked.full else asked.every, began + asked.seconds, table, examples, wrong)
+        every = 1 if asked.full else asked.every
+        damages = [damage for damage in wreck.damages() if asked.only in damage[1]]
+        whole = sweep(wreck, damages, every, began + asked.seconds, table, examples, wrong)
         show(table, examples)
         mended = repairs(wreck, asked.repairs, wrong)
     tried = sum(sum(counts.values()) for counts in table.values())
@@ -50,9 +54,17 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def sweep(wreck: Wreck, every: int, until: float, table: Table, examples: dict[tuple[str, str, str], str], wrong: list[str]) -> bool:
-    """Every so-manieth place of every file, alone. False: there was no time for all."""
-    for kind, path, places in wreck.damages():
+def sweep(
+    wreck: Wreck,
+    damages: list[tuple[str, str, int]],
+    every: int,
+    until: float,
+    table: Table,
+    examples: dict[tuple[str, str, str], str],
+    wrong: list[str],
+) -> bool:
+    """Every so-manieth place of these files, alone. False: there was no time for all."""
+    for kind, path, places in damages:
         row = table.setdefault((group(path), kind), Counter())
         for at in range(0, places, every):
             try:
@@ -60,13 +72,14 @@ def sweep(wreck: Wreck, every: int, until: float, table: Table, examples: dict[t
             except Unsound as error:
                 wrong.append(str(error))
                 row["WRONG"] += 1
+                print(f"WRONG: {error}", file=sys.stderr, flush=True)
                 continue
             if verdict is not None:
                 row[verdict.outcome] += 1
                 examples.setdefault((group(path), kind, verdict.outcome), verdict.words)
             if time.monotonic() > until:
                 return False
-        print(f"{path}: {kind} done", file=sys.stderr, flush=True)
+        print(f"{path}: {kind} done; all {kind} of {group(path)}: {dict(row)}", file=sys.stderr, flush=True)
     return True
 
 

@@ -68,12 +68,6 @@ class Ensure(unittest.TestCase):
             done = self.run_program("not_there", python=first)
             self.assertEqual((done.returncode, done.stderr), (2, "run: bash scripts/start.sh\n"))
 
-    def test_who_takes_it_for_the_standard_module_is_told(self) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", "venv", ".venv"], capture_output=True, text=True, timeout=60, check=False, cwd=self.home
-        )
-        self.assertEqual((done.returncode, done.stderr), (2, "run: bash scripts/start.sh\n"))
-
 
 class Here(unittest.TestCase):
     """The same in this process, where coverage looks."""

@@ -68,7 +68,7 @@ class Connecting(GuestTest):
         self.guest.request("3|wayne|b")
         self.guest.lose()
         self.guest.connect(1.0)
-        self.assertEqual(self.said(), [f"understudy 1 {KEY}", "resume 0", "2 1 3|wayne|a", "3 1 3|wayne|b"])
+        self.assertEqual(self.said(), [f"understudy 1 {KEY}", "resume 0 2", "2 1 3|wayne|a", "3 1 3|wayne|b"])
 
     def test_low_says_which_answers_have_come(self) -> None:
         self.enter()
@@ -267,7 +267,7 @@ class Deliveries(GuestTest):
         self.guest.take()
         self.guest.lose()
         self.guest.connect(2.0)
-        self.assertEqual(self.said()[1:], ["resume 2"])
+        self.assertEqual(self.said()[1:], ["resume 2 0"])
         self.guest.receive(GREETING + b"= mason 1 2\n", 2.0)
         self.assertEqual(self.said(), ["ack 2", "cluster"])
 
@@ -279,7 +279,7 @@ class Deliveries(GuestTest):
         self.guest.lose()
         self.guest.connect(1.0)
         self.guest.request("who")
-        self.assertEqual(self.said(), [f"understudy 1 {KEY}", "resume 0"])
+        self.assertEqual(self.said(), [f"understudy 1 {KEY}", "resume 0 2"])
         self.guest.receive(GREETING + b"= mason 1 1\n", 1.0)
         self.assertEqual(self.said(), ["ack 1", "cluster", "2 1 bye", "3 1 who"])
 
@@ -290,7 +290,7 @@ class Deliveries(GuestTest):
         self.guest.request("3|wayne|a")
         self.guest.connect(1.0)
         self.guest.request("bye")
-        self.assertEqual(self.said(), [f"understudy 1 {KEY}", "resume 1", "2 1 3|wayne|a"])
+        self.assertEqual(self.said(), [f"understudy 1 {KEY}", "resume 1 2", "2 1 3|wayne|a"])
         self.guest.receive(GREETING + b"= mason 1 1\n", 1.0)
         self.assertEqual(self.said(), ["ack 1", "cluster", "3 1 bye"])
 
@@ -311,7 +311,7 @@ class Deliveries(GuestTest):
         self.guest.receive(reply(number, b"user : mason is now logged in\n"), 0.0)
         self.guest.lose()
         self.guest.connect(1.0)
-        self.assertEqual(self.said()[-1], "resume 0", "the new account's first messages must not be skipped")
+        self.assertEqual(self.said()[-1], "resume 0 0", "the new account's first messages must not be skipped")
         self.assertEqual(self.handed(GREETING + b"= mason 2 1\n" + push(1, 61, "new")), ["new"])
 
     def test_a_repetition_of_what_was_displayed_is_acknowledged_again(self) -> None:
@@ -379,7 +379,7 @@ class Remembering(GuestTest):
         self.guest.request("3|wayne|a")
         self.guest = Guest.recall(self.guest.remember())
         self.guest.connect(1.0)
-        self.assertEqual(self.said(), [f"understudy 1 {KEY}", "resume 1", "1 0 -", "2 1 3|wayne|a"])
+        self.assertEqual(self.said(), [f"understudy 1 {KEY}", "resume 1 2", "1 0 -", "2 1 3|wayne|a"])
         again, new = self.guest.receive(GREETING + b"= mason 1 3\n" + push(2, 6, time=60) + push(3, 7, time=70), 1.0)[1:]
         self.assertEqual((again.again, new.again), (True, False))  # type: ignore[union-attr]
 

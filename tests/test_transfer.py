@@ -308,7 +308,7 @@ class TransferTest(unittest.TestCase):
             (b'{"op": 12}', "cannot be read"),
             (good + b"x", "cannot be read"),
             (good.replace(b'"op": 12', b'"op": 13'), "is damaged"),
-            (manifest_of(self.files, 12, files={}), "names other files"),
+            (manifest_of(self.files, 12, files={}), "names too few files"),
             (manifest_of(self.files, 0), "names no batch"),
             (manifest_of(self.files, 12, hash="zz" * 16), "names no batch"),
             (manifest_of(self.files, 12, format=2), "format 2"),

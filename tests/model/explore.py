@@ -3,7 +3,7 @@
 What it is not: it knows no protocol; a model gives states, what can happen in each, and what must hold.
 
 Breadth-first keeps 64 bits of each state it has seen and the number of its parent, not the state: ten million states take about 1 GB. Two
-states that share their 64 bits would count as one; at ten million states the odds of any such pair are about 1 in 400,000. A find is never
+states that share their 64 bits would count as one; at ten million states the odds of any such pair are about 1 in 370,000. A find is never
 false: its story is replayed from the first state.
 
 Read next: `survivor.py`.
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 Action = tuple[Any, ...]  # its name, and what its sentence is filled with
 State = Any
 LOOK = 2000  # states between two looks at the clock
+LONGEST = 300  # steps of a walk
 
 
 class Violation(Exception):
@@ -58,7 +59,8 @@ class Found(NamedTuple):
 
     def __str__(self) -> str:
         if self.violation:
-            return f"VIOLATION after {self.states:,} states, {self.seconds:.1f} s: {self.violation}"
+            counted = "steps" if self.open < 0 else "states"
+            return f"VIOLATION after {self.states:,} {counted}, {self.seconds:.1f} s: {self.violation}"
         if self.open < 0:
             return f"clean: {self.states:,} steps, walks of up to {self.depth}, {self.seconds:.1f} s"
         end = f"stopped, {self.open:,} states open" if self.open else "exhausted"
@@ -92,9 +94,10 @@ def breadth_first(model: Model, seconds: float, progress: Progress | None = None
                 hashes.append(key)
                 parents.append(number)
                 todo.append((len(hashes) - 1, depth + 1, after))
-                model.check(after)
+                if (broken := _broken(model, after)) is not None:
+                    return found(broken, len(hashes) - 1)
         except Violation as violation:
-            return found(str(violation), len(hashes) - 1 if _is_bad(model, todo[-1][2] if todo else state) else number)
+            return found(str(violation), number)
         looked += 1
         if looked % LOOK == 0:
             spent = time.monotonic() - began
@@ -105,12 +108,12 @@ def breadth_first(model: Model, seconds: float, progress: Progress | None = None
     return found("", 0)
 
 
-def _is_bad(model: Model, state: State) -> bool:
+def _broken(model: Model, state: State) -> str | None:
     try:
         model.check(state)
-    except Violation:
-        return True
-    return False
+    except Violation as violation:
+        return str(violation)
+    return None
 
 
 def _replay(model: Model, hashes: array[int], parents: array[int], at: int) -> list[str]:
@@ -131,8 +134,8 @@ def _replay(model: Model, hashes: array[int], parents: array[int], at: int) -> l
     return story
 
 
-def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress | None = None, longest: int = 400) -> Found:
-    """Walks from the first state, `longest` steps at most each, until `steps` are taken or `seconds` are over. `states` counts steps."""
+def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress | None = None) -> Found:
+    """Walks from the first state until `steps` are taken or `seconds` are over. `states` counts steps."""
     dice = random.Random(seed)
     began = time.monotonic()
     taken = walks = most = 0
@@ -140,7 +143,7 @@ def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress
         state, actions = model.initial(), list[Action]()
         walks += 1
         try:
-            for _ in range(longest):
+            for _ in range(LONGEST):
                 ways = [(action, after) for action, after in model.successors(state) if after != state]
                 ways.sort(key=lambda way: way[0])  # sets have no order of their own
                 if not ways:

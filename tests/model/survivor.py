@@ -79,6 +79,7 @@ class State(NamedTuple):
 
 Step = tuple[Action, State]
 
+SMALL = (1, 1, 1, 3)
 # Rule removed: bounds (batches, crashes, restarts, views) at which the search finds it soon, and the rule.
 BUGS: dict[str, tuple[tuple[int, int, int, int], str]] = {
     "no_guard": ((1, 0, 0, 2), "a query is answered only while the next view does not exist"),

@@ -110,6 +110,7 @@ class Failover(SystemTest):
         heir = await self.aside(self.cluster.wait_serving)
         again = self.numbered(heir, guest.session, seen=0)
         self.assertEqual(again.request(3, "3|ida|only once"), first)
+        self.assertIn("here now", again.request(4, "who"))  # what is pushed follows the replies
         self.assertEqual([words.rpartition("|")[2] for _, words in again.pushed], ["only once"])
         self.cluster.start(primary)
         await self.aside(self.cluster.wait_members)
