@@ -1,7 +1,7 @@
 """A cluster's files as a power cut leaves them, spoiled in one place, and what a replica makes of them.
 
 What it is not: it is no fault of the simulator's kind: nothing runs while the damage is done. `scripts/corruption_sweep.py` tries all
-places, `tests/test_corruption.py` some.
+places, `tests/prove_corruption.py` some.
 
     data/cluster      three views, locks that say how far each journal was synced
     data/replica-0    two snapshots (the newest in the second segment), a journal of six small segments: 64 KiB of it above the snapshot
@@ -16,7 +16,7 @@ places, `tests/test_corruption.py` some.
 
 Anything else is an `Unsound`: a replica that serves something else than it held, or says nothing.
 
-Read next: `tests/test_corruption.py`.
+Read next: `tests/prove_corruption.py`.
 """
 
 from __future__ import annotations
