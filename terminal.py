@@ -129,17 +129,21 @@ async def stdin_lines(fd: int = 0) -> AsyncIterator[str]:
     """Lines of standard input, whatever it is. Read by a thread that nobody waits for: a read of a file cannot be cancelled."""
     loop, lines = asyncio.get_running_loop(), asyncio.Queue[str | None](maxsize=16)
 
+    def give(line: bytes | None) -> None:
+        putting = lines.put(line if line is None else line.decode(errors="surrogateescape"))
+        with contextlib.closing(putting):  # where the loop was gone before it began
+            asyncio.run_coroutine_threadsafe(putting, loop).result()
+
     def read() -> None:
         rest = b""
         with contextlib.suppress(RuntimeError, OSError, CancelledError):  # the loop is gone: so are we
             while chunk := os.read(fd, READ_SIZE):
                 *whole, rest = (rest + chunk).split(b"\n")
-                if len(rest) > 2 * LINE_MAX:
-                    rest = rest[: 2 * LINE_MAX]  # too long for a request anyway; the end of it is not needed to say so
+                rest = rest[: 2 * LINE_MAX]  # too long for a request anyway; the end of it is not needed to say so
                 for line in whole:
-                    asyncio.run_coroutine_threadsafe(lines.put(line.decode(errors="surrogateescape")), loop).result()
-            for last in [rest.decode(errors="surrogateescape"), None] if rest else [None]:
-                asyncio.run_coroutine_threadsafe(lines.put(last), loop).result()
+                    give(line)
+            for last in [rest, None] if rest else [None]:
+                give(last)
 
     threading.Thread(target=read, daemon=True).start()
     while (line := await lines.get()) is not None:
