@@ -66,9 +66,6 @@ Ports that are not given come from the configuration, if the given ones are in i
 Type help for the commands. What is kept for the next client is in $XDG_STATE_HOME/understudy (~/.local/state/understudy)."""
 
 
-# --- scripts ------------------------------------------------------------------------------------------------------------------------------
-
-
 class Plain:
     """Lines in, lines out."""
 
@@ -317,9 +314,6 @@ def line_editor(*, is_kept: bool, **terminal: Any) -> PromptSession[str]:
 
     words = WordCompleter([*WITH_ARGUMENT, *SIMPLE], sentence=True)
     return PromptSession(history=history, key_bindings=keys, completer=words, complete_while_typing=False, **terminal)
-
-
-# --- the command --------------------------------------------------------------------------------------------------------------------------
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
