@@ -76,7 +76,7 @@ class Connection:
 
     __slots__ = (
         *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "ended", "filling", "gone"),
-        *("hold", "holes", "home", "is_open", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown"),
+        *("holes", "home", "is_open", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown", "told", "withheld"),
         *("skip", "translator", "unanswered"),
     )
 
@@ -89,7 +89,8 @@ class Connection:
         self.base = 0  # what is not above it was waiting when a plain guest logged in, and waits on until it is read
         self.shown = self.acked = 0
         self.owed = 0  # oldest request whose answer the resumed guest lacks; 0: none
-        self.hold = 0  # nothing is pushed before this request is answered: it may have read what is older than all that waits now
+        self.told = 0  # newest request of the log that the guest has the answer to
+        self.withheld = False  # something waits to be pushed until `told` has come level with the log
         self.holes: list[tuple[int, int]] = []  # of the seqs up to `shown`, those that were not pushed to this connection
         self.line: deque[Run | Query | Said] = deque()
         self.filling: Run | None = None  # takes the commands of the chunk that is being read
@@ -301,6 +302,7 @@ class Connection:
                 break
             command, front.commands[index] = front.commands[index], ""
             out.append(render(number, command, reply if command[0] == "S" else self._note(command, reply)))
+            self.told = number
             if self.kind == "plain":
                 self.low = number
             self.unanswered -= 1
@@ -309,8 +311,8 @@ class Connection:
                 self.bytes_unanswered -= len(front.image)
                 self.desk.unanswered_bytes -= len(front.image)
         self.tell(b"".join(out))
-        if self.hold and number >= self.hold:
-            self.hold = 0
+        if self.withheld and out:
+            self.withheld = False
             self.desk.newcomers.append(self)
         if not line:
             self._emptied()
@@ -420,14 +422,17 @@ class Connection:
             self.account, self.account_number = event.account, event.number
             self.shown, self.acked, self.base = self.seen, 0, 0
         self.tell(self.translator.opened(event.last, event.seq))
-        if 0 < self.owed <= event.last:
-            self.hold = event.last
+        self.told = max(self.told, self.owed - 1 if self.owed else event.last)
         self.desk.newcomers.append(self)
         if self.line:
             self.advance()
 
     def push(self, messages: Iterable[Message]) -> None:
-        """New messages of the account."""
+        """New messages of the account; not before the answers to all that the log has done for this guest: they may show older ones."""
+        session = self.desk.state.sessions.get(self.session)
+        if session is not None and session.last > self.told:
+            self.withheld = True
+            return
         out = []
         for message in messages:
             if message[0] > self.shown + 1:  # somebody has read those between, maybe this guest, by a request that is answered yet

@@ -87,7 +87,7 @@ class Desk:
 
     def watch(self, connection: Connection) -> None:
         """Its account's messages are pushed to it from now on; those it was not shown, at once."""
-        if connection.gone or connection.ended or connection.hold or not connection.account:
+        if connection.gone or connection.ended or not connection.account:
             return
         watchers = self.watching.setdefault(connection.account, [])
         if connection not in watchers:
