@@ -76,7 +76,8 @@ class Connection:
 
     __slots__ = (
         *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "ended", "filling", "gone"),
-        *("holes", "home", "is_open", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown", "told", "withheld"),
+        *("holes", "home", "is_open", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown"),
+        *("told", "withheld"),
         *("skip", "translator", "unanswered"),
     )
 
