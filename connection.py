@@ -192,7 +192,6 @@ class Connection:
         self.hang_up(f"request {number} does not follow {self.count}")
 
     def acknowledge(self, upto: int) -> None:
-        self._seal()
         self.flush()
         if self.account and upto > self.acked:
             self.acked = min(upto, self.shown)
@@ -208,6 +207,11 @@ class Connection:
 
     def hang_up(self, why: str) -> None:
         self.shell.close(why)
+
+    def give_way(self) -> None:
+        """A newer connection has this one's session."""
+        self.tell(self.translator.trouble("newer"))
+        self.hang_up("another connection took its session over")
 
     def describe_cluster(self) -> bytes:
         return self.desk.describe_cluster()
@@ -436,7 +440,7 @@ class Connection:
             return
         out = []
         for message in messages:
-            if message[0] > self.shown + 1:  # somebody has read those between, maybe this guest, by a request that is answered yet
+            if message[0] > self.shown + 1:  # read meanwhile, maybe by this guest, by a request that it did not say it lacks (OWED)
                 self.holes.append((self.shown + 1, message[0] - 1))
             self.shown = message[0]
             out.append(self.translator.push(message))

@@ -24,7 +24,6 @@ from connection import Connection, Query, Shell
 from state import ChatState, Outcome
 
 BACKLOG_MAX = 8 << 20  # bytes of unanswered runs; beyond it the doors stop reading
-ACK_WAIT = 0.1  # seconds after which they are acknowledged anyway
 
 
 class Desk:
@@ -72,8 +71,7 @@ class Desk:
         older = self.by_session.get(connection.session)
         self.by_session[connection.session] = connection
         if older is not None and older is not connection:
-            older.tell(older.translator.trouble("newer"))
-            older.hang_up("another connection took its session over")
+            older.give_way()
 
     def dismiss(self, connection: Connection) -> None:
         """The connection is gone and owes nothing any more."""
@@ -196,8 +194,7 @@ class Desk:
         for home in outcome.displaced:
             connection = self.connections.get(home)
             if connection is not None:
-                connection.tell(connection.translator.trouble("newer"))
-                connection.hang_up("another connection took its session over")
+                connection.give_way()
         for home in outcome.closed:
             self.closing.pop(home, None)
         self.state_changed(outcome.filled)
@@ -224,7 +221,7 @@ class Desk:
         self.state_changed(set(self.watching))
 
     def tidy(self) -> None:
-        """Every ACK_WAIT: written deliveries of plain connections count as delivered."""
+        """Now and then: written deliveries of plain connections count as delivered."""
         for watchers in tuple(self.watching.values()):
             for connection in watchers:
                 if connection.acked < connection.shown:
