@@ -120,6 +120,7 @@ class Start(NamedTuple):
     last: Batch | None  # batch at head; None: the head is a snapshot or nothing
     digest: int
     damage: str  # why this disk may not speak for the cluster; empty: it is intact
+    born: int  # the incarnation in which it began; it knows nothing of what its replica promised before
 
 
 class Timers(NamedTuple):
@@ -184,7 +185,7 @@ class Replica:
         self.digest = start.digest
         self.synced = start.head_op
         self.time = start.last.time + start.last.count if start.last else 0
-        self.damage = start.damage
+        self.damage, self.born = start.damage, start.born
         self.empty = start.view == 0 and start.head_op == 0 and not start.damage
         self.start_op = 0
         self.in_flight: Batch | None = None

@@ -171,6 +171,7 @@ class Server:
             last=journal.last,
             digest=self.state.digest,
             damage=self.storage.damage,
+            born=sb.born,
         )
         c = self.settings
         timers = Timers(c.heartbeat_ms / 1e3, c.suspect_after_ms / 1e3, c.ack_after_ms / 1e3, c.restart_wait_ms / 1e3, c.join_wait_ms / 1e3)

@@ -6,7 +6,8 @@ What it is not: it decides nothing and tells nobody; `server.py` gives the order
     data/replica-N/               superblock   journal/   snapshots/   csv -> the newest   ballast   log/   admin.sock
 
     at start                                            what is believed
-    superblock unreadable, or marked suspect            nothing: the replica begins anew once others have what it lost
+    superblock unreadable, marked suspect, or older     nothing: the replica begins anew once others have what it lost
+    than the incarnation in the lock file
     snapshot damaged                                    the one before it, and a longer journal; if that does not do: nothing
     journal damaged, or shorter than the lock says      its sound part, to catch up from; it may not begin a view
 
@@ -84,12 +85,14 @@ class Storage:
         self.lock = lock
         inc, hint = (lock.before.inc, lock.before.durable_op) if lock.before else (0, 0)
         self.register = Register(self.disk, self.cluster_path, self.cluster, f"proposal-{self.replica}")
-        self._load_superblock(blank)
+        self._load_superblock(blank, inc)
         state = self._load_log(hint)
         if lock.rotten and not self.damage:
             self.damage = "its lock file cannot be read: nobody knows how far this log once went"
         self.inc = self._new_incarnation(inc, wall)
-        self.save(cluster=self.cluster, replica=self.replica, inc=self.inc)
+        # One of an older format that has worked in a view began before anybody counted.
+        born = self.superblock.born or (0 if self.superblock.view else self.inc)
+        self.save(cluster=self.cluster, replica=self.replica, inc=self.inc, born=born)
         # While the disk is not trusted the old hint stays: it is what tells the next start so.
         lock.write(self.inc, hint if self.damage else self.journal.head_op)
         self.ballast.take_in()
@@ -105,7 +108,7 @@ class Storage:
         for path in (os.path.dirname(self.base) or ".", self.base, self.path):
             self.disk.sync_dir(path)
 
-    def _load_superblock(self, blank: Superblock) -> None:
+    def _load_superblock(self, blank: Superblock, last_inc: int) -> None:
         try:
             self.superblock = superblock.load(self.disk, self.superblock_path, self.log) or blank
         except superblock.SuperblockDamaged as error:
@@ -120,6 +123,10 @@ class Storage:
             )
         if self.superblock.suspect and not self.damage:
             self.damage = "an earlier write failed on this disk, or its log was never made whole again"
+        if 0 < self.superblock.inc < last_inc and not self.damage:
+            # The lock file hears of an incarnation after the superblock. What this one forgets is not told again: hence the mark.
+            self.damage = f"it is an older state of itself, of incarnation {self.superblock.inc}: the lock file knows of {last_inc}"
+            self.superblock = msgspec.structs.replace(self.superblock, suspect=True)
 
     def _new_incarnation(self, hint: int, wall: int) -> int:
         """Above every incarnation of this replica that anybody may have seen, even when the disk has forgotten."""

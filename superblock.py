@@ -37,7 +37,10 @@ class SuperblockDamaged(Exception):
 
 
 class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What one replica's disk knows of itself. `suspect`: a sync failed here, or its log was found damaged; it may not begin a view."""
+    """What one replica's disk knows of itself. `suspect`: a sync failed here, or its log was found damaged; it may not begin a view.
+
+    `born`: the incarnation that made this superblock. What older incarnations promised, another disk promised.
+    """
 
     cluster: str
     replica: int
@@ -52,6 +55,7 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     snapshot_name: str = ""
     journal_generation: int = 0
     suspect: bool = False
+    born: int = 0
 
 
 def load(disk: Disk, path: str, report: Callable[[str], None] | None = None) -> Superblock | None:

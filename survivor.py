@@ -125,10 +125,13 @@ class Survivor:
     def is_eligible(self) -> bool:
         """Whether this disk may begin a view: intact, and all that was acknowledged in the last view is on it."""
         r, last = self.replica, self.last
-        if r.damage or r.empty or last is None:
+        if r.damage or last is None:
             return last is None and not r.damage and not r.empty
-        at_close = last.closed and (r.head_op, r.head_hash) == (last.op, last.hash)
-        return (at_close or r.me.replica in last.replicas) and r.head_op >= last.op and r.log_view <= last.number
+        at_close = last.closed and not r.empty and (r.head_op, r.head_hash) == (last.op, last.hash)
+        # A disk that is younger than the view is not the one that stood in it: its directory was emptied. An empty log is no such sign:
+        # who stands in the view without having written it acknowledged nothing of it, and without everybody nothing was committed.
+        stood = any(m.replica == r.me.replica and m.inc >= r.born for m in last.members)
+        return (at_close or stood) and r.head_op >= last.op and r.log_view <= last.number
 
     def counts(self, sender: Member) -> bool:
         return self.last is not None and (sender in self.last.members or sender == self.joint)

@@ -75,6 +75,7 @@ class Store:
     view: int = 0
     log_view: int = 0
     damage: str = ""
+    born: int = 0
 
     def tip(self) -> tuple[int, bytes]:
         return (self.log[-1].op, self.log[-1].hash) if self.log else (self.base_op, self.base_hash)
@@ -101,6 +102,7 @@ class Core:
     def __init__(self, world: World, me: int, inc: int, timers: Timers) -> None:
         self.world, self.me, self.store = world, Member(me, inc), world.stores[me]
         store = self.store
+        store.born = store.born or inc
         done = store.log[:-1]
         self.digest = store.base_digest
         for batch in done:
@@ -116,6 +118,7 @@ class Core:
             last=store.log[-1] if store.log else None,
             digest=self.digest,
             damage=store.damage,
+            born=store.born,
         )
         self.replica = Replica(me, world.ids, "dormitory", timers, start, world.now)
         self.policy = Survivor(self.replica, world.register[-1] if world.register else None)

@@ -335,6 +335,42 @@ class RestartTest(Story):
                 world.run(0.1)
                 self.assert_level(0, 1, 2)
 
+    def test_all_die_before_anybody_has_worked_in_the_first_view(self) -> None:
+        """Their logs are empty, but so was all that the view committed."""
+        world = self.world
+        world.hold(0, 1, 2)
+        world.start()
+        world.run(1)
+        self.assertEqual((len(world.register), [s.log_view for s in world.stores]), (1, [1, 0, 0]))
+        world.kill(0, 1, 2)
+        world.stores[0].view = world.stores[0].log_view = 0  # the power went before it had written that
+        world.held.clear()
+        world.start(1)
+        world.run(2)
+        self.assertEqual((world.primary(), world.members(), world.register[-1].reason), (1, (1,), "restart by 1"))
+        world.start(0, 2)
+        world.run(2)
+        world.say(1, b"a")
+        world.run(0.1)
+        self.assert_level(0, 1, 2)
+
+    def test_34_an_emptied_disk_among_empty_logs(self) -> None:
+        """The log it had may have held all there was: an empty one is believed only on the disk that stood in the view."""
+        world = self.world
+        world.hold(0, 1, 2)
+        world.start()
+        world.run(1)
+        world.kill(0, 1, 2)
+        world.held.clear()
+        world.stores[0].__init__()  # type: ignore[misc]
+        world.start(0)
+        world.run(4)
+        self.assertEqual(len(world.register), 1)
+        self.assertRegex(self.core(0).policy.waiting, r"^for replica 1, 2: .*\(it is empty\)")
+        world.start(1)
+        world.run(3)
+        self.assertEqual((world.primary(), world.members()), (1, (0, 1)))
+
     def test_10_with_a_last_batch_that_only_it_has(self) -> None:
         world = self.begin(b"a")
         world.lose = {Commit}

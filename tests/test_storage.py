@@ -1,0 +1,101 @@
+"""One replica's disk behind its door: what is believed at start. What is written in which order is tried by `prove_disk_errors.py`."""
+
+from __future__ import annotations
+
+import random
+import unittest
+
+from packets import NO_HASH, Batch
+from storage import Storage
+from superblock import Superblock
+from tests.simulator.disk import SimDirectory, SimDisk, SimFiles
+from tests.simulator.faults import clone
+
+BASE, WALL = "data", 1_700_000_000_000_000
+BLANK = Superblock(cluster="", replica=0, replicas=3, config_hash="c", format_nonce=b"nonce678", inc=0)
+
+
+class StorageTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.files = SimFiles(random.Random(3))
+
+    def start(self) -> Storage:
+        """The replica's next incarnation."""
+        storage = Storage(SimDisk(random.Random(4), self.files), BASE, 0, "dormitory", lambda text: None)
+        storage.open(BLANK, WALL)
+        return storage
+
+    def end(self, storage: Storage) -> None:
+        storage.disk.kill()  # type: ignore[attr-defined]
+
+    def directory(self) -> SimDirectory:
+        entry = self.files.find(BASE)
+        assert isinstance(entry, SimDirectory)
+        return entry
+
+
+class Beginnings(StorageTest):
+    def test_a_disk_remembers_the_incarnation_in_which_it_began(self) -> None:
+        first = self.start()
+        self.end(first)
+        second = self.start()
+        self.assertEqual((first.superblock.born, second.superblock.born, second.inc), (first.inc, first.inc, first.inc + 1))
+
+    def test_an_emptied_directory_begins_anew(self) -> None:
+        first = self.start()
+        self.end(first)
+        del self.directory().entries["replica-0"]
+        second = self.start()
+        self.assertGreater(second.inc, first.inc)
+        self.assertEqual((second.superblock.born, second.damage), (second.inc, ""))
+
+    def test_an_unreadable_superblock_begins_anew_too(self) -> None:
+        first = self.start()
+        self.end(first)
+        for bit in (0, 4096 * 8):
+            self.files.flip(f"{BASE}/replica-0/superblock", bit)
+        second = self.start()
+        self.assertEqual(second.superblock.born, second.inc)
+        self.assertIn("damaged", second.damage)
+
+    def test_one_that_an_earlier_build_wrote_is_as_old_as_its_views(self) -> None:
+        first = self.start()
+        first.save(born=0)
+        self.end(first)
+        unused = self.start()
+        self.assertEqual(unused.superblock.born, unused.inc, "it has worked in no view: it may have been made a moment ago")
+        unused.save(born=0, view=3, log_view=3)
+        self.end(unused)
+        self.assertEqual(self.start().superblock.born, 0)
+
+
+class OldCopies(StorageTest):
+    def test_35_an_older_state_of_the_directory_is_not_trusted(self) -> None:
+        """Not even if no op tells it from the newer one, and not at the start after that either."""
+        first = self.start()
+        self.end(first)
+        copy = clone(self.directory().entries["replica-0"])
+        second = self.start()
+        self.assertEqual(second.damage, "")
+        self.end(second)
+        self.directory().entries["replica-0"] = copy
+        third = self.start()
+        self.assertIn(f"an older state of itself, of incarnation {first.inc}: the lock file knows of {second.inc}", third.damage)
+        self.assertGreater(third.inc, second.inc)
+        self.end(third)
+        self.assertTrue(self.start().damage, "nobody has given it what it lacks meanwhile")
+
+    def test_it_is_trusted_again_when_it_has_all(self) -> None:
+        self.end(self.start())
+        copy = clone(self.directory().entries["replica-0"])
+        self.end(self.start())
+        self.directory().entries["replica-0"] = copy
+        storage = self.start()
+        storage.append([Batch(first_op=1, count=1, view=1, time=WALL, prev_hash=NO_HASH, body=b"all there is")])
+        storage.save_log_view(1, 1)
+        self.end(storage)
+        self.assertEqual(self.start().damage, "")
+
+
+if __name__ == "__main__":
+    unittest.main()
