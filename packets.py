@@ -68,6 +68,11 @@ class Batch:
     def __repr__(self) -> str:
         return f"batch {self.op}:{self.hash.hex()[:6]}"
 
+    @property
+    def tip(self) -> tuple[int, bytes]:
+        """How a log ends whose last batch this is."""
+        return self.op, self.hash
+
     @classmethod
     def decode(cls, image: bytes | memoryview, at: int = 0) -> Batch:
         """The batch whose image starts at `at`. Raises DamagedBatch when any bit of it is not as it was written."""
@@ -108,6 +113,18 @@ def body_length(image: bytes | memoryview, at: int = 0) -> int:
         raise DamagedBatch("wrong header")
     length: int = HEADER.unpack(header)[3]
     return length
+
+
+def decode_all(images: bytes, op: int, hash: bytes) -> list[Batch]:
+    """The batches in these images, which follow (op, hash) and each other. Raises DamagedBatch."""
+    batches, at = list[Batch](), 0
+    while at < len(images):
+        batch = Batch.decode(images, at)
+        if (batch.first_op, batch.prev_hash) != (op + 1, hash):
+            raise DamagedBatch(f"{batch} does not follow op {op}")
+        batches.append(batch)
+        op, hash, at = batch.op, batch.hash, at + len(batch.image)
+    return batches
 
 
 def image_hash(images: bytes) -> bytes:

@@ -83,6 +83,7 @@ from packets import (
     RecoveryResponse,
     SnapshotOffer,
     StartView,
+    decode_all,
 )
 
 LEARNER, VIEW_CHANGE, NORMAL, READ_ONLY, HALTED = "learner", "view_change", "normal", "read_only", "halted"
@@ -202,6 +203,7 @@ class Replica:
         self.stopping = self.stops_everybody = False
         self.transfer_at = 0.0  # when the last piece of a catch-up was asked for or came; 0: none under way
         self.new_state: NewState | None = None
+        self.new_batches: list[Batch] = []  # of new_state
         self.goal = ""
         self.early: Received | None = None  # came before its view was read from the register
         self.digest_op = self.applied  # op that `digest` belongs to
@@ -481,6 +483,11 @@ class Replica:
             return self.send_ok()
         if self.status != VIEW_CHANGE or self.is_primary:
             return self.ignore(packet, f"I am {self.status}")
+        try:
+            if packet.image and (packet.op, packet.hash) != decode_all(packet.image, packet.parent_op, packet.parent_hash)[-1].tip:
+                raise DamagedBatch("not the batch that its log ends in")
+        except DamagedBatch as error:
+            return self.ignore(packet, str(error))
         self.start_view = packet
         self.proceed()
 
@@ -497,7 +504,7 @@ class Replica:
             self._extend(batch)
             self._apply_followed(before)
             return self.order(Persist(self.generation, (batch,)))
-        if self.last is not None and self.parent_hash in (packet.hash, packet.parent_hash):
+        if self.last is not None and self.commit < self.head_op and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
         self.halt(
             f"COMMITTED DATA LOST AT PRIMARY: its log ends at op {packet.op}, mine at {self.head_op}, and they part before the last batch"
@@ -553,6 +560,10 @@ class Replica:
         if self.new_state is not None or self.writing:
             # Asked for twice: one that is kept until the other is synced would never be looked at.
             return self.ignore(packet, "one piece at a time")
+        try:
+            self.new_batches = decode_all(packet.images, packet.base_op, packet.base_hash)
+        except DamagedBatch as error:
+            return self.ignore(packet, str(error))
         self.new_state = packet
         self.proceed()
 
@@ -569,10 +580,8 @@ class Replica:
             self.new_state, self.transfer_at = None, 0.0
             return self.ignore(packet, "does not follow my log")
         self.new_state, self.transfer_at = None, self.now
-        batches = self._decode_all(packet.images)
+        batches, self.new_batches = self.new_batches, []
         for batch in batches:
-            if batch.first_op != self.head_op + 1 or batch.prev_hash != self.head_hash:
-                return self.leave_process("the primary sent a broken piece of log")
             before = self.last
             self._extend(batch)
             self._apply_followed(before)
@@ -580,14 +589,6 @@ class Replica:
         if batches:
             return self.order(Persist(self.generation, tuple(batches)))
         self._reach_goal()
-
-    def _decode_all(self, images: bytes) -> list[Batch]:
-        batches, at = [], 0
-        while at < len(images):
-            batch = Batch.decode(images, at)
-            at += len(batch.image)
-            batches.append(batch)
-        return batches
 
     def _apply_followed(self, batch: Batch | None) -> None:
         """Another batch follows this one in the primary's log, so it is committed."""

@@ -535,6 +535,34 @@ class ViewTest(Story):
         self.assert_level(1, 2)
         self.assertEqual(self.bodies(2), [b"a", b"b"])
 
+    def test_a_start_view_that_does_not_hold_together_is_ignored(self) -> None:
+        world = self.begin(b"a")
+        world.part(0, 2)
+        world.say(0, b"b")
+        world.heal()
+        world.lose = {StartView}
+        world.kill(0)
+        world.run(0.05)
+        r, sound = self.replica(2), world.sent(StartView, by=1, to=2)[0]
+        self.assertEqual((r.status, r.head_op), (VIEW_CHANGE, 1))
+        a, b = world.stores[1].log
+        stranger = Batch(first_op=2, count=1, view=1, time=1, prev_hash=a.hash, body=b"x")
+        for image in (b.image[:-3], b.image.replace(b"b", b"x"), b.image + b"rest", a.image, stranger.image):
+            effects = self.feed(2, 1, StartView(sound.view, sound.op, sound.hash, sound.parent_op, sound.parent_hash, image))
+            self.assertRegex(self.said(effects), "ignores StartView: ")
+            self.assertEqual((len(effects), r.head_op, r.start_view), (1, 1, None))
+        self.tell(2, 1, sound)
+        self.assertEqual((r.status, self.bodies(2)), (NORMAL, [b"a", b"b"]))
+
+    def test_a_primary_without_what_i_know_to_be_committed_stops_me(self) -> None:
+        world = self.begin(b"a", b"b")
+        world.lose = {StartView}
+        world.kill(0)
+        world.run(0.05)
+        a, _ = world.stores[1].log
+        effects = self.feed(2, 1, StartView(2, 1, a.hash, 0, NO_HASH, a.image))
+        self.assertRegex(effects[-1].reason, "COMMITTED DATA LOST AT PRIMARY")
+
 
 class CatchUpTest(Story):
     def rejoin(self, i: int = 2, seconds: float = 3.0) -> None:
@@ -754,17 +782,23 @@ class CatchUpTest(Story):
         self.feed(2, 0, NewState(2, 2, log[1].hash, b"", False))
         self.assertIn("one piece at a time", self.said(self.feed(2, 0, NewState(2, 2, log[1].hash, b"", False))))
 
-    def test_a_broken_piece_ends_the_process(self) -> None:
-        for wrong in ("an older batch", "another parent", "a gap"):
+    def test_a_broken_piece_is_ignored(self) -> None:
+        for wrong in ("an older batch", "another parent", "a gap", "wrong hash", "header cut short"):
             with self.subTest(wrong=wrong):
                 self.setUp()
-                self.learner()
+                r = self.learner()
                 log = self.world.stores[0].log
-                other = Batch(first_op=3, count=1, view=1, time=1, prev_hash=b"h" * 16, body=b"x")
-                gap = Batch(first_op=4, count=1, view=1, time=1, prev_hash=log[1].hash, body=b"x")
-                image = {"an older batch": log[0], "another parent": other, "a gap": gap}[wrong].image
+                image = {
+                    "an older batch": log[0].image,
+                    "another parent": Batch(first_op=3, count=1, view=1, time=1, prev_hash=b"h" * 16, body=b"x").image,
+                    "a gap": Batch(first_op=4, count=1, view=1, time=1, prev_hash=log[1].hash, body=b"x").image,
+                    "wrong hash": log[2].image.replace(b"c", b"x"),
+                    "header cut short": log[2].image + b"rest",
+                }[wrong]
                 effects = self.feed(2, 0, NewState(2, 2, log[1].hash, image, False))
-                self.assertEqual(effects[-1], Exit("the primary sent a broken piece of log", suspect=False))
+                self.assertEqual([type(e) for e in effects], [Trace])
+                self.assertRegex(self.said(effects), "ignores NewState: (wrong hash|header cut short|batch .* does not follow op 2)")
+                self.assertEqual((r.status, r.head_op, r.new_state), (LEARNER, 2, None))
 
     def test_a_log_that_was_acknowledged_is_never_shortened_in_that_view(self) -> None:
         r = self.learner()
