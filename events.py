@@ -145,6 +145,12 @@ class DiskFailed(NamedTuple):
     full: bool
 
 
+class SnapshotRead(NamedTuple):
+    """The newest snapshot was read again, long after it was written; `damage`: what is wrong with it, empty when nothing is."""
+
+    damage: str
+
+
 class StopAsked(NamedTuple):
     """The operator wants this replica, or with `everybody` all of them, to stop."""
 

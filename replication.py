@@ -61,6 +61,7 @@ from events import (
     Saved,
     SaveLogView,
     Send,
+    SnapshotRead,
     StopAsked,
     Submitted,
     Ticked,
@@ -763,4 +764,5 @@ HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     RegisterRead: Replica.to_policy,
     Proposed: Replica.to_policy,
     HealthChecked: Replica.to_policy,
+    SnapshotRead: Replica.to_policy,
 }

@@ -299,6 +299,7 @@ class Server:
             self.upkeep.fetch_more()
             self.upkeep.keep_journal()
             self.upkeep.consider_snapshot()
+            self.upkeep.look_again()
         if now >= self.hint_at and not self.ending:
             self.hint_at = now + HINT_S
             self._each_second()

@@ -8,6 +8,7 @@ file that knows pandas, and nothing that serves imports it.
                           + batches of the journal, chained from its hash to that of the order
                           = a folder beside the others, every file synced, then the folder
                     ◄──   {"made": 4790, "path": …}     `snapshots.Made`; or {"failed": sentence}
+    the server            {"snapshots": …}              `snapshots.Look`: is the newest one still what was written?   ──►
 
 pandas and `csv` write the same bytes: the simulator, which makes thousands of snapshots in its own process, uses `csv`. The worker keeps
 its state between orders, so the next costs what is new. It leaves after `IDLE_S`, and at once when its standard input closes.
@@ -126,9 +127,7 @@ class Sheet:
     def write(self, words: bytes, rows: int) -> None:
         self.disk.pwrite(self.fd, words, self.at)
         self.sha.update(words)
-        self.at += len(words)
-        self.rows += rows
-        self.unsynced += len(words)
+        self.at, self.rows, self.unsynced = self.at + len(words), self.rows + rows, self.unsynced + len(words)
         if self.unsynced >= SYNC_EVERY:
             self.disk.sync(self.fd)
             self.unsynced = 0
@@ -261,6 +260,8 @@ class Maker:
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry out an order; what went wrong is a sentence, and the next order begins with what is on the disk."""
         try:
+            if "make" not in order:
+                return snapshots.look_again(self.disk, msgspec.convert(order, snapshots.Look), self.breathe)
             made: dict[str, Any] = msgspec.to_builtins(self.make(msgspec.convert(order, Order)))
             return made
         except (OSError, SnapshotDamaged, JournalDamaged, msgspec.ValidationError) as error:

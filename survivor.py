@@ -45,6 +45,7 @@ from events import (
     ReadRegister,
     RegisterRead,
     Send,
+    SnapshotRead,
     StopAsked,
     Unlinked,
 )
@@ -116,6 +117,7 @@ class Survivor:
         self.accused_since = 0.0
         self.announce_at = self.read_at = 0.0
         self.waiting = ""
+        self.rot = ""  # what is damaged in this replica's snapshot
         self.retry_disk_at = 0.0
         self.first_view = register
         self._receivers: tuple[int, ...] = ()
@@ -198,7 +200,8 @@ class Survivor:
             return r.leave_process("handed over to a replica whose disk works", suspect=True)
         r.adopt(view.number, view.primary, member=member, why=view.reason)
         if r.stopping and r.status == LEARNER:
-            r.leave_process("stopped")
+            return r.leave_process("stopped")
+        self._give_disk_up()
 
     def _propose(self, members: list[Member], primary: Member, reason: str, *, closed: bool = False) -> None:
         r, last = self.replica, self.last
@@ -335,6 +338,7 @@ class Survivor:
         self._probe_locks()
         if r.stopping:
             return self._go_on_stopping()
+        self._give_disk_up()
         if r.status == LEARNER:
             return self._wait_to_join()
         if r.status == READ_ONLY:
@@ -552,6 +556,21 @@ class Survivor:
             r.emit(Send(others, Leave(r.view, reason)))
         r.leave_process(reason, suspect=not full)
 
+    def on_snapshot_read(self, event: SnapshotRead) -> None:
+        self.rot = event.damage
+        self._give_disk_up()
+
+    def _give_disk_up(self) -> None:
+        """Part of this disk has rotted: its next incarnation fetches all from the others. A member asks them to vote it out first."""
+        r, last = self.replica, self.last
+        if not self.rot or last is None:
+            return
+        if r.status == LEARNER and r.me.replica not in last.replicas and not self.is_joining():
+            return r.leave_process(self.rot, suspect=True)
+        if r.status in (NORMAL, VIEW_CHANGE) and self._receivers and r.now >= self.announce_at:
+            self.announce_at = r.now + ANNOUNCE
+            r.emit(Send(self._receivers, Leave(r.view, self.rot)))
+
     def _retry_disk(self) -> None:
         r = self.replica
         if self.retry_disk_at and r.now >= self.retry_disk_at and r.in_flight is not None and not r.writing:
@@ -566,5 +585,6 @@ EVENT_HANDLERS: dict[type, Callable[[Survivor, Any], None]] = {
     RegisterRead: Survivor.on_register_read,
     Proposed: Survivor.on_proposed,
     HealthChecked: Survivor.on_health_checked,
+    SnapshotRead: Survivor.on_snapshot_read,
     StopAsked: Survivor.on_stop_asked,
 }

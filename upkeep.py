@@ -8,6 +8,9 @@ state nor the log: what was fetched is installed by `server.py`, on the core's o
     load                                              one each `snapshot_every_s`, or sooner when the journal grows
     a replica lags behind this journal                the newest is offered, then given piece by piece
     the primary offers one                            it is fetched; the core hears `Fetched`
+    soon after start, each day, and when one is       the newest is read again; the core hears `SnapshotRead`
+    offered, since who fetches it cannot say that
+    what it gets is damaged
 
 Invariants:
 - One order at the worker, one transfer to this replica at a time.
@@ -22,13 +25,17 @@ from collections.abc import Callable
 from typing import Any
 
 import snapshots
-from events import Event, Fetched, FetchSnapshot
+from events import Event, Fetched, FetchSnapshot, SnapshotRead
 from host import Host
 from packets import Chunk, GetChunk, Member, SnapshotOffer
 from replication import HALTED, Replica
 from settings import Settings
 from storage import Storage
 from transfer import Receiver, Sender, TransferFailed
+
+LOOK_FIRST_S = 5.0  # seconds after start: what rotted while the replica was down should not wait for the day that it is needed
+LOOK_AGAIN_S = 10.0  # seconds after a look that found damage, and between two for the sake of a transfer
+LOOK_S = 86_400.0  # seconds otherwise: reading the history costs as much as writing it did
 
 
 class Upkeep:
@@ -48,7 +55,9 @@ class Upkeep:
         self.feed, self.report = feed, report
         self.sender = Sender(storage.disk, storage.snapshots_path)
         self.receiver: Receiver | None = None
-        self.snapshot_busy = self.is_over = False
+        self.worker_busy = self.is_over = False
+        self.looked_at = host.now()
+        self.look_at = self.looked_at + LOOK_FIRST_S
         self.snapshot_at = self.op_at = host.now()  # when one was ordered, when the last batch was applied
 
     # --- given to others, fetched from others ---------------------------------------------------------------------------------------------
@@ -58,6 +67,7 @@ class Upkeep:
         offer = self.sender.offer(self.host.now())
         if offer is None:
             return self.consider_snapshot(wanted=True)
+        self.look_at = min(self.look_at, self.looked_at + LOOK_AGAIN_S)
         op, tip, manifest = offer
         self.host.send((replica,), SnapshotOffer(self.replica.view, op, tip, manifest))
 
@@ -127,7 +137,7 @@ class Upkeep:
         c, now, replica = self.settings, self.host.now(), self.replica
         op = replica.applied
         if (
-            self.snapshot_busy
+            self.worker_busy
             or op <= self.storage.snapshot_op
             or replica.status == HALTED
             or self.storage.must_rewrite
@@ -144,7 +154,7 @@ class Upkeep:
             or (self.storage.journal.bytes_since(self.storage.snapshot_op) >= c.snapshot_every_bytes and now - self.snapshot_at >= 1)
         ):
             return
-        self.snapshot_busy, self.snapshot_at = True, now
+        self.worker_busy, self.snapshot_at = True, now
         tip = replica.head_hash if op == replica.head_op else replica.parent_hash
         order = snapshots.make_order(
             op=op,
@@ -157,8 +167,27 @@ class Upkeep:
         )
         self.host.order_snapshot(order, lambda answer: self._on_snapshot(op, tip, order["generation"], answer))
 
+    def look_again(self) -> None:
+        """Have the newest snapshot read again when it is due: rot in what was written long ago is noticed by nothing else."""
+        now = self.host.now()
+        if self.worker_busy or now < self.look_at or not self.storage.snapshot_op:
+            return
+        self.worker_busy, self.looked_at, self.look_at = True, now, now + LOOK_S
+        self.host.order_snapshot(snapshots.make_look(self.storage.snapshots_path, self.settings.name), self._on_look)
+
+    def _on_look(self, answer: dict[str, Any]) -> None:
+        self.worker_busy = False
+        if self.is_over:
+            return
+        damage = answer.get("damage", "")
+        if damage or "failed" in answer:
+            self.look_at = self.host.now() + LOOK_AGAIN_S
+            self.report(damage or f"the newest snapshot could not be read again: {answer['failed']}")
+        if "failed" not in answer:
+            self.feed(SnapshotRead(damage))
+
     def _on_snapshot(self, op: int, tip: bytes, generation: int, answer: dict[str, Any]) -> None:
-        self.snapshot_busy = False
+        self.worker_busy = False
         if self.is_over or "failed" in answer or generation != self.storage.journal.generation or op <= self.storage.snapshot_op:
             if "failed" in answer and not self.is_over:
                 self.report(f"no snapshot: {answer['failed']}")

@@ -27,7 +27,7 @@ from disk import Disk, OsDisk
 from journal import JournalDamaged, read_segments
 from packets import NO_HASH
 from snapshot_worker import Folder, Maker, RowsWriter, ServerGone, Worker, rows_through_csv, rows_through_pandas
-from snapshots import MANIFEST, Order, install, listed, load, prune, remove_all, tidy
+from snapshots import MANIFEST, Order, install, listed, load, make_look, prune, remove_all, tidy
 from state import MESSAGE_COLUMNS, TABLES, ChatState
 from tests.simulator.disk import SimDisk, Stopped
 from tests.snapshot_places import CLUSTER, HOSTILE, Case, Place, damage, folder_bytes, rows_of, session, some_doings, table_rows, two_people
@@ -327,6 +327,54 @@ class HistoryTest(Case):
         self.assertEqual([row[0] for row in rows_of(healed, "messages-000002.csv")], ["id", "6", "7", "8"])
 
 
+class LookTest(Case):
+    """A second look at what was written long ago."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.with_small_files()
+        self.place_ = self.place()
+        self.maker = Maker(self.place_.disk, rows_through_csv)
+        two_people(self.place_)
+        self.place_.say(1, *[f"S|wayne|{i}" for i in range(9)])
+        self.path = self.place_.make(self.maker)
+
+    def look(self) -> dict[str, Any]:
+        return self.maker.answer(make_look(self.place_.snapshots, CLUSTER))
+
+    def test_nothing_is_wrong(self) -> None:
+        self.assertEqual(self.look(), {"damage": ""})
+
+    def test_nothing_is_there(self) -> None:
+        self.assertEqual(self.maker.answer(make_look(self.place().snapshots, CLUSTER)), {"damage": ""})
+
+    def test_every_file_is_read(self) -> None:
+        for name in sorted(os.listdir(self.path)):
+            with self.subTest(name=name):
+                damage(os.path.join(self.path, name), 9)
+                self.assertRegex(self.look()["damage"], rf"snapshot {os.path.basename(self.path)}: {name} ")
+                damage(os.path.join(self.path, name), 9)
+        self.assertEqual(self.look(), {"damage": ""})
+
+    def test_a_file_that_a_newer_snapshot_links(self) -> None:
+        """Loading it at the start of a server does not notice: full files are long and many."""
+        self.place_.say(1, *[f"S|wayne|{i}" for i in range(9)])
+        newer = self.place_.make(self.maker)
+        damage(os.path.join(newer, "messages-000001.csv"), 30)
+        load(self.place_.disk, newer, CLUSTER)
+        self.assertIn("messages-000001.csv is damaged", self.look()["damage"])
+
+    def test_one_that_is_set_aside_meanwhile(self) -> None:
+        aside = os.path.join(self.place_.snapshots, "gone-1")
+
+        def breathe() -> None:
+            if os.path.exists(self.path):
+                os.rename(self.path, aside)
+
+        self.maker.breathe = breathe
+        self.assertEqual(self.look(), {"damage": ""})
+
+
 class Stumble:
     """The call of this number fails; `call`: what it was."""
 
@@ -559,6 +607,13 @@ class WorkerTest(Case):
         pipes = Pipes(self)
         pipes.give(first, place.order())
         self.assertEqual([pipes.take()["made"], pipes.take()["made"]], [place.op - 1, place.op])
+
+    def test_a_look_among_the_orders(self) -> None:
+        place = self.place()
+        two_people(place)
+        pipes = Pipes(self)
+        pipes.give(make_look(place.snapshots, CLUSTER), place.order())
+        self.assertEqual((pipes.take(), pipes.take()["made"]), ({"damage": ""}, place.op))
 
     def test_an_order_in_two_pieces(self) -> None:
         place = self.place()

@@ -14,6 +14,7 @@ from events import (
     Received,
     RegisterRead,
     Send,
+    SnapshotRead,
     StopAsked,
     Ticked,
     Unlinked,
@@ -699,6 +700,61 @@ class JoinTest(Story):
         effects = self.feed(2, 1, PrepareOk(r.view, r.commit, r.parent_hash))
         self.assertIsInstance(effects[-1], Propose)
         self.assertEqual(self.feed(2, 1, PrepareOk(r.view, r.commit, r.parent_hash)), [], "it is being registered")
+
+    def test_30_a_member_whose_snapshot_has_rotted_is_voted_out_before_it_gives_up_its_disk(self) -> None:
+        for i in (0, 2):
+            with self.subTest(i=i):
+                self.setUp()
+                world = self.begin(b"a")
+                core = self.core(i)
+                world.lose = {(i, Leave)}
+                world.feed(i, SnapshotRead("messages-000007.csv is damaged"))
+                world.run(0.3)
+                self.assertEqual((core.exit, world.stores[i].damage), (None, ""), "somebody may still count on it")
+                world.lose = set()
+                world.run(0.3)
+                self.assertNotIn(i, world.members())
+                assert core.exit is not None
+                self.assertEqual((core.exit.reason, core.exit.suspect), ("messages-000007.csv is damaged", True))
+
+    def test_31_the_last_member_keeps_its_disk_until_another_has_all(self) -> None:
+        world = self.begin(b"a")
+        world.kill(0, 1)
+        world.run(0.2)
+        core = self.core(2)
+        world.feed(2, SnapshotRead("messages-000007.csv is damaged"))
+        world.run(1)
+        self.assertEqual((world.primary(), core.exit), (2, None))
+        world.start(1)
+        world.run(2)
+        self.assertEqual((world.primary(), world.members()), (1, (1,)))
+        assert core.exit is not None
+        self.assertTrue(core.exit.suspect)
+
+    def test_31_what_was_made_anew_meanwhile_is_no_reason_to_leave(self) -> None:
+        world = self.begin(b"a")
+        world.kill(0, 1)
+        world.run(0.2)
+        world.feed(2, SnapshotRead("accounts.csv is damaged"))
+        world.feed(2, SnapshotRead(""))
+        world.start(0, 1)
+        world.run(3)
+        self.assertEqual(world.members(), (0, 1, 2))
+
+    def test_31_a_learner_whose_snapshot_has_rotted(self) -> None:
+        world = self.begin(b"a")
+        world.lose = {NewState}
+        world.freeze(0)
+        world.kill(2)
+        world.start(2)
+        self.assertIn(2, world.members())
+        core = self.core(2)
+        world.feed(2, SnapshotRead("messages-000007.csv is damaged"))
+        self.assertIsNone(core.exit, "its old incarnation stands in the view: its disk may be the one that is needed")
+        world.thaw(0)
+        world.run(0.5)
+        assert core.exit is not None
+        self.assertTrue(core.exit.suspect)
 
     def test_an_ack_of_somebody_who_is_not_joining(self) -> None:
         self.begin(b"a")
