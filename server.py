@@ -305,6 +305,8 @@ class Server:
             self._each_second()
 
     def _each_second(self) -> None:
+        if self.storage.spent and self.policy.receivers():
+            return self._exit(Exit(self.storage.spent, suspect=False))
         if self.replica.serving and self.state.has_stale(self.host.wall()):
             self.desk.submit(system_run("expire|"))
         try:

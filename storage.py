@@ -15,6 +15,8 @@ Invariants:
 - A learner changes nothing here but its incarnation until it is told to write (files of a new journal generation do not count: nobody
   reads them until the superblock names them).
 - Before a log gets shorter than it was, the superblock says `suspect` or the lock file says the lower op.
+- A superblock that could not be written is left as it is: one slot holds what it said before, and no promise was made on the new one. The
+  log is as good as it was; so the incarnation ends, and its disk is not suspect.
 - One write of the superblock makes a fetched snapshot the beginning of the log.
 
 Read next: `journal.py`, `snapshots.py`, docs/disk-format.md.
@@ -63,6 +65,7 @@ class Storage:
         self.inc = 0
         self.snapshot_op = 0
         self.must_rewrite = False  # the first write begins anew
+        self.spent = ""  # why this incarnation may not write the superblock any more
         self.lock: ReplicaLock
         self.register: Register
         self.superblock: Superblock
@@ -176,9 +179,16 @@ class Storage:
     # --- writing --------------------------------------------------------------------------------------------------------------------------
 
     def save(self, **changes: Any) -> None:
-        """Change the superblock, synced. Raises OSError."""
+        """Change the superblock, synced. Raises OSError; after a failure it always does, since the next save goes over the other slot."""
+        if self.spent:
+            raise OSError(errno.EIO, self.spent)
         changed = msgspec.structs.replace(self.superblock, **changes)
-        superblock.save(self.disk, self.superblock_path, changed)
+        try:
+            superblock.save(self.disk, self.superblock_path, changed)
+        except OSError as error:
+            if error.errno not in FULL:
+                self.spent = f"the superblock could not be written and is not touched any more: {error}"
+            raise
         self.superblock = changed
 
     def append(self, batches: Iterable[Batch]) -> None:

@@ -141,6 +141,7 @@ class Upkeep:
             or op <= self.storage.snapshot_op
             or replica.status == HALTED
             or self.storage.must_rewrite
+            or self.storage.spent
             or op < replica.parent_op
         ):
             return

@@ -395,6 +395,29 @@ class LastSurvivor(Case):
         for text in ("before", "kept"):
             self.assertIn(text, texts + shown)
 
+    def test_a_superblock_that_cannot_be_written_once_costs_the_last_one_no_trust(self) -> None:
+        """All die, one comes back and begins a view alone: nobody else may ever restart the cluster."""
+        self.story.kill(0)
+
+        def fault(process: Process, call: str, path: str) -> OSError | None:
+            self.story.checks.look_at_register()
+            view = self.story.checks.view
+            if call != "sync" or not path.endswith("/superblock") or view is None or not view.reason.startswith("restart"):
+                return None
+            self.errors += 1
+            self.story.lose(process, sys._getframe(3).f_locals["fd"])
+            return OSError(errno.EIO, "EIO", path)
+
+        self.world.disk_fault = fault
+        self.story.checks.spoiled[0] = self.world.now
+        self.story.start(0)
+        self.assertTrue(self.world.run(self.world.now + 5, lambda: not self.world.processes[0].alive))
+        self.assertEqual(self.errors, 1, "a file that could not be synced was written again")
+        self.world.disk_fault = self.story.on_disk
+        self.story.start(0)
+        self.assertTrue(self.ask("3|g0|after", seconds=5), str(self.story.states()))
+        self.assertEqual(self.server_now().storage.damage, "")
+
     def server_now(self) -> Server:
         return self.world.processes[0].server
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import unittest
 
@@ -67,6 +68,44 @@ class Beginnings(StorageTest):
         unused.save(born=0, view=3, log_view=3)
         self.end(unused)
         self.assertEqual(self.start().superblock.born, 0)
+
+
+class FailedSaves(StorageTest):
+    def fail(self, storage: Storage) -> None:
+        """Its superblock's next sync fails, and the kernel forgets the page."""
+        disk = storage.disk
+        assert isinstance(disk, SimDisk)
+        disk.sync_error = 1.0
+        with self.assertRaisesRegex(OSError, "superblock"):
+            storage.save_log_view(1, 1)
+        disk.sync_error = 0.0
+
+    def test_what_a_failed_save_left_is_not_written_over(self) -> None:
+        for power in (False, True):
+            for seed in range(4):
+                with self.subTest(power=power, seed=seed):
+                    self.files = SimFiles(random.Random(seed))
+                    storage = self.start()
+                    self.fail(storage)
+                    before = bytes(self.files.file(f"{BASE}/replica-0/superblock").content)
+                    with self.assertRaisesRegex(OSError, "not touched any more"):
+                        storage.save(suspect=True)
+                    self.assertEqual(bytes(self.files.file(f"{BASE}/replica-0/superblock").content), before)
+                    self.end(storage)
+                    if power:
+                        self.files.crash()
+                    again = self.start()
+                    self.assertEqual((again.damage, again.superblock.suspect, again.inc), ("", False, storage.inc + 1))
+                    self.assertIn(again.superblock.log_view, (0, 1))
+
+    def test_a_full_disk_is_no_such_failure(self) -> None:
+        storage = self.start()
+        assert isinstance(storage.disk, SimDisk)
+        storage.disk.fault = lambda call, site, path: OSError(errno.ENOSPC, "full", path) if call == "pwrite" else None
+        with self.assertRaises(OSError):
+            storage.save(view=1)
+        storage.disk.fault = None
+        storage.save(view=1)
 
 
 class OldCopies(StorageTest):
