@@ -71,7 +71,7 @@ class Beginnings(StorageTest):
 
 
 class FailedSaves(StorageTest):
-    def fail(self, storage: Storage) -> None:
+    def fail_save(self, storage: Storage) -> None:
         """Its superblock's next sync fails, and the kernel forgets the page."""
         disk = storage.disk
         assert isinstance(disk, SimDisk)
@@ -86,7 +86,7 @@ class FailedSaves(StorageTest):
                 with self.subTest(power=power, seed=seed):
                     self.files = SimFiles(random.Random(seed))
                     storage = self.start()
-                    self.fail(storage)
+                    self.fail_save(storage)
                     before = bytes(self.files.file(f"{BASE}/replica-0/superblock").content)
                     with self.assertRaisesRegex(OSError, "not touched any more"):
                         storage.save(suspect=True)
