@@ -124,13 +124,19 @@ def _read_secret(path: str) -> bytes:
         text = os.read(fd, 4 * SECRET_SIZE)
     finally:
         os.close(fd)
+    secret = secret_in(text)
+    if not secret:
+        raise SecretRefused(f"{path} does not hold {2 * SECRET_SIZE} hexadecimal digits; remove it while all replicas are down")
+    return secret
+
+
+def secret_in(text: bytes) -> bytes:
+    """The secret that stands in such a file; empty: none does."""
     try:
         secret = bytes.fromhex(text.decode("ascii").strip())
     except ValueError:
-        secret = b""
-    if len(secret) != SECRET_SIZE:
-        raise SecretRefused(f"{path} does not hold {2 * SECRET_SIZE} hexadecimal digits; remove it while all replicas are down")
-    return secret
+        return b""
+    return secret if len(secret) == SECRET_SIZE else b""
 
 
 class Handshake:

@@ -281,7 +281,7 @@ class LoopHost:
             answer = self.hands.on_operator(request) if isinstance(request, dict) else {"error": "a request is a JSON object"}
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
-        except (ValueError, OSError, TimeoutError) as error:
+        except (ValueError, RecursionError, OSError, TimeoutError) as error:
             self.log(f"operator's door: {error}")
         finally:
             writer.close()

@@ -33,10 +33,18 @@ def ask(base: str, replica: int, request: dict[str, Any], seconds: float = ASK_S
             line.connect(short_path(path))
             line.sendall(json.dumps(request).encode() + b"\n")
             with line.makefile("rb") as answers:
-                answer = json.loads(answers.readline())
-                return answer if isinstance(answer, dict) else None
-    except (OSError, ValueError):
+                return read_answer(answers.readline())
+    except OSError:
         return None
+
+
+def read_answer(line: bytes) -> dict[str, Any] | None:
+    """What a replica has answered; None: nothing that makes sense."""
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def gather_status(settings: Settings, base: str) -> dict[str, Any]:

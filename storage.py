@@ -6,8 +6,8 @@ What it is not: it decides nothing and tells nobody; `server.py` gives the order
     data/replica-N/               superblock   journal/   snapshots/   csv -> the newest   ballast   log/   admin.sock
 
     at start                                            what is believed
-    superblock unreadable, marked suspect, or older     nothing: the replica begins anew once others have what it lost
-    than the incarnation in the lock file
+    superblock unreadable, lost, marked suspect, or     nothing: the replica begins anew once others have what it lost
+    older than the incarnation in the lock file
     snapshot damaged                                    the one before it, and a longer journal; if that does not do: nothing
     journal damaged, or shorter than the lock says      its sound part, to catch up from; it may not begin a view
 
@@ -113,7 +113,7 @@ class Storage:
 
     def _load_superblock(self, blank: Superblock, last_inc: int) -> None:
         try:
-            self.superblock = superblock.load(self.disk, self.superblock_path, self.log) or blank
+            self.superblock = superblock.load(self.disk, self.superblock_path, self.log) or self._never_written(blank)
         except superblock.SuperblockDamaged as error:
             self.superblock = msgspec.structs.replace(blank, suspect=True)
             self.damage = str(error)
@@ -130,6 +130,14 @@ class Storage:
             # The lock file hears of an incarnation after the superblock. What this one forgets is not told again: hence the mark.
             self.damage = f"it is an older state of itself, of incarnation {self.superblock.inc}: the lock file knows of {last_inc}"
             self.superblock = msgspec.structs.replace(self.superblock, suspect=True)
+
+    def _never_written(self, blank: Superblock) -> Superblock:
+        """A replica's first superblock. One that was lost is no such thing: what stands beside it would count as rubbish, and go."""
+        if snapshots.listed(self.disk, self.snapshots_path) or any(n.endswith(".seg") for n in self.disk.listdir(self.journal_path)):
+            raise superblock.SuperblockDamaged(
+                f"{self.superblock_path} is missing, a log is not: this disk counts as empty; to begin it anew move the directory aside"
+            )
+        return blank
 
     def _new_incarnation(self, hint: int, wall: int) -> int:
         """Above every incarnation of this replica that anybody may have seen, even when the disk has forgotten."""

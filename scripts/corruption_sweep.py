@@ -1,29 +1,33 @@
 """Spoil a replica's files in every place, one at a time, and see what it makes of them: `python scripts/corruption_sweep.py --full`.
 
-    --every N     every Nth place of each file (default 97); --full: every one
+    --full        every place; else every 97th, or --every N
     --only WORD   only files with this in their path, such as .seg or superblock
+    --trial N     of damages with the same finding every Nth is tried in a whole start (default 211)
+    --log FILE    each file and kind of damage is noted in FILE when it is done; a run that was ended goes on behind it
     --seconds T   stop after so long; what was not tried is said
-    --repairs N   so many of the damages are also tried with two healthy replicas beside it
 
-Exit code 1 when a replica believed what it should not have believed.
+Exit code 1 when a replica believed what it should not have believed, or was not repaired by healthy ones.
 
-Read next: `tests/wreck.py` (what the outcomes mean).
+Read next: `tests/sweep.py` (how), `tests/wreck.py` (what the outcomes mean).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections import Counter
+from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from tests.wreck import OUTCOMES, Damage, Unsound, Wreck, small_sizes  # noqa: E402
+from tests.sweep import TRIAL, Sweep  # noqa: E402
+from tests.wreck import OUTCOMES, Wreck, small_sizes  # noqa: E402
 
-Table = dict[tuple[str, str], Counter[str]]
+Row = dict[str, Any]
 
 
 def main() -> int:
@@ -32,69 +36,48 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=97)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--only", default="")
+    parser.add_argument("--trial", type=int, default=TRIAL)
+    parser.add_argument("--log", default="")
     parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--repairs", type=int, default=60)
     asked = parser.parse_args()
-    began = time.monotonic()
+    began, every = time.monotonic(), 1 if asked.full else asked.every
+    rows = noted(asked.log)
+    done = {(row["kind"], row["path"]) for row in rows}
+    left = 0
     with small_sizes():
-        wreck = Wreck()
-        table: Table = {}
-        examples: dict[tuple[str, str, str], str] = {}
-        wrong: list[str] = []
-        every = 1 if asked.full else asked.every
-        damages = [damage for damage in wreck.damages() if asked.only in damage[1]]
-        whole = sweep(wreck, damages, every, began + asked.seconds, table, examples, wrong)
-        show(table, examples)
-        mended = repairs(wreck, asked.repairs, wrong)
-    tried = sum(sum(counts.values()) for counts in table.values())
-    print(f"\n{tried} damages tried, {mended} repaired beside healthy replicas, {len(wrong)} wrong, {time.monotonic() - began:.0f} s")
-    if not whole:
-        print("stopped by --seconds: not all places were tried")
-    print("\n".join(wrong[:20]))
+        sweep = Sweep(Wreck())
+        for kind, path, places in sweep.wreck.damages():
+            if asked.only not in path or (kind, path) in done:
+                continue
+            if time.monotonic() - began > asked.seconds:
+                left += 1
+                continue
+            busy = time.process_time()
+            row: Row = sweep.row(kind, path, range(0, places, every), asked.trial)._asdict()
+            row = {**row, "findings": len(row["findings"]), "seconds": round(time.process_time() - busy, 1), "every": every}
+            rows.append(row)
+            note(asked.log, row)
+            print(f"{path}: {kind}: {row['tried']} tried in {row['seconds']} s, {dict(row['outcomes'])}", file=sys.stderr, flush=True)
+    wrong = show(rows)
+    print(f"{time.monotonic() - began:.0f} s, {sum(row['seconds'] for row in rows):.0f} s of processor time")
+    if left:
+        print(f"stopped by --seconds: {left} files and kinds of damage were not tried")
     return 1 if wrong else 0
 
 
-def sweep(
-    wreck: Wreck,
-    damages: list[tuple[str, str, int]],
-    every: int,
-    until: float,
-    table: Table,
-    examples: dict[tuple[str, str, str], str],
-    wrong: list[str],
-) -> bool:
-    """Every so-manieth place of these files, alone. False: there was no time for all."""
-    for kind, path, places in damages:
-        row = table.setdefault((group(path), kind), Counter())
-        for at in range(0, places, every):
-            try:
-                verdict = wreck.alone(Damage(kind, path, at), thorough=at // every % 50 == 0)
-            except Unsound as error:
-                wrong.append(str(error))
-                row["WRONG"] += 1
-                print(f"WRONG: {error}", file=sys.stderr, flush=True)
-                continue
-            if verdict is not None:
-                row[verdict.outcome] += 1
-                examples.setdefault((group(path), kind, verdict.outcome), verdict.words)
-            if time.monotonic() > until:
-                return False
-        print(f"{path}: {kind} done; all {kind} of {group(path)}: {dict(row)}", file=sys.stderr, flush=True)
-    return True
+def noted(log: str) -> list[Row]:
+    """What an earlier run has done."""
+    if not log or not os.path.exists(log):
+        return []
+    with open(log, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
-def repairs(wreck: Wreck, count: int, wrong: list[str]) -> int:
-    """Some damages with two healthy replicas beside; a damaged register is for the operator alone."""
-    places = [(kind, path, size) for kind, path, size in wreck.damages() if "/view-" not in path]
-    done = 0
-    for n in range(count):
-        kind, path, size = places[n % len(places)]
-        try:
-            wreck.together(Damage(kind, path, size * (2 * n + 1) // (2 * count)))
-            done += 1
-        except Unsound as error:
-            wrong.append(str(error))
-    return done
+def note(log: str, row: Row) -> None:
+    """This much is done."""
+    if log:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def group(path: str) -> str:
@@ -106,15 +89,28 @@ def group(path: str) -> str:
     return name
 
 
-def show(table: Table, examples: dict[tuple[str, str, str], str]) -> None:
-    """For people."""
-    columns = (*OUTCOMES, "WRONG")
-    print(f"{'file':<12}{'damage':<12}" + "".join(f"{column:>10}" for column in columns))
+def show(rows: list[Row]) -> int:
+    """For people, and for docs/testing.md. How many were wrong."""
+    table: dict[tuple[str, str], Counter[str]] = {}
+    examples: dict[tuple[str, str, str], str] = {}
+    for row in rows:
+        key = group(row["path"]), row["kind"]
+        counts = table.setdefault(key, Counter())
+        counts.update(row["outcomes"])
+        counts.update({name: row[name] for name in ("tried", "findings", "started", "repaired")})
+        for outcome, words in row["examples"].items():
+            examples.setdefault((*key, outcome), words)
+    columns = ("tried", *OUTCOMES, "WRONG", "findings", "started", "repaired")
+    print("| file | damage | " + " | ".join(columns) + " |\n" + "| --- " * (len(columns) + 2) + "|")
     for (file, kind), counts in table.items():
-        print(f"{file:<12}{kind:<12}" + "".join(f"{counts[column]:>10}" for column in columns))
-    print()
+        print(f"| {file} | {kind} | " + " | ".join(f"{counts[column]:,}" for column in columns) + " |")
+    total = sum(table.values(), Counter[str]())
+    print("| all | | " + " | ".join(f"{total[column]:,}" for column in columns) + " |\n")
     for (file, kind, outcome), words in examples.items():
         print(f"{file}, {kind}, {outcome}: {' '.join(words.split())[:200]}")
+    wrong = [sentence for row in rows for sentence in row["wrong"]]
+    print("\n".join(["", *wrong[:20]]))
+    return len(wrong)
 
 
 if __name__ == "__main__":

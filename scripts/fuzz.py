@@ -1,10 +1,12 @@
-"""Feed every parser with nearly valid bytes: `python scripts/fuzz.py [--target NAME] [--inputs N] [--seconds T] [--seed S]`.
+"""Feed every parser with nearly valid bytes: `python scripts/fuzz.py [--target NAME …] [--inputs N] [--seconds T] [--seed S]`.
 
     --inputs N     of each target (default 20,000); --seconds T: of each target, at most
+    --log FILE     a long run in pieces: each is noted in FILE, and a run that was ended goes on where FILE ends
+    --table        nothing but the table of what FILE says
     --replay FILE  feed one input to --target and print what happens
     --seeds        write the corpus of valid inputs anew
 
-What breaks something is kept in tests/corpus/ under its target, where the tests feed it for ever. Memory is limited to 512 MiB.
+What breaks something is kept in tests/corpus/ under its target, where the tests feed it for ever. Memory is limited to 192 MiB.
 
 Read next: `tests/fuzzing/run.py`.
 """
@@ -12,36 +14,43 @@ Read next: `tests/fuzzing/run.py`.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import sys
+from collections import Counter
+from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-from tests.fuzzing import disks, outside  # noqa: E402
+from tests.fuzzing import TARGETS  # noqa: E402
 from tests.fuzzing.run import CORPUS, Report, Target, feed, fuzz, timed, write_seeds  # noqa: E402
 
-MEMORY_MAX = 512 << 20  # bytes; the process needs 60 MiB for itself
-TARGETS: dict[str, Target] = {target.name: target for target in (*outside.TARGETS, *disks.TARGETS)}
+MEMORY_MAX = 192 << 20  # bytes; the process needs 60 MiB for itself
+PIECE = 20_000  # inputs between two lines of the log
 
 
 def main() -> int:
     """Read the command line, fuzz, report."""
     parser = argparse.ArgumentParser(description="Feed every parser with nearly valid bytes.")
-    parser.add_argument("--target", choices=sorted(TARGETS))
+    parser.add_argument("--target", choices=sorted(TARGETS), nargs="+", default=list(TARGETS))
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--replay")
     parser.add_argument("--seeds", action="store_true")
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_MAX, MEMORY_MAX))
-    targets = [TARGETS[asked.target]] if asked.target else list(TARGETS.values())
+    targets = [TARGETS[name] for name in asked.target]
     if asked.seeds:
         for target in targets:
             write_seeds(target)
         return 0
+    if asked.table:
+        return table(pieces_of(asked.log))
     if asked.replay:
         with open(asked.replay, "rb") as file, timed():
             outcome, find = feed(targets[0], file.read())
@@ -49,22 +58,66 @@ def main() -> int:
         return 1 if find else 0
     finds = 0
     for target in targets:
-        report = fuzz(target, seed=asked.seed, inputs=asked.inputs, seconds=asked.seconds)
-        show(report)
-        finds += len(report.finds)
+        finds += long_run(target, asked) if asked.log else show(fuzz(target, seed=asked.seed, inputs=asked.inputs, seconds=asked.seconds))
     print(f"{finds} finds; at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB of memory")
     return 1 if finds else 0
 
 
-def show(report: Report) -> None:
-    """One line a target, and where the finds are."""
+def long_run(target: Target, asked: argparse.Namespace) -> int:
+    """Piece by piece, from where the log ends. Returns the number of finds, those of earlier pieces included."""
+    before = [piece for piece in pieces_of(asked.log) if piece["target"] == target.name and piece["seed"] == asked.seed]
+    first = sum(piece["inputs"] for piece in before)
+    finds: int = sum(piece["finds"] for piece in before)
+    while first < asked.inputs:
+        report = fuzz(target, seed=asked.seed, first=first, inputs=min(PIECE, asked.inputs - first))
+        finds += show(report)
+        first += report.inputs
+        piece = {**report._asdict(), "finds": len(report.finds), "seed": asked.seed}
+        with open(asked.log, "a", encoding="utf-8") as file:
+            file.write(json.dumps(piece) + "\n")
+    return finds
+
+
+def pieces_of(log: str) -> list[dict[str, Any]]:
+    """What a long run has noted so far."""
+    if not log or not os.path.exists(log):
+        return []
+    with open(log, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def show(report: Report) -> int:
+    """One line a target, and where the finds are, whose number is returned."""
     outcomes = ", ".join(f"{outcome} {count}" for outcome, count in sorted(report.outcomes.items()))
-    rate = report.inputs / max(report.seconds, 1e-9)
-    print(f"{report.target:<11}{report.inputs:>9} inputs {rate:>8.0f}/s, slowest {report.slowest * 1000:.1f} ms: {outcomes}", flush=True)
+    rate = report.inputs / max(report.busy, 1e-9)
+    print(
+        f"{report.target:<11}{report.inputs:>9} inputs {rate:>8.0f} a second of processor time, slowest {report.slowest * 1000:.0f} ms,"
+        f" {report.resident} MiB: {outcomes}",
+        flush=True,
+    )
     for find in report.finds:
         path = CORPUS / report.target / find.file_name
         path.write_bytes(find.image)
         print(f"  {path.relative_to(ROOT)}: {find.story.strip().splitlines()[-1][:200]}", flush=True)
+    return len(report.finds)
+
+
+def table(pieces: list[dict[str, Any]]) -> int:
+    """What a long run came to, for docs/testing.md."""
+    print("| target | inputs | a second | slowest | memory at most | finds | fates |\n| --- | --- | --- | --- | --- | --- | --- |")
+    for name in TARGETS:
+        own = [piece for piece in pieces if piece["target"] == name]
+        if own:
+            fates: Counter[str] = Counter()
+            for piece in own:
+                fates.update(piece["outcomes"])
+            inputs, busy = (sum(piece[key] for piece in own) for key in ("inputs", "busy"))
+            slowest, memory = (max(piece[key] for piece in own) for key in ("slowest", "resident"))
+            print(
+                f"| {name} | {inputs:,} | {inputs / busy:,.0f} | {slowest * 1000:.0f} ms | {memory} MiB"
+                f" | {sum(piece['finds'] for piece in own)} | {', '.join(f'{fate} {n:,}' for fate, n in fates.most_common(4))} |"
+            )
+    return 1 if any(piece["finds"] for piece in pieces) else 0
 
 
 if __name__ == "__main__":

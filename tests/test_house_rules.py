@@ -83,7 +83,7 @@ NEVER_NAMED = {
     *("master", "slave", "leader", "follower", "term", "epoch", "node", "data", "info", "manager", "helper", "util"),
     *("masters", "slaves", "leaders", "followers", "terms", "epochs", "nodes", "infos", "managers", "helpers", "utils"),
 }
-NOT_OURS = {"data_received"}  # asyncio calls it so
+NOT_OURS = {"data_received", "get_extra_info"}  # asyncio calls them so
 
 LINES_MAX = 400
 LINES: dict[str, int] = {

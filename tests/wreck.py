@@ -11,7 +11,7 @@ places, `tests/prove_corruption.py` some.
     mended      a copy beside it was used and the damage reported; it holds and serves what it held before
     unread      nothing at start reads that place, since a snapshot stands in for it; whoever reads it later is told
     harmless    in the zeros behind the log, where it looks like the rest of a torn batch: nothing stood there, the next write clears it;
-                or zeros cut off a lock file; or all of it, which is as good as a removed one
+                or zeros cut off a lock file; or all of it, which is as good as a removed one; or the oldest view's record is removed
     tail        shorter by what looks like the tail of a power cut, but not below what is known to be durable
 
 Anything else is an `Unsound`: a replica that serves something else than it held, or says nothing.
@@ -27,11 +27,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import snapshots
+import superblock
 from commands import run, system_run
 from disk import ReplicaLock
-from journal import JournalDamaged, read_segments
+from journal import Journal, JournalDamaged, read_segments
 from packets import NO_HASH, Batch, Member, View
-from replication import LEARNER, NORMAL
+from replication import HALTED, LEARNER, NORMAL
 from segments import Remark, padded, survey
 from server import Server
 from snapshot_worker import Maker, rows_through_csv
@@ -50,7 +51,7 @@ ALONE_S = 2.5  # simulated seconds in which an intact replica would have begun t
 REPAIR_S = 60.0
 
 DETECTED, MENDED, UNREAD, HARMLESS, TAIL = OUTCOMES = ("detected", "mended", "unread", "harmless", "tail")
-FLIP, CUT, WIPE, WIPE_BUSY = KINDS = ("flip", "cut", "wipe", "wipe, busy")
+FLIP, CUT, GONE, WIPE, WIPE_BUSY = KINDS = ("flip", "cut", "gone", "wipe", "wipe, busy")
 
 
 class Unsound(AssertionError):
@@ -77,6 +78,7 @@ class Damage(NamedTuple):
 
     flip         bit `at` turns over; of a journal: while the lock file says little, so that nothing but the journal can tell
     cut          the file ends at byte `at`
+    gone         there is no such file
     wipe         of a journal: zeros from byte `at` on, and the later segments gone: what a lost tail looks like; the journal was quiet
     wipe, busy   the same while the lock file is a second behind: `DURABLE` ops are known to be synced
     """
@@ -93,6 +95,10 @@ class Damage(NamedTuple):
             file.content[self.at // 8] ^= 1 << self.at % 8
         elif self.kind == CUT:
             del file.content[self.at :]
+        elif self.kind == GONE:
+            directory, name = files.parent(self.path)
+            del directory.entries[name]
+            return True
         else:
             file.content[self.at :] = bytes(len(file.content) - self.at)
             directory, name = files.parent(self.path)
@@ -195,6 +201,7 @@ class Wreck:
         for path, size in self.paths().items():
             yield FLIP, path, size * 8
             yield CUT, path, size
+            yield GONE, path, 1
             if path.endswith(".seg"):
                 yield WIPE, path, size
                 yield WIPE_BUSY, path, size
@@ -232,16 +239,36 @@ class Wreck:
         server = process.server
         if thorough or server.policy.is_eligible():
             world.run(world.now + ALONE_S)
+        if server.replica.status == HALTED:
+            said = "\n".join(line for line in world.story if "the register ends at view" in line)
+            if not said:
+                raise Unsound(f"{damage}: ended and said nothing: {world.story[-3:]}")
+            return Verdict(DETECTED, said)
         if not server.policy.is_eligible():
-            return self._refused(damage, server, waited=thorough)
+            return self._refused(damage, server, files, waited=thorough)
         return self._went_on(damage, world, server, hint)
 
-    def _refused(self, damage: Damage, server: Server, *, waited: bool) -> Verdict:
+    def _refused(self, damage: Damage, server: Server, files: SimFiles, *, waited: bool) -> Verdict:
+        """It waits, says for whom, and has left everything where it was: this may be the only copy."""
         r = server.replica
         if r.status != LEARNER or r.serving or not r.damage:
             raise Unsound(f"{damage}: not eligible, and yet {r}; damage {r.damage!r}")
         if waited and ("cannot restart the cluster" not in server.policy.waiting or r.damage not in server.policy.waiting):
             raise Unsound(f"{damage}: does not say what it waits for: {server.policy.waiting!r}")
+        root = files.find(BASE)
+        assert isinstance(root, SimDirectory)
+        there = dict(_all_files(root, BASE))
+        struck = self.files.file(damage.path).inode  # by hard links it has other names, too
+        for path in self.paths():
+            if (
+                self.files.file(path).inode == struck
+                or damage.kind in (WIPE, WIPE_BUSY)
+                or "/cluster/" in path
+                or path.endswith("superblock")
+            ):
+                continue
+            if path not in there or files.file(path).content != self.files.file(path).content:
+                raise Unsound(f"{damage}: refuses, and has changed or removed {path}")
         return Verdict(DETECTED, server.policy.waiting if waited else r.damage)
 
     def _went_on(self, damage: Damage, world: World, server: Server, hint: int | None) -> Verdict:
@@ -292,8 +319,10 @@ class Wreck:
         return self._harmless(damage, files)
 
     def _harmless(self, damage: Damage, files: SimFiles) -> Verdict:
-        """The two places that mean nothing. What was written since must have cleared the first."""
+        """What means nothing. What was written since must have cleared the first."""
         path = damage.path
+        if damage.kind == GONE and path.endswith((".lock", "/view-0000000001")):
+            return Verdict(HARMLESS, "a lock file that is not there is a new one; of views only the oldest are ever removed")
         behind = len(self.files.file(path).content.rstrip(b"\0"))
         if damage.kind == FLIP and path.endswith(".seg") and damage.at >= behind * 8:
             disk = SimDisk(random.Random(1), files)
@@ -331,9 +360,40 @@ class Wreck:
             raise Unsound(f"{damage}: the replicas hold different things")
         for process in world.processes.values():
             process.die("power cut")
+        self._compare(damage, files, first.replica.applied)
         if self._load(clone(files)).tables != self.held.tables:
             raise Unsound(f"{damage}: what was repaired does not last")
         return words
+
+    def _compare(self, damage: Damage, files: SimFiles, op: int) -> None:
+        """A snapshot that each makes of what is on its disk now: the same files, byte for byte."""
+        made = set()
+        for replica in range(3):
+            disk = SimDisk(random.Random(1), files)
+            path = f"{BASE}/replica-{replica}"
+            sb = superblock.load(disk, f"{path}/superblock")
+            assert sb is not None
+            journal = Journal.open(disk, f"{path}/journal", sb.journal_generation, sb.snapshot_op, sb.snapshot_hash)
+            order = snapshots.make_order(
+                op=op,
+                hash=journal.hash_at(op) or NO_HASH,
+                replica_path=path,
+                cluster_path=f"{BASE}/cluster",
+                cluster="simulated",
+                generation=sb.journal_generation,
+                is_quiet=True,
+            )
+            journal.close()
+            answer = Maker(disk, rows_through_csv).answer(order)
+            if "made" not in answer:
+                raise Unsound(f"{damage}: replica {replica} can make no snapshot afterwards: {answer}")
+            folder = files.find(answer["path"])
+            assert isinstance(folder, SimDirectory)
+            made.add(tuple((name, bytes(file.content)) for name, file in sorted(folder.entries.items()) if isinstance(file, SimFile)))
+            disk.remove_tree(answer["path"])
+            disk.kill()
+        if len(made) > 1:
+            raise Unsound(f"{damage}: the replicas' tables differ")
 
 
 def tables(state: ChatState) -> str:

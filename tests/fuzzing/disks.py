@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import random
 import struct
 import zlib
@@ -33,7 +34,7 @@ from snapshot_worker import Maker, rows_through_csv
 from snapshots import FORMAT, Manifest, Part, SnapshotDamaged, load, make_order, message_file
 from state import MESSAGE_COLUMNS, TABLES, ChatState
 from tests.fuzzing.run import Target
-from tests.simulator.disk import SimDisk
+from tests.ram_disk import RamDisk
 from transfer import TransferFailed, read_offer
 
 LENGTH = struct.Struct(">I")
@@ -130,11 +131,7 @@ class JournalTarget(Target):
         return bytes(made)
 
     def run(self, image: bytes) -> str:
-        disk = SimDisk(random.Random(1))
-        disk.mkdir(self.path)
-        fd = disk.open(f"{self.path}/00000000-0000000000000001.seg", create=True)
-        disk.pwrite(fd, image, 0)
-        disk.close(fd)
+        disk = RamDisk({f"{self.path}/00000000-0000000000000001.seg": image})
         for _ in survey(disk, self.path):
             pass
         with contextlib.suppress(JournalDamaged):
@@ -145,7 +142,7 @@ class JournalTarget(Target):
         journal = Journal.open(disk, self.path, 0, 0, NO_HASH, salvage=True, segment_bytes=4096, first_bytes=4096)
         return self._go_on(disk, journal)
 
-    def _go_on(self, disk: SimDisk, journal: Journal) -> str:
+    def _go_on(self, disk: RamDisk, journal: Journal) -> str:
         ops = [batch.op for batch in journal.batches(0)]
         head = journal.head_op
         assert (ops[-1] if ops else 0) == head
@@ -193,12 +190,7 @@ class RegisterTarget(Target):
         return framed(*sealed)
 
     def run(self, image: bytes) -> str:
-        disk = SimDisk(random.Random(1))
-        disk.mkdir("d/cluster")
-        for number, record in enumerate(unframed(image), 1):
-            fd = disk.open(f"d/cluster/view-{number:010d}", create=True)
-            disk.pwrite(fd, record, 0)
-            disk.close(fd)
+        disk = RamDisk({f"d/cluster/view-{number:010d}": record for number, record in enumerate(unframed(image), 1)})
         register = Register(disk, "d/cluster", "simulated", "proposal")
         try:
             view = register.last()
@@ -220,11 +212,11 @@ class SuperblockTarget(Target):
     )
 
     def seeds(self) -> dict[str, bytes]:
-        disk = SimDisk(random.Random(1))
+        disk = RamDisk()
         superblock.save(disk, "superblock", self.some)
-        first = bytes(disk.files.file("superblock").content)
+        first = bytes(disk.files["superblock"])
         superblock.save(disk, "superblock", msgspec.structs.replace(self.some, suspect=True, snapshot_name="0000000000000020"))
-        return {"first": first, "second": bytes(disk.files.file("superblock").content)}
+        return {"first": first, "second": bytes(disk.files["superblock"])}
 
     def seal(self, image: bytes, dice: random.Random) -> bytes:
         made = bytearray(image.ljust(2 * superblock.SLOT_BYTES, b"\0"))
@@ -235,10 +227,7 @@ class SuperblockTarget(Target):
         return bytes(made)
 
     def run(self, image: bytes) -> str:
-        disk = SimDisk(random.Random(1))
-        fd = disk.open("superblock", create=True)
-        disk.pwrite(fd, image, 0)
-        disk.close(fd)
+        disk = RamDisk({"superblock": image})
         said: list[str] = []
         try:
             superblock.load(disk, "superblock", said.append)
@@ -256,24 +245,21 @@ class LockTarget(Target):
     tokens = (b"USL1", bytes(8), b"\xff" * 8)
 
     def seeds(self) -> dict[str, bytes]:
-        disk = SimDisk(random.Random(1))
+        disk = RamDisk()
         lock = ReplicaLock.acquire(disk, ".", 1, pid=77)
         assert lock is not None
         lock.write(1700, 4711)
-        return {"held": bytes(disk.files.file("replica-1.lock").content), "empty": b""}
+        return {"held": bytes(disk.files["./replica-1.lock"]), "empty": b""}
 
     def seal(self, image: bytes, dice: random.Random) -> bytes:
         fields = b"USL1" + image[4:28].ljust(24, b"\0")
         return (fields + struct.pack("<I", zlib.crc32(fields))).ljust(SECTOR, b"\0")
 
     def run(self, image: bytes) -> str:
-        disk = SimDisk(random.Random(1))
-        fd = disk.open("replica-1.lock", create=True)
-        disk.pwrite(fd, image, 0)
-        disk.close(fd)
+        disk = RamDisk({"./replica-1.lock": image})
         lock = ReplicaLock.acquire(disk, ".", 1, pid=77)
         assert lock is not None
-        other = ReplicaLock.read(SimDisk(random.Random(1), disk.files), ".", 1)
+        other = ReplicaLock.read(disk, ".", 1)
         assert other is not None and other == (lock.before or (0, 0, 0))
         return "rotten" if lock.rotten else "held" if lock.before else "empty"
 
@@ -361,16 +347,20 @@ class SnapshotTarget(Target):
         ends = [start - LENGTH.size for start in starts[1:]] + [len(image)]
         return framed(*(image[a : max(a, b)] for a, b in zip(starts, ends, strict=True)))
 
-    def run(self, image: bytes) -> str:
-        disk = SimDisk(random.Random(1))
-        disk.mkdir("d")
+    def written(self, image: bytes) -> RamDisk:
+        """These files in a folder, with a manifest that fits them."""
+        disk = RamDisk()
         files, messages = {}, 0
         for name, content in zip(self.names, unframed(image), strict=False):
             rows = self._rows(content)
             files[name] = Part(len(content), rows, hashlib.sha256(content).hexdigest())
             messages = rows if name.startswith("messages-") else messages
-            self._write(disk, f"d/{name}", content)
-        self._write(disk, "d/MANIFEST.json", Manifest(FORMAT, "simulated", 10, "ab" * 16, 5, messages, files).encode())
+            disk.files[f"d/{name}"] = bytearray(content)
+        disk.files["d/MANIFEST.json"] = bytearray(Manifest(FORMAT, "simulated", 10, "ab" * 16, 5, messages, files).encode())
+        return disk
+
+    def run(self, image: bytes) -> str:
+        disk = self.written(image)
         try:
             state, _ = load(disk, "d", "simulated", verify_history=True)
         except SnapshotDamaged:
@@ -388,11 +378,6 @@ class SnapshotTarget(Target):
             return max(0, sum(1 for _ in csv.reader(io.StringIO(content.decode(), newline=""), strict=True)) - 1)
         except (csv.Error, UnicodeDecodeError):
             return 0
-
-    def _write(self, disk: SimDisk, path: str, content: bytes) -> None:
-        fd = disk.open(path, create=True)
-        disk.pwrite(fd, content, 0)
-        disk.close(fd)
 
 
 class SettingsTarget(Target):
@@ -475,7 +460,7 @@ class OrderTarget(Target):
             order = json.loads(image)
         except (ValueError, RecursionError):
             return "no JSON"
-        disk = SimDisk(random.Random(1))
+        disk = RamDisk()
         disk.mkdir("d/replica-0/snapshots")
         journal = Journal.open(disk, "d/replica-0/journal", 0, 0, NO_HASH, segment_bytes=8192, first_bytes=8192)
         for batch in some_batches():
@@ -500,10 +485,12 @@ class MemoryTarget(Target):
         return {"used": json.dumps(guest.remember()).encode(), "fresh": json.dumps(fresh.remember()).encode()}
 
     def run(self, image: bytes) -> str:
-        try:
-            left = json.loads(image)
-            dict(**left)
-        except (ValueError, TypeError, RecursionError):
+        if not hasattr(self, "fd"):
+            self.fd = os.memfd_create("memory")
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, image, 0)
+        left = memory.Memory(self.fd, "nowhere").read()
+        if left is None:
             return "no JSON"
         memory._marks([left])
         guest = memory._recall(left)

@@ -8,11 +8,13 @@ Read next: `outside.py`.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 
 LENGTH_MAX = 96 << 10  # bytes of an input: above every limit that is not in megabytes
 NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 20, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 DIGITS = (b"0", b"-1", b"1", b"18446744073709551616", b"9" * 40, b"1e9", b"007", "٣".encode())
+RUN_OF_DIGITS = re.compile(rb"[0-9]+")
 
 Change = Callable[[bytearray, random.Random, Sequence[bytes]], None]
 
@@ -48,12 +50,8 @@ def _number(made: bytearray, dice: random.Random, tokens: Sequence[bytes]) -> No
 
 def _digits(made: bytearray, dice: random.Random, tokens: Sequence[bytes]) -> None:
     """A run of digits becomes another number."""
-    at = dice.randrange(len(made) + 1)
-    while at < len(made) and not 48 <= made[at] < 58:
-        at += 1
-    end = at
-    while end < len(made) and 48 <= made[end] < 58:
-        end += 1
+    found = RUN_OF_DIGITS.search(made, dice.randrange(len(made) + 1))
+    at, end = found.span() if found else (len(made), len(made))
     made[at:end] = dice.choice(DIGITS)
 
 

@@ -8,6 +8,7 @@ Read next: `disks.py`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import random
@@ -18,14 +19,17 @@ from typing import Any, cast
 import msgspec
 
 import packets
-from commands import COMMANDS, RUN, SYSTEM, count_ops, run
+from commands import COMMANDS, RUN, SYSTEM, count_ops, run, sessions_of
 from doors.pipe import LINE_MAX
+from events import Event, Linked, Persist, Persisted, Received, Saved, SaveLogView, Ticked
 from guest import About, Guest, Message, Reply, Trouble
-from handshake import LENGTH, Handshake, Identity
+from handshake import LENGTH, Handshake, Identity, LinkRefused
 from links import HANDSHAKE_MAX, Link, Links
-from packets import NO_HASH, PACKET_MAX, AnyPacket, BadPacket, Batch, DamagedBatch
+from packets import NO_HASH, PACKET_MAX, AnyPacket, BadPacket, Batch, DamagedBatch, Member, View
+from replication import HALTED, Replica, Start, Timers
 from snapshot_worker import rows_through_csv
 from state import ChatState
+from survivor import Survivor
 from tests.front_desk import FrontDesk, Person
 from tests.fuzzing.disks import WALL, framed, seal_batch, some_batches, some_bodies, unframed
 from tests.fuzzing.run import Target
@@ -211,6 +215,7 @@ class BodyTarget(Target):
             return "refused"
         if not image:
             return "empty"
+        sessions_of(image)
         if not self.left:
             self.left, self.state = self.life, ChatState()
             for ops, body in some_bodies():
@@ -305,6 +310,65 @@ class PacketTarget(Target):
         return type(packet).__name__
 
 
+class PieceTarget(Target):
+    """Batches in the packets of a primary, damaged on their way: at a backup, at one that installs a view, and at a learner.
+
+    What is taken is what was sent, bit for bit: whole batches that follow each other. All else is passed over, or ends the process with
+    a sentence. The primary does not lie: what its packet says of the log around the batches is true.
+    """
+
+    name = "piece"
+    tokens = BatchTarget.tokens
+    lead = Member(0, 1700)
+
+    def seeds(self) -> dict[str, bytes]:
+        first, second, third, *_ = (batch.image for batch in some_batches())
+        return {"one": framed(first), "three": framed(first, second, third), "two": framed(first, second)}
+
+    def seal(self, image: bytes, dice: random.Random) -> bytes:
+        """One of the batches made whole again."""
+        parts = unframed(image)
+        if parts:
+            at = dice.randrange(len(parts))
+            room = max(len(parts[at]), packets.HEADER_SIZE + packets.TRAILER_SIZE + 1)
+            parts[at] = seal_batch(parts[at].ljust(room, b"\0"), 0, room, None)
+        return framed(*parts)
+
+    def run(self, image: bytes) -> str:
+        parts = [*unframed(image), b""]
+        whole = some_batches()
+        one, all_of_them = parts[0], b"".join(parts)
+        taken = 0
+        for is_member, packet in (
+            (True, packets.StartView(1, whole[0].op, whole[0].hash, 0, NO_HASH, one)),
+            (False, packets.NewState(1, 0, NO_HASH, all_of_them, False)),
+        ):
+            taken += self._fed(is_member, [packet])
+        empty = packets.StartView(1, 0, NO_HASH, 0, NO_HASH, b"")
+        taken += self._fed(True, [empty, *(packets.Prepare(1, 0, 0, part) for part in parts)])
+        return f"{min(taken, 5)} taken"
+
+    def _fed(self, is_member: bool, some: list[packets.Packet]) -> int:
+        """How many ops a replica with an empty log takes from these packets."""
+        me, other = Member(1, 1701), Member(2, 1702)
+        view = View("simulated", 1, self.lead, (self.lead, me, other) if is_member else (self.lead, other), 0, NO_HASH, "test", WALL)
+        replica = Replica(1, (0, 1, 2), "simulated", Timers(), Start(1701, 0, 0, 0, NO_HASH, 0, NO_HASH, None, 0, ""), 1.0)
+        replica.policy = Survivor(replica, view)
+        events: list[Event] = [Ticked(), Linked(self.lead)]
+        if not is_member:
+            events.append(Received(self.lead, packets.RecoveryResponse(1, 1, "normal", 9, 9, True, False)))
+        events += (Received(self.lead, packet) for packet in some)
+        for event in events:
+            todo = [event]
+            while todo and replica.status != HALTED:
+                for effect in replica.step(1.0, todo.pop(0)):
+                    if isinstance(effect, Persist):
+                        todo.append(Persisted(effect.generation, effect.batches[-1].op, effect.batches[-1].hash))
+                    elif isinstance(effect, SaveLogView):
+                        todo.append(Saved(effect.generation, effect.log_view))
+        return replica.head_op
+
+
 class Wire:
     """The transport and the owner of a link, and what reached them."""
 
@@ -388,10 +452,13 @@ class LinkTarget(Target):
             frames[1] = liar.take(self._side(0, dialled=None).hello)
         return framed(*frames)
 
+    def link_to(self, wire: Wire) -> Link:
+        """This replica's end of the connection."""
+        return Link(cast(Links, wire), self._side(0, dialled=None), None, cast("asyncio.Future[None]", None))
+
     def run(self, image: bytes) -> str:
         wire = Wire()
-        gone = cast("asyncio.Future[None]", None)
-        link = Link(cast(Links, wire), self._side(0, dialled=None), None, gone)
+        link = self.link_to(wire)
         link.connection_made(cast(asyncio.BaseTransport, wire))
         for piece in pieces(image):
             if wire.closed:
@@ -401,6 +468,36 @@ class LinkTarget(Target):
         if wire.linked:
             return f"linked, {min(wire.taken, 3)} packets"
         return "cut" if wire.closed else "waits"
+
+
+class DialledTarget(LinkTarget):
+    """The same, where this replica has dialled: the other one greets, proves, and packets follow."""
+
+    name = "dialled"
+
+    def seeds(self) -> dict[str, bytes]:
+        acceptor = self._side(0, dialled=None)
+        proof = self._proof_of(acceptor)
+        some = [image for _, image in sorted(PacketTarget().seeds().items())]
+        return {"whole": framed(acceptor.hello, proof, *some), "greeting": framed(acceptor.hello, proof), "stranger": b"HTTP/1.1 400"}
+
+    def _proof_of(self, acceptor: Handshake) -> bytes:
+        dialler = self._side(1, dialled=0)
+        own = dialler.take(acceptor.hello)
+        acceptor.take(dialler.hello)
+        return acceptor.take(own)
+
+    def seal(self, image: bytes, dice: random.Random) -> bytes:
+        frames = unframed(image)
+        if len(frames) > 1:
+            liar = self._side(0, dialled=None)
+            liar.hello = frames[0]
+            with contextlib.suppress(LinkRefused):
+                frames[1] = self._proof_of(liar)
+        return framed(*frames)
+
+    def link_to(self, wire: Wire) -> Link:
+        return Link(cast(Links, wire), self._side(1, dialled=0), 0, cast("asyncio.Future[None]", None))
 
 
 class GuestTarget(Target):
@@ -472,4 +569,4 @@ class GuestTarget(Target):
         return seen
 
 
-TARGETS = (PipeTarget(), BodyTarget(), BatchTarget(), PacketTarget(), LinkTarget(), GuestTarget())
+TARGETS = (PipeTarget(), BodyTarget(), BatchTarget(), PacketTarget(), LinkTarget(), DialledTarget(), GuestTarget())
