@@ -1,0 +1,184 @@
+"""How fast it is: `python scripts/bench.py [--peers] [--json FILE] [--plot FILE]`.
+
+What it is not: a verdict on one figure. Absolute figures belong to one machine at one moment; what is compared is measured in turn, round
+after round, and a ratio is the median of the ratios of the rounds. It prints no ratio against something it did not run.
+
+    workload   connections × outstanding                      figure
+    W1         64 × 1                                         acknowledged messages a second, p50, p99, p99.9
+    W2         1 × 1                                          the same
+    W3         8 × 256                                        the same
+    R          W1, while one lists accounts and one reads     the same, and times of the reads
+    D          64 senders to 64 who are online                from send to display
+    F          kill -9 of the primary under load              from the kill to a client's next acknowledgement
+    wN         W1 … W3 with the clients at a backup           as W1 … W3
+
+A message has 100 bytes of text (`--bytes`) and goes to one of 1,000 recipients who are not there. Run it with `nice -n -10` on a machine
+that others use too.
+
+Read next: `tests/bench/systems.py`, docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from tests.bench.failover import measure_failover
+from tests.bench.load import Order, Result
+from tests.bench.report import Figures, show, write_json, write_plot
+from tests.bench.systems import PEERS, Bare, Broken, System, Understudy, run_load
+
+SHAPES = {"W1": (64, 1), "W2": (1, 1), "W3": (8, 256)}
+WORKLOADS = ("W1", "W2", "W3", "R", "D", "w1", "w2", "w3", "F")
+
+
+class Asked(NamedTuple):
+    """The command line."""
+
+    rounds: int
+    seconds: float
+    warm: float
+    text_bytes: int
+    kills: int
+    workloads: tuple[str, ...]
+    doors: tuple[str, ...]
+    rests: bool = True
+
+
+def order_of(asked: Asked, system: System, dialect: str, workload: str) -> Order:
+    """What the load generator is to do."""
+    connections, window = SHAPES.get(workload.upper(), SHAPES["W1"])
+    return Order(
+        dialect,
+        system.port(backup=workload.islower()),
+        connections=connections,
+        window=window,
+        text_bytes=asked.text_bytes,
+        warm=asked.warm,
+        seconds=asked.seconds,
+        receivers=workload == "D",
+        reads=workload == "R",
+        pids=system.pids(),
+    )
+
+
+def work_of(asked: Asked, system: System) -> list[tuple[str, str]]:
+    """Which dialect is measured with which workloads at this system."""
+    own = isinstance(system, Understudy)
+    dialects = [d for d in system.dialects if not own or d in asked.doors]
+    return [
+        (dialect, workload)
+        for at, dialect in enumerate(dialects)
+        for workload in asked.workloads
+        if workload != "F" and (workload in SHAPES or (own and at == 0))
+    ]
+
+
+def one_round(asked: Asked, systems: list[System], figures: Figures, number: int) -> None:
+    """Every system in turn; the order turns with the rounds, so that nobody is always behind the same one."""
+    turn = number % len(systems)
+    for system in systems[turn:] + systems[:turn]:
+        for dialect, workload in work_of(asked, system):
+            result: Result | str
+            try:
+                result = run_load(order_of(asked, system, dialect, workload))
+                said = f"{result.per_second:9.0f}/s  p50 {result.times.p50:.3f} ms"
+            except Broken as error:
+                result = said = str(error)
+            figures.note(number, system.name, dialect, workload, result)
+            print(f"   round {number + 1}  {system.name:10} {dialect:9} {workload}  {said}", file=sys.stderr, flush=True)
+        if asked.rests:
+            system.rest()
+
+
+def run(asked: Asked, kinds: list[type[System]], where: str) -> Figures:
+    """Start everything, measure, stop everything."""
+    figures = Figures()
+    systems: list[System] = []
+    try:
+        for kind in kinds:
+            systems.append(kind(where))
+            systems[-1].start()
+            if asked.rests:
+                systems[-1].rest()
+            figures.settings[kind.name] = systems[-1].settings()
+        for number in range(asked.rounds):
+            one_round(asked, systems, figures, number)
+        for system in systems:
+            if isinstance(system, Understudy) and "F" in asked.workloads:
+                figures.failover = measure_failover(system.cluster, asked.kills)
+    finally:
+        for system in systems:
+            system.end()
+    return figures
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement, besides --warm")
+    parser.add_argument("--warm", type=float, default=0.5, help="seconds of load before the clock starts")
+    parser.add_argument("--bytes", type=int, default=100, help="of each message's text")
+    parser.add_argument("--kills", type=int, default=5, help="of the primary, for F")
+    parser.add_argument("--workloads", default="W1,W2,W3", help=f"of {','.join(WORKLOADS)}; `all`")
+    parser.add_argument("--doors", default=Understudy.dialects[0], help=f"of {','.join(Understudy.dialects)}; `all`")
+    parser.add_argument("--peers", action="store_true", help="also measure redis-server, etcd and nats-server, those that are installed")
+    parser.add_argument("--only", default="", help="systems to measure, by name, instead of all")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there; - for standard output")
+    parser.add_argument("--plot", metavar="FILE", help="write them as SVG")
+    parser.add_argument("--smoke", action="store_true", help="a round of a moment: shows that it works, no figure means anything")
+    return parser.parse_args()
+
+
+def chosen(words: str, everything: tuple[str, ...]) -> tuple[str, ...]:
+    """What a list on the command line names."""
+    return everything if words == "all" else tuple(words.split(","))
+
+
+def main() -> int:
+    """Entry point."""
+    given = read_arguments()
+    workloads, doors = chosen(given.workloads, WORKLOADS), chosen(given.doors, Understudy.dialects)
+    asked = Asked(given.rounds, given.seconds, given.warm, given.bytes, given.kills, workloads, doors)
+    if given.smoke:
+        asked = asked._replace(rounds=1, seconds=0.1, warm=0.1, kills=1, rests=False)
+    unknown = {*asked.workloads} - {*WORKLOADS} | {*asked.doors} - {*Understudy.dialects}
+    if unknown:
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}")
+    kinds: list[type[System]] = [Understudy, Bare]
+    for kind in PEERS if given.peers else ():
+        if kind.is_installed():
+            kinds.append(kind)
+        else:
+            print(f"-- {kind.name} is not installed: not measured", file=sys.stderr)
+    if given.only:
+        kinds = [kind for kind in kinds if kind.name in given.only.split(",")]
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="understudy-bench-") as where:
+        try:
+            figures = run(asked, kinds, where)
+        except Broken as error:
+            sys.exit(f"FAILED: {error}")
+    if given.json == "-":
+        write_json(figures, sys.stdout)
+    else:
+        print(show(figures))
+        print(f"\n{asked.rounds} rounds of {asked.seconds:g} s; {time.monotonic() - began:.0f} s in all")
+        if given.json:
+            with open(given.json, "w", encoding="utf-8") as file:
+                write_json(figures, file)
+    if given.plot:
+        with open(given.plot, "w", encoding="utf-8") as file:
+            write_plot(figures, file)
+    return 1 if figures.troubles() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

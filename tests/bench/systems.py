@@ -1,0 +1,310 @@
+"""The systems that are measured: how each is started, with which settings, and how it is told apart from a broken one.
+
+What it is not: it measures nothing (`load.py` does) and compares nothing (`scripts/bench.py`).
+
+    system        what is acknowledged                                            door
+    Understudy    synced on all three replicas                                    its pipe door, at the primary or a backup
+    bare          synced on all three processes, and nothing else                 lines
+    redis         synced at the primary (appendfsync always); two replicas have it (WAIT 2 0), each with appendfsync always
+    etcd          synced on a majority of three members
+    nats          held by a majority of three servers; not synced (its default)
+
+Everything lies in one scratch directory on one disk and listens on free ports of loopback only. What starts here ends here.
+
+Read next: `scripts/bench.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from tests.bench.load import Order, Result
+from tests.system.cluster import ROOT, Cluster, free_ports, until
+
+START_S = 30.0  # seconds in which a system must be up on a busy machine
+LOAD_S = 40.0  # seconds a load may take besides its own warm-up and time
+PATHS = ("/usr/sbin", "/usr/local/sbin")  # where Debian puts some servers
+
+
+class Broken(Exception):
+    """A system did not start or did not answer; there is no figure."""
+
+
+def run_load(order: Order) -> Result:
+    """One order at a load generator of its own."""
+    command = [sys.executable, "-m", "tests.bench.load", msgspec.json.encode(order).decode()]
+    limit = order.warm + order.seconds + LOAD_S
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
+    if done.returncode:
+        raise Broken(f"the load generator ended with {done.returncode}: {done.stderr[-1000:]}")
+    result = msgspec.json.decode(done.stdout, type=Result)
+    if result.trouble:
+        raise Broken(f"{order.dialect} at port {order.port}: {result.trouble}")
+    return result
+
+
+class System:
+    """One system under test."""
+
+    name = ""
+    dialects: tuple[str, ...] = ()  # by which it can be spoken to; the first is the one that is compared
+    programs: tuple[str, ...] = ()  # that must be installed
+
+    def __init__(self, where: str) -> None:
+        self.where = os.path.join(where, self.name)
+        os.makedirs(self.where, exist_ok=True)
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @classmethod
+    def is_installed(cls) -> bool:
+        """Whether its programs are there."""
+        return all(find_program(program) for program in cls.programs)
+
+    def start(self) -> None:
+        """Up and ready when this returns. Raises Broken."""
+        raise NotImplementedError
+
+    def port(self, *, backup: bool = False) -> int:
+        """Where the load goes."""
+        raise NotImplementedError
+
+    def pids(self) -> list[int]:
+        """Its processes, the one that is talked to first."""
+        return [process.pid for process in self.processes]
+
+    def settings(self) -> str:
+        """Version and settings, for people who want to do better."""
+        raise NotImplementedError
+
+    def rest(self) -> None:
+        """After a measurement: back to a state in which nothing goes on."""
+
+    def end(self) -> None:
+        """Stop what was started."""
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.wait()
+
+    def spawn(self, *command: str) -> None:
+        """Start one of its processes."""
+        with open(os.path.join(self.where, "output.log"), "ab") as output:
+            program = find_program(command[0]) or command[0]
+            self.processes.append(
+                subprocess.Popen([program, *command[1:]], cwd=self.where, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            )
+
+    def wait(self, what: str, condition: Callable[[], Any]) -> Any:
+        """Until it holds, or Broken with what the system printed."""
+        try:
+            return until(f"{self.name}: {what}", condition, START_S, self.words)
+        except AssertionError as error:
+            raise Broken(str(error)) from None
+
+    def words(self) -> str:
+        """The end of what it printed."""
+        with open(os.path.join(self.where, "output.log"), encoding="utf-8", errors="replace") as file:
+            return file.read()[-2000:]
+
+    def wait_port(self, port: int) -> None:
+        """Until somebody listens there."""
+
+        def listens() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        self.wait(f"port {port} is open", listens)
+
+
+def find_program(name: str) -> str | None:
+    """Its path."""
+    return shutil.which(name) or shutil.which(name, path=":".join(PATHS))
+
+
+def first_line(*command: str) -> str:
+    """What a program says of its version."""
+    done = subprocess.run([find_program(command[0]) or command[0], *command[1:]], capture_output=True, text=True, timeout=10, check=False)
+    return (done.stdout + done.stderr).strip().splitlines()[0]
+
+
+class Understudy(System):
+    """The product: three replicas, everything switched on."""
+
+    name = "understudy"
+    dialects = ("numbered", "pipe")
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.cluster = Cluster(where=self.where)
+
+    def start(self) -> None:
+        self.cluster.start()
+        self.primary = self.cluster.wait_members()
+        run_load(Order("pipe", self.port(), "accounts"))
+
+    def port(self, *, backup: bool = False) -> int:
+        ids = self.cluster.ids
+        return self.cluster.pipes[(self.primary + 1) % len(ids) if backup else self.primary]
+
+    def pids(self) -> list[int]:
+        ids = sorted(self.cluster.ids, key=lambda i: i != self.primary)
+        return [self.cluster.processes[i].pid for i in ids]
+
+    def settings(self) -> str:
+        return "three replicas, policy survivor, all settings at their defaults"
+
+    def rest(self) -> None:
+        """Empty mailboxes, and the snapshot that follows every silence is made: it would run beside another's measurement."""
+        run_load(Order("pipe", self.port(), "drain"))
+        self.cluster.wait_level(seconds=60)
+        if self.cluster.wait_members() != self.primary:
+            raise Broken(f"the primary changed during the measurement\n{self.cluster.tell()}")
+
+    def end(self) -> None:
+        self.cluster.end()
+
+
+class Bare(System):
+    """`scripts/reference/bare_pipeline.py`."""
+
+    name = "bare"
+    dialects = ("bare",)
+
+    def start(self) -> None:
+        script = os.path.join(ROOT, "scripts", "reference", "bare_pipeline.py")
+        self.ports = free_ports(3)
+        for port in self.ports[1:]:
+            self.spawn(sys.executable, script, "backup", self.where, str(port))
+        for port in self.ports[1:]:
+            self.wait_port(port)
+        self.spawn(sys.executable, script, "primary", self.where, *map(str, self.ports))
+        self.wait_port(self.ports[0])
+        self.processes.reverse()
+
+    def port(self, *, backup: bool = False) -> int:
+        return self.ports[0]
+
+    def settings(self) -> str:
+        return "one primary, two backups, fdatasync on all three before each answer"
+
+
+class Redis(System):
+    """redis-server, one primary and two replicas."""
+
+    name = "redis"
+    dialects = ("redis",)
+    programs = ("redis-server",)
+    options = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--auto-aof-rewrite-percentage", "0")
+
+    def start(self) -> None:
+        self.ports = free_ports(3)
+        for place, port in enumerate(self.ports):
+            path = os.path.join(self.where, str(place))
+            os.makedirs(path)
+            follows = ("--replicaof", "127.0.0.1", str(self.ports[0])) if place else ()
+            self.spawn("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", path, *self.options, *follows)
+            self.wait_port(port)
+        self.wait("two replicas are in step", lambda: self.ask(b"INFO replication\r\n").count(b"state=online") == 2)
+
+    def ask(self, words: bytes) -> bytes:
+        """One command at the primary."""
+        with socket.create_connection(("127.0.0.1", self.ports[0]), 5) as connection:
+            connection.sendall(words)
+            return connection.recv(65536)
+
+    def port(self, *, backup: bool = False) -> int:
+        return self.ports[0]
+
+    def settings(self) -> str:
+        return f"{first_line('redis-server', '--version')}; {' '.join(w or repr(w) for w in self.options)}; each RPUSH followed by WAIT 2 0"
+
+
+class Etcd(System):
+    """etcd, three members."""
+
+    name = "etcd"
+    dialects = ("etcd",)
+    programs = ("etcd", "etcdctl")
+
+    def start(self) -> None:
+        ports = free_ports(6)
+        self.guests, peers = ports[:3], ports[3:]
+        everybody = ",".join(f"m{i}=http://127.0.0.1:{port}" for i, port in enumerate(peers))
+        for i in range(3):
+            guests, peer = f"http://127.0.0.1:{self.guests[i]}", f"http://127.0.0.1:{peers[i]}"
+            self.spawn(
+                *("etcd", "--name", f"m{i}", "--data-dir", os.path.join(self.where, f"m{i}"), "--log-level", "error"),
+                *("--listen-client-urls", guests, "--advertise-client-urls", guests),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", everybody),
+            )
+        self.leads = self.wait("a member leads", self._find)
+
+    def _find(self) -> int | None:
+        command = ["etcdctl", "--endpoints", ",".join(f"127.0.0.1:{p}" for p in self.guests), "endpoint", "status", "-w", "json"]
+        env = {**os.environ, "ETCDCTL_API": "3"}
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False, env=env)
+        rows = msgspec.json.decode(done.stdout) if done.stdout.startswith(b"[") else []
+        if len(rows) < 3:
+            return None
+        for row in rows:
+            status = row["Status"]
+            if status.get("leader") == status["header"]["member_id"]:
+                return int(row["Endpoint"].rpartition(":")[2])
+        return None
+
+    def port(self, *, backup: bool = False) -> int:
+        return int(self.leads)
+
+    def settings(self) -> str:
+        return f"{first_line('etcd', '--version')}; three members, all settings at their defaults; clients at the member that leads"
+
+
+class Nats(System):
+    """nats-server, three servers, a stream of three replicas in files."""
+
+    name = "nats"
+    dialects = ("nats",)
+    programs = ("nats-server",)
+
+    def start(self) -> None:
+        ports = free_ports(6)
+        self.ports, routes = ports[:3], ports[3:]
+        everybody = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+        for i in range(3):
+            path = os.path.join(self.where, f"{i}.conf")
+            with open(path, "w", encoding="ascii") as file:
+                file.write(
+                    f'server_name: s{i}\nlisten: "127.0.0.1:{self.ports[i]}"\n'
+                    f'jetstream {{ store_dir: "{self.where}/s{i}" }}\n'
+                    f'cluster {{ name: bench, listen: "127.0.0.1:{routes[i]}", routes: [{everybody}] }}\n'
+                )
+            self.spawn("nats-server", "-c", path)
+        for port in self.ports:
+            self.wait_port(port)
+        self.wait("the stream is made", self._make)
+
+    def _make(self) -> bool:
+        try:
+            run_load(Order("nats", self.ports[0], "stream"))
+        except Broken:
+            time.sleep(0.2)  # its servers elect who leads, and refuse until they have
+            return False
+        return True
+
+    def port(self, *, backup: bool = False) -> int:
+        return self.ports[0]
+
+    def settings(self) -> str:
+        return f"{first_line('nats-server', '--version')}; stream of 3 replicas in files, not synced before it acknowledges"
+
+
+PEERS: Sequence[type[System]] = (Redis, Etcd, Nats)

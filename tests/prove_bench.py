@@ -1,0 +1,107 @@
+"""The benchmark works: a moment of everything, without a threshold; how acknowledgements are counted; and what it refuses to say.
+
+What it is not: a measurement. `python scripts/bench.py` is. Read next: `tests/bench/report.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import unittest
+
+import msgspec
+
+from tests.bench.dialects import BadReply, Bare, Dialect, Nats, Numbered, Pipe, Redis
+from tests.bench.frames import CONTENT, END_HEADERS, END_STREAM, HEADERS, RESET, Etcd, frame
+from tests.bench.load import Result, Times
+from tests.bench.report import OWN, Figures, show
+from tests.system.cluster import ROOT
+
+
+class Counting(unittest.TestCase):
+    """A reply counts once, wherever the network cuts it."""
+
+    def assert_counts(self, make: type[Dialect], words: bytes, wanted: int) -> None:
+        for size in (1, 2, 3, 7, 20, len(words)):
+            dialect = make(0, 100)
+            got = sum(dialect.count(words[at : at + size]) for at in range(0, len(words), size))
+            self.assertEqual(got, wanted, f"{make.__name__} in pieces of {size}")
+
+    def test_pipe(self) -> None:
+        words = b"message from s0 has been delivered to u0001's mailbox\n" * 3
+        self.assert_counts(Pipe, words, 3)
+        self.assert_counts(Bare, words, 3)
+
+    def test_numbered_replies_among_signs_of_life(self) -> None:
+        sentence = b"message from s0 has been delivered to u0001's mailbox\n"
+        self.assert_counts(Numbered, b"".join(b".\n%d %d\n%s" % (n, len(sentence), sentence) for n in (2, 3)), 2)
+
+    def test_redis_counts_a_wait_that_reached_two_replicas(self) -> None:
+        self.assert_counts(Redis, b":17\r\n:2\r\n:18\r\n:2\r\n", 2)
+        with self.assertRaises(BadReply):
+            Redis(0, 100).count(b":17\r\n:1\r\n")
+
+    def test_nats_counts_acknowledgements_and_takes_no_error(self) -> None:
+        self.assert_counts(Nats, b'MSG _INBOX.0 1 27\r\n{"stream":"BOX", "seq":1}\r\n' * 2, 2)
+        with self.assertRaises(BadReply):
+            Nats(0, 100).count(b'MSG _INBOX.0 1 27\r\n{"error":{"code":503}}\r\n')
+
+    def test_etcd_counts_calls_that_ended_with_an_answer(self) -> None:
+        answer = frame(HEADERS, END_HEADERS, 1, b"\x88") + frame(CONTENT, 0, 1, b"\0\0\0\0\2ok")
+        trailer = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\xbe")
+        self.assert_counts(Etcd, answer + trailer, 1)
+        self.assert_counts(Etcd, answer, 0)
+        for failed in (trailer, frame(RESET, 0, 1, bytes(4))):
+            with self.assertRaises(BadReply):
+                Etcd(0, 100).count(failed)
+
+    def test_requests_are_as_many_as_asked(self) -> None:
+        for make in (Pipe, Bare, Redis, Nats, Numbered):
+            dialect = make(3, 100)
+            dialect.at = len(dialect.pool) - 2
+            self.assertEqual(dialect.requests(5).count(b"m" * 100), 5, make.__name__)
+
+
+class Ratios(unittest.TestCase):
+    """No ratio without both sides, and a ratio is of one round."""
+
+    def test_what_was_not_run_is_not_compared(self) -> None:
+        figures = Figures()
+        figures.note(0, OWN, "numbered", "W1", Result(per_second=100.0))
+        figures.note(0, "redis", "redis", "W1", "it did not start")
+        self.assertEqual({met for _, _, met in figures.targets()}, {None})
+        self.assertIn("not measured in this run", show(figures))
+
+    def test_rounds_are_compared_with_themselves(self) -> None:
+        figures = Figures()
+        for number, (ours, theirs) in enumerate(((100.0, 50.0), (10.0, 5.0), (1.0, 10.0))):
+            figures.note(number, OWN, "numbered", "W1", Result(per_second=ours))
+            figures.note(number, "redis", "redis", "W1", Result(per_second=theirs))
+        found = {words: (value, met) for words, value, met in figures.targets() if met is not None}
+        self.assertEqual(found, {"W1 messages a second, at least 1 × redis": ("2.00", True)})
+
+    def test_a_time_over_its_bound_is_missed(self) -> None:
+        figures = Figures()
+        for system, p50 in ((OWN, 2.0), ("bare", 1.0)):
+            figures.note(0, system, system, "W2", Result(times=Times(1, p50)))
+        self.assertIn(("W2 p50, at most 1.25 × bare", "2.00", False), list(figures.targets()))
+
+
+class Smoke(unittest.TestCase):
+    def test_every_workload_gives_a_figure(self) -> None:
+        workloads = "W1,W2,W3,R,D,w1,F"
+        command = [sys.executable, os.path.join(ROOT, "scripts", "bench.py"), "--smoke", "--doors", "all", "--workloads", workloads]
+        done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, timeout=150, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        found = msgspec.json.decode(done.stdout)
+        measured = {(row["system"], row["workload"]) for row in found["rounds"] if row["result"]["per_second"] > 0}
+        wanted = {(OWN, w) for w in ("W1", "W2", "W3", "R", "D", "w1")} | {("bare", w) for w in ("W1", "W2", "W3")}
+        self.assertEqual(measured, wanted)
+        self.assertTrue(found["failover_ms"])
+        shown = [row["result"]["shown"]["count"] for row in found["rounds"] if row["workload"] == "D"]
+        self.assertTrue(all(shown), "nothing was displayed")
+
+
+if __name__ == "__main__":
+    unittest.main()
