@@ -237,7 +237,9 @@ class ProbeLock(NamedTuple):
 
 
 class ReadRegister(NamedTuple):
-    """Read the register; then RegisterRead."""
+    """Read the register; then RegisterRead. `told`: a view that somebody acts in already, so it is durable."""
+
+    told: int = 0
 
 
 class Propose(NamedTuple):

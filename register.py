@@ -8,15 +8,19 @@ What it is not: it does not say who should be in a view (`survivor.py` does), an
         proposal-1           replica 1 is writing the next; nobody reads it
 
     propose    write proposal, sync it, link() it to the next number (whoever creates the name decides), sync the directory
-    read       the next number exists: read it, sync the directory, and only then act on it
+    make_ready in quiet times: a file for the next proposal. To write over what the disk has given room to costs a third of a new file
+    read       the next number exists: read it, sync the directory, and only then act on it; who hears of a view from somebody who acts
+               in it need not sync again
     guard      the next number does not exist: whoever is primary in the last view still is
 
-    file       magic b"USV1" | crc32 of the rest | msgpack of packets.View; each record carries the hash of the one before it
+    file       magic b"USV1" | crc32 of the rest | msgpack of packets.View; each record carries the hash of the one before it. The
+               reason is followed by as many spaces as make the file a sector, if it is shorter; they do not belong to the view
 
 Invariants:
 - Numbers have no gap, and only the oldest are ever removed.
 - A record is complete and synced before its name exists, so there are no torn records: one that cannot be read is damaged.
 - Nothing that was read is acted on before its name is durable.
+- Nothing is written into a file that may bear a view's name as well.
 
 Read next: `survivor.py`.
 """
@@ -30,7 +34,7 @@ import zlib
 
 import msgspec
 
-from disk import Disk
+from disk import SECTOR, Disk
 from packets import View
 
 KEPT = 2048  # records; the newest would do, the rest is the cluster's history for people
@@ -60,20 +64,25 @@ class Register:
         self._fd = disk.open_dir(directory)
         self._last: View | None = None
         self._oldest = 0
+        self._is_ready = False  # the proposal file is there, as long as a sector, and has no other name
         self._guarded, self._guard_path = 0, self._path(1)
 
     def close(self) -> None:
         """Give the directory's descriptor back."""
         self._disk.close(self._fd)
 
-    def last(self) -> View | None:
-        """The view in force; None: there is none yet. OSError means that the process must end: it cannot know what is durable."""
+    def last(self, told: int = 0) -> View | None:
+        """The view in force; None: there is none yet. OSError means that the process must end: it cannot know what is durable.
+
+        `told`: a view that another process acts in, so its name and those before it are durable.
+        """
         known = self._last
         view = self._read_all() if known is None else known
         while view is not None and self._disk.exists(self._path(view.number + 1)):
             view = self._read(view.number + 1, view)
-        if view is not known:
-            self._disk.sync_dir(self._fd)
+        if view is not None and view is not known:
+            if view.number > told:
+                self._disk.sync_dir(self._fd)
             self._last = view
         return view
 
@@ -87,20 +96,28 @@ class Register:
             return last
         assert view.cluster == self._cluster and view.number > 0, f"foreign view {view}"
         assert last is None or (view.number == last.number + 1 and view.prev_hash == last.chain_hash()), f"{view} does not follow {last}"
-        self._write_proposal(_encode(view))
+        self._write_proposal(record := _encode(view))
+        self._is_ready = False
         try:
             self._disk.link(self._proposal, self._path(view.number))
         except FileExistsError:
-            pass
+            self._is_ready = len(record) == SECTOR
         except OSError as error:
             if error.errno in _FULL:
                 raise RegisterFull(str(error)) from error
             raise
-        self._disk.unlink(self._proposal)
         self._trim(view.number - KEPT)
         decided = self.last()
         assert decided is not None and decided.number >= view.number, f"view {view.number} was made and is not there"
         return decided
+
+    def make_ready(self) -> bool:
+        """Make the file for the next proposal, synced, unless it is there. True: it was made. Raises OSError: it was not."""
+        if self._is_ready:
+            return False
+        self._write_anew(bytes(SECTOR))
+        self._is_ready = True
+        return True
 
     def is_last(self, number: int) -> bool:
         """The guard: no view after this one exists."""
@@ -127,21 +144,30 @@ class Register:
 
     def _write_proposal(self, record: bytes) -> None:
         """Written whole and synced under the private name."""
-        disk = self._disk
         try:
-            # A crash between link and unlink leaves the private name on a view that is in force: never write through it.
-            if disk.exists(self._proposal):
-                disk.unlink(self._proposal)
-            fd = disk.open(self._proposal, create=True)
-            try:
-                disk.pwrite(fd, record, 0)
-                disk.sync(fd)
-            finally:
-                disk.close(fd)
+            if self._is_ready and len(record) == SECTOR:
+                self._write(record, create=False)
+            else:
+                self._is_ready = False
+                self._write_anew(record)
         except OSError as error:
             if error.errno in _FULL:
                 raise RegisterFull(str(error)) from error
             raise
+
+    def _write_anew(self, record: bytes) -> None:
+        # After a proposal the private name is a second one of the view that it became: never write through it.
+        if self._disk.exists(self._proposal):
+            self._disk.unlink(self._proposal)
+        self._write(record, create=True)
+
+    def _write(self, record: bytes, *, create: bool) -> None:
+        fd = self._disk.open(self._proposal, create=create)
+        try:
+            self._disk.pwrite(fd, record, 0)
+            self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
 
     def _trim(self, upto: int) -> None:
         """Oldest first, and one for each proposal, so that no crash leaves a gap: the next directory sync settles it."""
@@ -191,6 +217,11 @@ class Register:
 
 def _encode(view: View) -> bytes:
     content = msgspec.msgpack.encode(view)
+    lacking = SECTOR - _HEAD_SIZE - len(content)
+    for spaces in range(lacking, max(lacking - 3, 0), -1):  # a longer text has a length of up to two bytes more
+        padded = msgspec.msgpack.encode(msgspec.structs.replace(view, reason=view.reason + " " * spaces))
+        if len(padded) == SECTOR - _HEAD_SIZE:
+            content = padded
     return MAGIC + _CRC.pack(zlib.crc32(content)) + content
 
 
@@ -199,6 +230,7 @@ def _decode(record: bytes) -> View | None:
     if record[: len(MAGIC)] != MAGIC or len(record) < _HEAD_SIZE or _CRC.unpack_from(record, len(MAGIC))[0] != zlib.crc32(content):
         return None
     try:
-        return msgspec.msgpack.decode(content, type=View)
+        view = msgspec.msgpack.decode(content, type=View)
+        return msgspec.structs.replace(view, reason=view.reason.rstrip(" "))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -156,7 +156,7 @@ class Policy(Protocol):
     def on_tick(self) -> None: ...
     def on_paused(self) -> None: ...
     def on_event(self, event: Event) -> None: ...
-    def on_newer_view(self) -> None: ...
+    def on_newer_view(self, number: int) -> None: ...
     def on_sign_of_life(self, sender: Member) -> None: ...
     def on_recovery(self, sender: Member, packet: Recovery) -> None: ...
     def on_response(self, sender: Member, packet: RecoveryResponse) -> None: ...
@@ -347,7 +347,7 @@ class Replica:
 
     def on_prepare_ok(self, sender: Member, packet: PrepareOk) -> None:
         """Count an ack of this view for the newest batch, with my own hash."""
-        if not self.is_primary or self.status not in (NORMAL, READ_ONLY) or not self.policy.counts(sender):
+        if not self.is_primary or self.status not in LIVE or not self.policy.counts(sender):
             return self.ignore(packet, "I do not lead this view, or the sender is not in it")
         if self.status == READ_ONLY:
             return self.policy.on_ack(sender, packet)
@@ -462,14 +462,15 @@ class Replica:
     def _start_own_view(self) -> None:
         """The new primary goes on from its own log: every acknowledged batch is in it, because every member had acknowledged it."""
         if self.log_view < self.view:
+            # The others store the view while this disk does; what they answer before it has is counted, and commits nothing.
+            self.sent_at = self.now
+            self.emit(Send(self.policy.receivers(), self.make_start_view()))
             return self.order(SaveLogView(self.generation, self.view, self.view))
         self.start_op = self.head_op
         if self.last is not None and self.commit < self.head_op:
             self.in_flight, self.flying_since = self.last, self.now
         self.enter_view()
         self.acks.add(self.me.replica)
-        self.sent_at = self.now
-        self.emit(Send(self.policy.receivers(), self.make_start_view()))
         self.commit_if_safe()
         self.policy.on_quiet()
 
@@ -659,7 +660,7 @@ class Replica:
             # The register is asked; what came first must not wait for its repetition.
             if self.early is None or type(self.early.packet) is not StartView or packet.view > self.early.packet.view:
                 self.early = event
-            return self.policy.on_newer_view()
+            return self.policy.on_newer_view(packet.view)
         kind = type(packet)
         if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave):
             self.emit(Send((sender.replica,), self.response(0)))

@@ -102,6 +102,7 @@ from upkeep import Upkeep
 HEALTHY_S = 0.1  # seconds a sync of the superblock may take for this process to accuse another
 FORWARD_MAX = 512 * 1024  # bytes of one Forward packet
 TIDY_S = 0.1  # seconds between two looks at deliveries to acknowledge and at signs of life
+CALM_S = 0.25  # seconds after a change of view in which the disk serves those who wait for their first answer, and nothing else
 HINT_S = 1.0  # seconds between two writes of the durable op into the lock file
 STOP_S = 3.0  # seconds a stop may take before the process ends without the others
 EXIT_STOPPED, EXIT_TROUBLE = 0, 3
@@ -264,6 +265,7 @@ class Server:
     def _role_changed(self, before: tuple[Any, ...]) -> None:
         """Doors open and close with the view; every view begins with the list of its members and with what is unanswered."""
         replica = self.replica
+        self.upkeep.calm_at = self.host.now() + CALM_S
         in_view = replica.status in LIVE
         if in_view or (replica.status == LEARNER and self.policy.last is None and not replica.damage):
             self.host.open_doors()
@@ -297,7 +299,7 @@ class Server:
             self.desk.tidy()
             self.desk.beat()
             self.upkeep.fetch_more()
-            self.upkeep.keep_journal()
+            self.upkeep.make_ready()
             self.upkeep.consider_snapshot()
             self.upkeep.look_again()
         if now >= self.hint_at and not self.ending:
@@ -402,7 +404,7 @@ class Server:
 
     def _read_register(self, effect: ReadRegister) -> None:
         try:
-            view = self.storage.register.last()
+            view = self.storage.register.last(effect.told)
         except RegisterDamaged as error:
             return self._trouble(f"the register cannot be read: {error}")
         except OSError as error:

@@ -156,8 +156,8 @@ class Survivor:
 
     # --- the register ---------------------------------------------------------------------------------------------------------------------
 
-    def on_newer_view(self) -> None:
-        self.replica.emit(ReadRegister())
+    def on_newer_view(self, number: int) -> None:
+        self.replica.emit(ReadRegister(number))
 
     def on_event(self, event: Event) -> None:
         EVENT_HANDLERS[type(event)](self, event)

@@ -56,6 +56,7 @@ class Upkeep:
         self.sender = Sender(storage.disk, storage.snapshots_path)
         self.receiver: Receiver | None = None
         self.worker_busy = self.is_over = False
+        self.calm_at = 0.0  # before that the disk is the guests' alone
         self.looked_at = host.now()
         self.look_at = self.looked_at + LOOK_FIRST_S
         self.snapshot_at = self.op_at = host.now()  # when one was ordered, when the last batch was applied
@@ -125,12 +126,15 @@ class Upkeep:
 
     # --- of this replica's own ------------------------------------------------------------------------------------------------------------
 
-    def keep_journal(self) -> None:
-        """Make the next segment ready, a slice at a time."""
+    def make_ready(self) -> None:
+        """What a later write should find: a file for the next proposal, the next segment of the journal a slice at a time."""
+        if self.host.now() < self.calm_at:
+            return
         try:
-            self.storage.journal.prepare_next()
+            if not self.storage.register.make_ready():
+                self.storage.journal.prepare_next()
         except OSError as error:
-            self.report(f"no room for the next journal segment: {error}")
+            self.report(f"no room for the next journal segment or the next view: {error}")
 
     def consider_snapshot(self, *, wanted: bool = False) -> None:
         """In a quiet cluster soon after the last op; under load once a minute or when the journal has grown."""

@@ -342,9 +342,10 @@ class RestartTest(Story):
         world.hold(0, 1, 2)
         world.start()
         world.run(1)
-        self.assertEqual((len(world.register), [s.log_view for s in world.stores]), (1, [1, 0, 0]))
+        self.assertEqual(len(world.register), 1)
         world.kill(0, 1, 2)
-        world.stores[0].view = world.stores[0].log_view = 0  # the power went before it had written that
+        for store in world.stores:
+            store.view = store.log_view = 0  # the power went before they had written that
         world.held.clear()
         world.start(1)
         world.run(2)

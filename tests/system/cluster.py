@@ -213,10 +213,7 @@ class Cluster:
         wanted = sorted(replicas or self.ids)
 
         def settled() -> str | None:
-            rows = self.statuses()
-            same = [i for i, s in rows.items() if s["role"] != "learner" and sorted(s["members"]) == wanted and s["status"] == "normal"]
-            served = [i for i, s in rows.items() if s["serving"]]
-            return str(served[0]) if sorted(same) == wanted and len(served) == 1 and len({rows[i]["view"] for i in same}) == 1 else None
+            return None if (primary := settled_primary(self.statuses(), wanted)) is None else str(primary)
 
         return int(self.wait(f"the view is {wanted}", settled, seconds))
 
@@ -277,8 +274,19 @@ class Cluster:
         return view.replicas if view else ()
 
     def empty(self, replica: int) -> None:
-        """Its data directory is lost."""
-        shutil.rmtree(os.path.join(self.base, f"replica-{replica}"))
+        """What is in its data directory is lost; the directory itself may be a disk of its own."""
+        for entry in os.scandir(os.path.join(self.base, f"replica-{replica}")):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+
+
+def settled_primary(rows: dict[int, dict[str, Any]], wanted: list[int]) -> int | None:
+    """Who serves a view of just these replicas, in which each of them works; None: there is no such view yet."""
+    same = [i for i, s in rows.items() if s["role"] != "learner" and sorted(s["members"]) == wanted and s["status"] == "normal"]
+    served = [i for i, s in rows.items() if s["serving"]]
+    return served[0] if sorted(same) == wanted and len(served) == 1 and len({rows[i]["view"] for i in same}) == 1 else None
 
 
 def read_folder(path: str) -> dict[str, bytes]:

@@ -1,0 +1,123 @@
+"""The audit finds what was put in on purpose, and reports of campaigns add up. No server runs here."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import unittest
+from collections.abc import Callable
+
+from tests.system.figures import Figures, share
+from tests.system.talk import History, Talker, audit, sender_row
+
+Spoil = Callable[[Talker, Talker, History], object]
+
+
+class Audit(unittest.TestCase):
+    """Ann sends three messages to Bob, one after the other, and Bob one to Ann; then one thing is spoiled."""
+
+    def setUp(self) -> None:
+        self.ann, self.bob = Talker("ann", [1]), Talker("bob", [1])
+        self.history: History = []
+        for moment, (sender, whom, number) in enumerate(
+            [(self.ann, "bob", 1), (self.bob, "ann", 1), (self.ann, "bob", 2), (self.ann, "bob", 3)]
+        ):
+            sender.attempted[whom] = number
+            sender.sent_at.setdefault(whom, []).append(moment)
+            sender.acked.setdefault(whom, []).append(number)
+            sender.told_at[whom, number] = moment + 0.5
+            receiver = self.bob if whom == "bob" else self.ann
+            receiver.shown.setdefault(sender.name, []).append(number)
+            self.history.append(sender_row(sender, whom, number))
+
+    def found(self, spoil: Spoil) -> dict[str, int]:
+        """What an audit says after that, where it says anything."""
+        self.setUp()
+        spoil(self.ann, self.bob, self.history)
+        verdict = audit([self.ann, self.bob], [self.history])
+        counts = {name: len(getattr(verdict, name)) for name in ("lost", "doubled", "reordered", "invented", "unknown")}
+        self.assertEqual(verdict.is_clean, not any(counts[name] for name in counts if name != "unknown"))
+        return {name: count for name, count in counts.items() if count}
+
+    def test_nothing_is_found_where_nothing_is_wrong(self) -> None:
+        self.assertEqual(self.found(lambda ann, bob, history: None), {})
+        verdict = audit([self.ann, self.bob], [self.history])
+        self.assertEqual((verdict.acknowledged, verdict.delivered), (4, 4))
+
+    def test_each_thing_that_is_spoiled_is_found(self) -> None:
+        cases: list[tuple[str, Spoil, dict[str, int]]] = [
+            ("not shown", lambda ann, bob, history: bob.shown["ann"].remove(2), {"lost": 1}),
+            ("not in the history", lambda ann, bob, history: history.pop(2), {"lost": 1}),
+            ("shown twice", lambda ann, bob, history: bob.shown["ann"].append(3), {"doubled": 1}),
+            ("marked as a repetition", lambda ann, bob, history: bob.again.append("ann 2"), {"doubled": 1}),
+            ("twice in the history", lambda ann, bob, history: history.append(history[3]), {"doubled": 1}),
+            ("shown in another order", lambda ann, bob, history: bob.shown["ann"].sort(key=[1, 3, 2].index), {"reordered": 1}),
+            ("kept in another order", lambda ann, bob, history: history.insert(0, history.pop()), {"reordered": 3}),
+            ("kept behind what was sent later", lambda ann, bob, history: history.insert(2, history.pop(1)), {"reordered": 1}),
+            ("shown, never sent", lambda ann, bob, history: bob.shown["ann"].append(4), {"invented": 1}),
+            ("kept, never sent", lambda ann, bob, history: history.append(("ann", "bob", "ann 4")), {"invented": 1}),
+            ("not answered", lambda ann, bob, history: [ann.attempted.update(bob=4), ann.sent_at["bob"].append(9.0)], {"unknown": 1}),
+        ]
+        for what, spoil, found in cases:
+            with self.subTest(what):
+                self.assertEqual(self.found(spoil), found)
+
+    def test_what_nobody_was_told_of_may_stand_anywhere(self) -> None:
+        """Two messages on their way at the same time have no order that anybody could count on."""
+
+        def spoil(ann: Talker, bob: Talker, history: History) -> None:
+            bob.told_at["ann", 1] = 2.7  # it was on its way while Ann sent her second
+            history.insert(2, history.pop(1))
+
+        self.assertEqual(self.found(spoil), {})
+
+    def test_the_silence_at_a_failover(self) -> None:
+        """Answers from before do not count; a guest that moved counts from its move."""
+        self.ann.acked_at = [9.9, 10.001, 10.004, 10.040, 10.045]
+        self.assertFalse(self.ann.has_noticed(10.03))
+        self.assertTrue(self.ann.has_noticed(10.0))
+        gap = self.ann.gap_after(10.0, 11.0)
+        self.assertAlmostEqual(gap or 0.0, 0.040)
+
+
+class Adding(unittest.TestCase):
+    """Reports of several campaigns."""
+
+    def one(self, seed: int, times: list[float]) -> Figures:
+        figures = Figures()
+        figures.seeds, figures.seconds = [seed], 60.0
+        figures.injected["kill -9"], figures.rounds["one"] = 3, 2
+        figures.took("gap", times)
+        figures.judged(audit([]), [])
+        figures.audit["acknowledged"] = 10
+        return figures
+
+    def test_sums_and_distributions(self) -> None:
+        """Every time is kept, so the distribution of all is that of one long campaign."""
+        total = Figures()
+        with tempfile.TemporaryDirectory() as directory:
+            for seed, times in ((1, [0.001, 0.002]), (2, [0.003, 0.1])):
+                path = os.path.join(directory, f"{seed}.json")
+                self.one(seed, times).write(path)
+                total.add(Figures.read(path))
+        self.assertEqual((total.seeds, total.seconds, total.injected["kill -9"], total.audit["acknowledged"]), ([1, 2], 120.0, 6, 20))
+        self.assertEqual(sorted(total.times["gap"]), [1.0, 2.0, 3.0, 100.0])
+        self.assertTrue(total.is_clean)
+        self.assertIn("100.0", str(total))
+
+    def test_one_find_spoils_the_sum(self) -> None:
+        for what in ("lost", "doubled", "reordered", "invented", "files that differ"):
+            total, bad = self.one(1, []), self.one(2, [])
+            bad.audit[what] = 1
+            total.add(bad)
+            self.assertFalse(total.is_clean, what)
+        ended_early, bad = self.one(1, []), self.one(2, [])
+        bad.failed.append("not within 30 s")
+        ended_early.add(bad)
+        self.assertFalse(ended_early.is_clean)
+        self.assertFalse(Figures().is_clean, "nothing was audited")
+
+    def test_shares(self) -> None:
+        times = [float(n) for n in range(1, 201)]
+        self.assertEqual([share(times, part) for part in (50, 99, 100)], [100.0, 198.0, 200.0])
+        self.assertEqual(share([7.0], 50), 7.0)
