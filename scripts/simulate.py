@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 
+STUCK_S = 120  # seconds of one seed after which it says where it hangs
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
@@ -41,7 +42,7 @@ def main() -> None:
 
 def _one(work: tuple[int, float, bool]) -> Report:
     seed, seconds, trace = work
-    faulthandler.dump_traceback_later(15, exit=True)
+    faulthandler.dump_traceback_later(STUCK_S, exit=True)
     gc.disable()
     report = simulate(seed, trace=trace, seconds=seconds)
     gc.enable()

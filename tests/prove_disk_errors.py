@@ -76,7 +76,7 @@ class Story:
             "net_delay": 0.0005,
             "sync_time": 0.0005,
             "snapshot_time": 0.01,
-            "think": 0.04,
+            "think": 0.02,
             "window": 2,
             "patience": 0.4,
         }
@@ -148,7 +148,7 @@ class Story:
         world = self.world
         for replica in range(3):
             world.push(0.01 * replica, None, self.start, replica)
-        self.guests = self.checks.guests = [SimGuest(world, self.checks, f"g{i}", 40) for i in range(2)]
+        self.guests = self.checks.guests = [SimGuest(world, self.checks, f"g{i}", 100) for i in range(2)]
         steps: tuple[tuple[float, Callable[[], Any]], ...] = (
             (1.2, lambda: self.kill(2)),
             (1.7, lambda: self.world.blocked.update(((0, 1), (0, 2)))),  # what it appends now nobody else has: it must be cut later

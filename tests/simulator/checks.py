@@ -35,7 +35,10 @@ class Checks:
         self.canon: dict[int, tuple[int, int, bytes, int]] = {}  # first op -> count, time, body, digest after it
         self.digests: dict[int, int] = {0: 0}
         self.tips: dict[int, bytes] = {0: NO_HASH}
-        self.view: View | None = None
+        self.view: View | None = None  # the register's last
+        self.views: list[View] = []
+        self.acted_in: dict[int, int] = {}  # replica -> newest view it ever took
+        self.seen_version = -1  # of the files, when the register was looked at last
         self.heads: dict[int, tuple[int, bytes]] = {}
         self.spoiled: dict[int, float] = {}  # replicas whose files were damaged on purpose, and when
         self.touched: set[int] = set()  # replicas whose disk was full or failed
@@ -56,7 +59,8 @@ class Checks:
 
     def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int) -> None:
         """A replica, or its worker, executes a batch."""
-        self._look_at_register(process)
+        if self.seen_version != self.world.files.version:
+            self.look_at_register()
         known = self.canon.get(first_op)
         what = (count, time, body, digest)
         if known is not None:
@@ -123,25 +127,29 @@ class Checks:
         server = process.server
         r = server.replica
         marks = (r.view, r.log_view, r.commit, r.applied, r.generation)
-        if process.marks and any(new < old for new, old in zip(marks, process.marks, strict=True)):
-            self.fail(f"replica {process.id} went back: view, log_view, commit, applied, generation {process.marks} -> {marks}")
-        process.marks = marks
+        if marks != process.marks:
+            if process.marks and any(new < old for new, old in zip(marks, process.marks, strict=True)):
+                self.fail(f"replica {process.id} went back: view, log_view, commit, applied, generation {process.marks} -> {marks}")
+            process.marks = marks
+            if r.view > self.acted_in.get(process.id, 0):
+                self.acted_in[process.id] = r.view
         if not r.applied <= r.commit <= r.head_op or r.log_view > r.view:
             self.fail(f"the ladder is broken: {r}")
-        self._look_at_register(process)
+        if self.seen_version != self.world.files.version:
+            self.look_at_register()
         if self.view is not None and server.storage.superblock.view > self.view.number:
             self.fail(f"superblock of replica {process.id} is at view {server.storage.superblock.view}, the register at {self.view.number}")
         if r.is_primary and r.status in (NORMAL, READ_ONLY):
-            for other in self.world.living():
+            for other in self.world.processes.values():
+                if other is process or not other.alive:
+                    continue
                 o = other.server.replica if hasattr(other.server, "replica") else None
-                if other is not process and o is not None and o.is_primary and o.view == r.view and o.status in (NORMAL, READ_ONLY):
+                if o is not None and o.is_primary and o.view == r.view and o.status in (NORMAL, READ_ONLY):
                     self.fail(f"replicas {process.id} and {other.id} both lead view {r.view}")
 
-    def _look_at_register(self, process: Process) -> None:
-        self.look_at_register()
-
     def look_at_register(self) -> None:
-        """What stands there, whoever has read it."""
+        """What stands there, whoever has read it. Looked at again only when some name on the disk has changed."""
+        self.seen_version = self.world.files.version
         while True:
             number = self.view.number + 1 if self.view else 1
             try:
@@ -153,8 +161,22 @@ class Checks:
                 return
             self._new_view(view)
 
+    def on_power_cut(self) -> None:
+        """A view whose name had not reached the disk never was; nobody may have acted on it before its directory was synced."""
+        while self.views:
+            file = self.world.files.find(f"{BASE}/cluster/view-{self.views[-1].number:010d}")
+            if isinstance(file, SimFile) and _decode(bytes(file.content)) == self.views[-1]:
+                break
+            lost = self.views.pop()
+            self.world.say(f"the record of view {lost.number} is lost with the power")
+            acted = [i for i, number in self.acted_in.items() if number >= lost.number]
+            if acted:
+                self.fail(f"view {lost.number} is lost, and replica {acted[0]} had acted on it")
+        self.view = self.views[-1] if self.views else None
+
     def _new_view(self, view: View) -> None:
         before, self.view = self.view, view
+        self.views.append(view)
         self.counted["views"] += 1
         if before is not None and view.number == before.number + 1 and view.prev_hash != before.chain_hash():
             self.fail(f"view {view.number} does not follow view {before.number}")

@@ -17,6 +17,7 @@ Read next: `tests/test_journal.py` (how it is used).
 from __future__ import annotations
 
 import errno
+import functools
 import random
 import sys
 from collections import Counter
@@ -132,6 +133,7 @@ class SimFiles:
         self.inodes = 0
         self.root = SimDirectory(self.new_inode())
         self.changes: list[Change] = []  # names that are not synced, oldest first
+        self.version = 0  # grows with every name that is made or goes
         self.locks: dict[int, tuple[str, set[tuple[SimDisk, int]]]] = {}  # inode -> kind, holders
         self.disks: list[SimDisk] = []
 
@@ -160,6 +162,7 @@ class SimFiles:
                     else:
                         directory.entries[name] = before
         self.changes.clear()
+        self.version += 1
 
     def _files(self, directory: SimDirectory, seen: set[int]) -> list[SimFile]:
         """All that any name leads to now or led to when last synced."""
@@ -200,22 +203,21 @@ class SimFiles:
 
     def parent(self, path: str) -> tuple[SimDirectory, str]:
         """The directory that holds the path's last name."""
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        entry: Entry | None = self.root
-        at = 0
-        hops = 0
-        directory = self.root
-        while at < len(parts) - 1:
+        parts = split(path)
+        at = hops = 0
+        directory, last = self.root, len(parts) - 1
+        while at < last:
             entry = directory.entries.get(parts[at])
             at += 1
-            if isinstance(entry, SimLink):
+            if type(entry) is SimDirectory:
+                directory = entry
+            elif isinstance(entry, SimLink):
                 hops += 1
                 if hops > 8:
                     fail(errno.ELOOP, path)
                 target = entry.target if entry.target.startswith("/") else "/".join([*parts[: at - 1], entry.target])
-                parts, at, directory = [p for p in target.split("/") if p not in ("", ".")] + parts[at:], 0, self.root
-            elif isinstance(entry, SimDirectory):
-                directory = entry
+                parts = split(target) + parts[at:]
+                at, directory, last = 0, self.root, len(parts) - 1
             else:
                 fail(errno.ENOENT if entry is None else errno.ENOTDIR, path)
         return directory, parts[-1] if parts else ""
@@ -240,7 +242,8 @@ class SimDisk:
         self.waited = 0.0
         self.room: int | None = None
         self.fault: Callable[[str, str, str], OSError | None] | None = None
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self.counts: Counter[tuple[str, str]] = Counter()  # by call and call site
+        self.knows_sites = True  # looking up who calls costs as much as the call
         self.effects = 0
         self.stop_at = 0  # number of the effect at which the process stops; 0: never
         self.stop_after = False  # whether that effect still happens
@@ -482,6 +485,7 @@ class SimDisk:
                 if isinstance(entry, SimFile):
                     entry.names += 1
         self.files.changes.append(change)
+        self.files.version += 1
 
     def _use(self, growth: int) -> None:
         if self.room is not None:
@@ -498,8 +502,10 @@ class _Effect:
     def __init__(self, disk: SimDisk, call: str, path: str) -> None:
         self.disk = disk
         disk.effects += 1
-        site = sys._getframe(2).f_code.co_qualname
-        disk.counts[call, site] += 1
+        site = ""
+        if disk.knows_sites:
+            site = sys._getframe(2).f_code.co_qualname
+            disk.counts[call, site] += 1
         self.last = disk.effects == disk.stop_at
         if self.last and not disk.stop_after:
             raise Stopped(f"{call} {path}")
@@ -514,6 +520,12 @@ class _Effect:
     def __exit__(self, *_: object) -> None:
         if self.last:
             raise Stopped
+
+
+@functools.lru_cache(4096)
+def split(path: str) -> tuple[str, ...]:
+    """The names on the way."""
+    return tuple(part for part in path.split("/") if part not in ("", "."))
 
 
 def _sectors(at: int, count: int) -> list[tuple[int, int]]:

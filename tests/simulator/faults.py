@@ -8,7 +8,6 @@ Read next: `simulation.py`.
 
 from __future__ import annotations
 
-import copy
 import errno
 from typing import Any
 
@@ -17,6 +16,9 @@ from tests.simulator.checks import Checks
 from tests.simulator.disk import SimDirectory, SimFile
 from tests.simulator.world import BASE, Process, World
 
+PACE = (4, 40)  # answers between two faults
+LATER_GAP = 1.5  # mean seconds between two faults once there were enough, so that the load comes to its end
+
 
 class Faults:
     """Draws one fault after the other until the world heals."""
@@ -24,6 +26,8 @@ class Faults:
     def __init__(self, world: World, checks: Checks) -> None:
         self.world, self.checks = world, checks
         self.count = 0
+        self.turn = 0  # of the fault that comes next
+        self.due_at_answers: int | None = None
         self.full: set[int] = set()
         self.register_full = False
         self.failing: dict[int, float] = {}
@@ -36,13 +40,24 @@ class Faults:
 
     def begin(self) -> None:
         self._next()
-        self.world.push(1.0, None, self._copy_now)
+        if "old directory" in self.world.mix.faults:
+            self.world.push(1.0, None, self._copy_now)
 
     def _next(self) -> None:
-        self.world.push(self.world.now + self.world.dice.expovariate(1 / self.world.mix.fault_gap), None, self._strike)
+        """The next fault comes after some time, or in the middle of the load, after so many answers, whatever is first."""
+        world = self.world
+        self.turn += 1
+        self.due_at_answers = self.checks.counted["acknowledged"] + world.dice.randint(*PACE) if world.mix.paced else None
+        gap = world.mix.fault_gap if self.count < world.mix.fault_count else max(world.mix.fault_gap, LATER_GAP)
+        world.push(world.now + world.dice.expovariate(1 / gap), None, self._strike, self.turn)
 
-    def _strike(self) -> None:
-        if self.healed:
+    def look(self) -> None:
+        """Is it time by the number of answers?"""
+        if self.due_at_answers is not None and self.checks.counted["acknowledged"] >= self.due_at_answers:
+            self._strike(self.turn)
+
+    def _strike(self, turn: int) -> None:
+        if self.healed or turn != self.turn:
             return
         kind = self.world.dice.choice(self.world.mix.faults)
         getattr(self, "_" + kind.replace(" ", "_").replace("-", "_"))()
@@ -133,6 +148,7 @@ class Faults:
         for process in self.world.living():
             process.die("power cut")
         self.world.files.crash()
+        self.checks.on_power_cut()
 
     def _pause(self) -> None:
         process = self._any()
@@ -349,15 +365,17 @@ def _all_files(directory: SimDirectory, path: str) -> list[str]:
 
 
 def clone(entry: Any) -> Any:
-    """Another file tree with the same contents, all of it synced."""
-    made = copy.deepcopy(entry)
-    todo = [made]
-    while todo:
-        one = todo.pop()
+    """Another file tree with the same contents, all of it synced. Files with two names stay one."""
+    made: dict[int, Any] = {}
+
+    def copy_of(one: Any) -> Any:
         if isinstance(one, SimDirectory):
-            todo += one.entries.values()
-        elif isinstance(one, SimFile):
-            one.pending.clear()
-            one.lost.clear()
-            one.durable_size = len(one.content)
-    return made
+            directory = SimDirectory(one.inode)
+            directory.entries = {name: copy_of(inner) for name, inner in one.entries.items()}
+            return directory
+        if isinstance(one, SimFile) and one.inode not in made:
+            file = made[one.inode] = SimFile(one.inode)
+            file.content, file.durable_size, file.names = bytearray(one.content), len(one.content), one.names
+        return made[one.inode] if isinstance(one, SimFile) else one
+
+    return copy_of(entry)

@@ -149,6 +149,7 @@ class SimGuest:
         self.closing = False
         self.stays = world.dice.random() < 0.3  # waits for the session before it sends
         self.failures = 0
+        self.is_thinking = True
         world.push(world.dice.random() * 0.3, None, self.connect)
         world.push(world.dice.random() * 0.3, None, self.think)
 
@@ -243,16 +244,26 @@ class SimGuest:
 
     # --- asking -------------------------------------------------------------------------------------------------------------------------
 
+    def grant(self, requests: int) -> None:
+        """It may ask so much more."""
+        self.todo += requests
+        self.think_soon()
+
+    def think_soon(self) -> None:
+        """Think of the next request, unless that is under way already, or nothing more may be asked now."""
+        if self.todo > 0 and not self.is_thinking and len(self.under_way) < self.world.mix.window:
+            self.is_thinking = True
+            self.world.push(self.world.now + (self.world.mix.think + 0.0005) * self.world.dice.uniform(0.5, 1.5), None, self.think)
+
     def think(self) -> None:
-        """What next?"""
-        world, mix = self.world, self.world.mix
-        if self.todo and len(self.under_way) < mix.window:
+        """What next? A guest that has to wait for an answer first thinks again when it comes."""
+        self.is_thinking = False
+        if self.todo > 0 and len(self.under_way) < self.world.mix.window:
             line = self._choose()
             if line:
                 self.todo -= 1
                 self.ask(line)
-        if self.todo:
-            world.push(world.now + (mix.think + 0.0005) * world.dice.uniform(0.5, 1.5), None, self.think)
+                self.think_soon()
 
     def _choose(self) -> str:
         dice, world = self.world.dice, self.world
@@ -341,6 +352,7 @@ class SimGuest:
         self.under_way.clear()
         self.number, self.used = 0, False
         self.session = self.world.dice.randbytes(16)
+        self.think_soon()
 
     def _reply(self, number: int, words: str) -> None:
         asked = self.under_way.get(number)
@@ -365,6 +377,7 @@ class SimGuest:
             self.account = self.name if outcome == ("ok",) else ""
         elif kind == "5" and outcome == ("not empty",):
             self.account = self.name
+        self.think_soon()
 
     def _push(self, seq: int, sender: str, text: str) -> None:
         self.history.pushed(self, seq, sender, text)

@@ -65,6 +65,8 @@ class Mix(NamedTuple):
     repeat: float
     overtake: float
     fault_gap: float  # mean time between two faults
+    paced: bool  # whether a number of answers brings the next fault sooner, so that it strikes in the middle of the load
+    fault_count: int  # at least
     faults: tuple[str, ...]  # what may go wrong in this seed
     patience: float  # a guest that hears nothing for so long tries the next port
     undrained: float  # chance that a guest's socket is not drained
@@ -87,9 +89,9 @@ def draw(dice: random.Random, seed_faults: tuple[str, ...] = FAULTS) -> Mix:
     }
     return Mix(
         guests=dice.randint(2, 6),
-        requests=dice.randint(220, 420),
+        requests=dice.randint(205, 360),
         window=dice.choice((1, 2, 4, 8)),
-        think=dice.choice((0.0, 0.005, 0.05, 0.2)),
+        think=dice.choice((0.0, 0.005, 0.02, 0.06)),
         settles_at_once=dice.random() < 0.5,
         sync_time=dice.choice((0.0002, 0.001, 0.01)),
         net_delay=dice.choice((0.0001, 0.0005, 0.003)),
@@ -97,9 +99,11 @@ def draw(dice: random.Random, seed_faults: tuple[str, ...] = FAULTS) -> Mix:
         loss=dice.choice((0.0, 0.02, 0.1)) if datagrams else 0.0,
         repeat=dice.choice((0.0, 0.02, 0.1)) if datagrams else 0.0,
         overtake=dice.choice((0.0, 0.05, 0.3)) if datagrams else 0.0,
-        fault_gap=dice.choice((0.4, 0.8, 1.5, 3.0)),
+        fault_gap=dice.choice((0.2, 0.4, 0.8, 2.0)),
+        paced=dice.random() < 0.6,
+        fault_count=dice.randint(10, 16),
         faults=tuple(sorted(few)),
-        patience=dice.choice((0.4, 0.4, 1.0, 3.0)),
+        patience=dice.choice((0.4, 0.4, 1.0, 2.0)),
         undrained=dice.choice((0.0, 0.0, 0.3)),
         snapshot_time=dice.choice((0.005, 0.05, 0.5)),
         wall_skew=dice.random() < 0.3,
@@ -114,6 +118,7 @@ def make_settings(dice: random.Random) -> Settings:
     return Settings(
         name="simulated",
         replicas=replicas,
+        heartbeat_ms=dice.choice((50, 50, 100)),
         snapshot_quiet_ms=dice.choice((100, 300, 2000)),
         snapshot_every_s=dice.choice((1, 3, 60)),
         snapshot_every_bytes=dice.choice((8 << 10, 64 << 10, 1 << 26)),

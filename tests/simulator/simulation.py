@@ -20,6 +20,8 @@ from tests.simulator.world import Violation, World
 SAFETY_S = 60.0  # simulated seconds at most in which things go wrong
 ANSWER_S = 5.0  # simulated seconds in which a healed cluster answers
 CONVERGE_S = 130.0  # simulated seconds in which all replicas are members again: joins that failed often wait up to a minute
+BEFORE_FAULTS = 20  # requests that may be asked before the first fault
+AHEAD = 120  # requests that may be waiting to be asked: when nothing is answered for long, more of them prove nothing
 CALM_S = 3.0  # simulated seconds between the end of the faults and the first request that must be answered in time
 
 
@@ -65,13 +67,12 @@ def _run(world: World, checks: Checks, faults: Faults, seconds: float) -> None:
     mix = world.mix
     for replica in range(3):
         world.push(world.dice.random() * 0.2, None, world.start, replica)
-    share = mix.requests // mix.guests
-    checks.guests = guests = [SimGuest(world, checks, f"g{i}", share) for i in range(mix.guests)]
+    checks.guests = guests = [SimGuest(world, checks, f"g{i}", 0) for i in range(mix.guests)]
+    load = Load(world, checks, faults, guests)
     faults.begin()
-    world.run(seconds, lambda: faults.count >= 10 and all(not g.todo for g in guests))
+    world.run(seconds, load.is_over)
     faults.heal()
-    for guest in guests:
-        guest.todo = 0
+    load.rest()
     deadline = world.now + CALM_S + ANSWER_S
     if not world.run(deadline, lambda: all(g.is_done for g in guests)):
         late = [f"{g.name} waits for {list(g.under_way.values())[:2]}" for g in guests if not g.is_done]
@@ -84,6 +85,37 @@ def _run(world: World, checks: Checks, faults: Faults, seconds: float) -> None:
     world.run(world.now + 1.0)
     world.run(world.now + CONVERGE_S, lambda: _converged(world, checks))
     checks.at_end()
+
+
+class Load:
+    """How much the guests may ask: a share with each fault, so that no fault strikes an idle cluster."""
+
+    def __init__(self, world: World, checks: Checks, faults: Faults, guests: list[SimGuest]) -> None:
+        self.world, self.checks, self.faults, self.guests = world, checks, faults, guests
+        self.granted = self.seen = 0
+        self._grant(BEFORE_FAULTS)
+
+    def _grant(self, requests: int) -> None:
+        for _ in range(requests):
+            self.guests[self.granted % len(self.guests)].grant(1)
+            self.granted += 1
+
+    def is_over(self) -> bool:
+        """Whether enough went wrong and enough was answered. Looks at the faults, too."""
+        mix, faults = self.world.mix, self.faults
+        faults.look()
+        is_enough = faults.count >= mix.fault_count and self.granted >= mix.requests
+        if faults.count != self.seen and not is_enough:
+            share = -(-mix.requests // mix.fault_count)
+            self._grant(max(0, min(share * (faults.count - self.seen), AHEAD - sum(g.todo for g in self.guests))))
+            self.seen = faults.count
+        return is_enough and all(g.todo <= 0 for g in self.guests)
+
+    def rest(self) -> None:
+        """No more faults: what is missing is asked now."""
+        for guest in self.guests:
+            guest.todo = 0
+        self._grant(max(0, self.world.mix.requests - self.checks.counted["acknowledged"] - sum(len(g.under_way) for g in self.guests)))
 
 
 def _last_requests(world: World, checks: Checks, guests: list[SimGuest]) -> None:

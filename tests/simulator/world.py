@@ -33,6 +33,7 @@ from tests.simulator.mix import Mix
 BASE = "data"
 WALL_AT_START = 1_700_000_000_000_000
 DIAL = (0.02, 0.1)  # seconds between two attempts to link
+LOOK_EVERY = 8  # events between two looks at whether a phase is over
 
 
 class Violation(AssertionError):
@@ -51,8 +52,7 @@ class SimTimer:
         self.is_cancelled = True
 
     def __call__(self) -> None:
-        if not self.is_cancelled:
-            self.callback()
+        self.callback()
 
 
 class WatchedServer(Server):
@@ -91,6 +91,7 @@ class Process:
         self.disk: Any = SimDisk(world.dice, world.files)
         self.worker = SimDisk(world.dice, world.files)
         self.disk.fault = lambda call, site, path: world.disk_fault(self, call, path)
+        self.disk.knows_sites = False
         self.alive = True
         self.paused_until = 0.0
         self.stall = 0.0
@@ -98,6 +99,7 @@ class Process:
         self.doors_open = False
         self.shells: dict[Any, None] = {}  # in order: a set of objects would follow their addresses
         self.linked: set[int] = set()  # replicas whose `on_linked` was called
+        self.dialling: set[int] = set()  # replicas that it tries to reach
         self.stop_after = 0  # host calls after which it stops; 0: never
         self.maker = Maker(self.worker, rows_through_csv)
         self.server = WatchedServer.__new__(WatchedServer)
@@ -252,9 +254,11 @@ class World:
 
     def run(self, until: float, is_done: Callable[[], bool] = lambda: False) -> bool:
         """Handle events until that time; False: nothing ended it before."""
-        heap = self.heap
+        heap, handled = self.heap, 0
         while heap and heap[0][0] <= until:
             when, number, process, callback, args = heapq.heappop(heap)
+            if type(callback) is SimTimer and callback.is_cancelled:
+                continue
             if when > self.now:
                 self.now = when
             if process is None:
@@ -264,10 +268,11 @@ class World:
                     heapq.heappush(heap, (process.paused_until, number, process, callback, args))
                     continue
                 self.turn(process, callback, args)
-            if is_done():
+            handled += 1
+            if not handled % LOOK_EVERY and is_done():
                 return True
         self.now = max(self.now, until)
-        return False
+        return is_done()
 
     def turn(self, process: Process, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
         """One event of one process."""
@@ -303,7 +308,7 @@ class World:
         self.turn(process, process.start, ())
         for other in range(len(self.mix.settings.replicas)):
             if other != replica:
-                self.push(self.now + self.dice.uniform(*DIAL), None, self.dial, process, other)
+                self.dial_soon(process, other)
 
     def boot_failed(self, process: Process, error: BootFailed) -> None:
         """It tries again in a moment, as its supervisor or its operator would."""
@@ -324,18 +329,26 @@ class World:
 
     # --- wires ----------------------------------------------------------------------------------------------------------------------------
 
+    def dial_soon(self, process: Process, other: int) -> None:
+        """Try until there is a link."""
+        if other not in process.dialling:
+            process.dialling.add(other)
+            self.push(self.now + self.dice.uniform(*DIAL), None, self.dial, process, other)
+
     def dial(self, process: Process, other: int) -> None:
         """One attempt of this process to be linked with that replica."""
-        if not process.alive:
-            return
+        process.dialling.discard(other)
         peer = self.processes.get(other)
-        pair = (min(process.id, other), max(process.id, other))
-        if pair not in self.links and peer is not None and self._may_link(process, peer):
+        pair = (process.id, other) if process.id < other else (other, process.id)
+        if not process.alive or pair in self.links:
+            return
+        if peer is not None and self._may_link(process, peer):
             link = self.links[pair] = Link((process, peer))
             dialler, acceptor = (process, peer) if process.id > other else (peer, process)
             self._post(link, dialler, self.linked, link, dialler)
             self._post(link, acceptor, self.linked, link, acceptor)
-        self.push(self.now + self.dice.uniform(*DIAL), None, self.dial, process, other)
+        else:
+            self.dial_soon(process, other)
 
     def _may_link(self, a: Process, b: Process) -> bool:
         if not (a.alive and b.alive) or {(a.id, b.id), (b.id, a.id)} & self.blocked or a.server.ending or b.server.ending:
@@ -375,6 +388,7 @@ class World:
                 if held and not flushes:
                     held.clear()
                 self._post(link, process, self.unlinked, link, process)
+                self.dial_soon(process, link.other(process).id)
 
     def _post(self, link: Link, to: Process, callback: Callable[..., None], *args: Any, extra: float = 0.0) -> None:
         """In order behind all that is on its way to this end."""
