@@ -1,0 +1,295 @@
+"""Planted bugs in deciding a view: the register, suspicion, restarts of the cluster, learners and joint mode.
+
+Read next: `disks.py`.
+"""
+
+from __future__ import annotations
+
+from tests.planted import Edit, planted
+
+CORE, POLICY, REGISTER, SERVER, STORAGE = "replication.py", "survivor.py", "register.py", "server.py", "storage.py"
+
+LISTED_AT_PRIMARY = Edit(
+    POLICY,
+    """        if r.is_primary and self.last is not None and sender.replica in self.last.replicas and sender not in self.last.members:
+            return self.consider()
+""",
+    "",
+)
+LISTED_AT_GIVING = Edit(
+    POLICY,
+    """        if self.last is None or sender.replica in self.last.replicas:
+            return r.ignore(packet, "the sender stands in the view")
+""",
+    "",
+)
+LISTED_AT_LEARNER = Edit(
+    POLICY,
+    "        if packet.status in (NORMAL, READ_ONLY) and r.me.replica not in self.last.replicas:\n",
+    "        if packet.status in (NORMAL, READ_ONLY):\n",
+)
+
+BUGS = (
+    planted(
+        "restart_by_anybody",
+        "2.7.3: only a member of the register's last view may restart the cluster",
+        Edit(POLICY, "        return (at_close or r.me.replica in last.replicas) and r.head_op", "        return r.head_op"),
+    ),
+    planted(
+        "restart_with_a_short_log",
+        "2.7.3: who restarts the cluster has all that the register's last record names",
+        Edit(POLICY, " and r.head_op >= last.op and r.log_view <= last.number\n", " and r.log_view <= last.number\n"),
+    ),
+    planted(
+        "restart_with_damage",
+        "2.7.3: a disk that lost something does not restart the cluster",
+        Edit(POLICY, "        if r.damage or r.empty or last is None:\n", "        if last is None:\n"),
+    ),
+    planted(
+        "restart_on_an_old_word",
+        "2.7.3: a peer's word that it may restart the cluster counts in the view in which it was given",
+        Edit(
+            POLICY,
+            "        peer.eligible = packet.eligible and (self.last is None or packet.view == self.last.number)\n",
+            "        peer.eligible = packet.eligible\n",
+        ),
+        Edit(
+            POLICY,
+            "            peer.heard, peer.eligible = r.now, False  # eligible by the view before\n",
+            "            peer.heard = r.now\n",
+        ),
+    ),
+    planted(
+        "restart_beside_the_living",
+        "2.7.2: while a member of the last view answers, nobody restarts the cluster",
+        Edit(POLICY, "        if not all(self._is_gone(m) for m in last.members):\n", "        if r.now < 0:\n"),
+    ),
+    planted(
+        "any_log_after_a_close",
+        "L6: a closed view is continued by a log that ends exactly there",
+        Edit(
+            POLICY,
+            "        at_close = last.closed and (r.head_op, r.head_hash) == (last.op, last.hash)\n        return (at_close or r.me.replica in last.replicas) and r.head_op >= last.op and",
+            "        at_close = last.closed\n        return (at_close or r.me.replica in last.replicas) and",
+        ),
+    ),
+    planted(
+        "closed_while_in_flight",
+        "L6: a stopping primary closes the view when nothing is in flight",
+        Edit(
+            POLICY,
+            "            if r.status == NORMAL and r.in_flight is None and r.commit == r.head_op and not r.writing:\n",
+            "            if r.status == NORMAL:\n",
+        ),
+    ),
+    planted(
+        "no_joint_mode",
+        "H6 of the first idea: a learner's ack is required before it is registered",
+        Edit(
+            POLICY,
+            """            self._set_joint(asker)
+            self.joint_since = r.now
+            r.trace(f"joint mode with {asker.replica} from op {r.head_op}")
+        r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))
+""",
+            """            r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))
+            return self._propose([*self.last.members, asker], self.last.primary, "joined")  # type: ignore[union-attr]
+        r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))
+""",
+        ),
+    ),
+    planted(
+        "commit_without_the_learner",
+        "2.6: in joint mode no batch commits without the learner's ack",
+        Edit(POLICY, "acks.issuperset(self.last.replicas) and (self.joint is None or self.joint.replica in acks)", "acks.issuperset(self.last.replicas)"),
+    ),
+    planted(
+        "learner_writes_while_listed",
+        "H1: a learner changes nothing on its disk while its id stands in the register's last view",
+        LISTED_AT_PRIMARY,
+        LISTED_AT_GIVING,
+        LISTED_AT_LEARNER,
+    ),
+    planted(
+        "listed_learner_given_a_snapshot",
+        "H1: the same, and it installs a snapshot below its own log",
+        LISTED_AT_PRIMARY,
+        LISTED_AT_GIVING,
+        LISTED_AT_LEARNER,
+        Edit(
+            CORE,
+            """        if packet.op <= self.parent_op or self.acked_view == self.view:
+            return self.ignore(packet, "older than my log")
+""",
+            "",
+        ),
+        Edit(
+            SERVER,
+            "        self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, journal.oldest_op))\n",
+            "        at_base = journal.oldest_op > request.parent_op or not self.upkeep.sender.offer(self.host.now())\n"
+            "        self.feed(LogRead(effect.asker, request, *base, images if at_base or tip == base[1] else None,"
+            " tip == effect.tip, 1 << 60))\n",
+        ),
+    ),
+    planted(
+        "old_incarnation_stays",
+        "L13: the old incarnation of a learner is voted out",
+        LISTED_AT_PRIMARY,
+        Edit(
+            POLICY,
+            "        peer.dead_inc = max(peer.dead_inc, event.member.inc - 1)\n        self.announce_at = 0.0\n",
+            "        self.announce_at = 0.0\n",
+        ),
+        Edit(
+            POLICY,
+            """        if event.inc is not None:
+            peer.dead_inc = max(peer.dead_inc, event.inc - 1)
+        elif self.last is not None:
+            peer.dead_inc = max([""",
+            """        if event.inc is None and self.last is not None:
+            peer.dead_inc = max([""",
+        ),
+    ),
+    planted(
+        "state_of_an_older_view",
+        "H2: a learner takes log only from the primary of the view it has read last",
+        Edit(
+            CORE,
+            "        if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave):\n",
+            "        if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave, NewState):\n",
+        ),
+        Edit(
+            CORE,
+            "        if kind in FROM_PRIMARY and sender != self.primary:\n",
+            "        if kind in FROM_PRIMARY and sender != self.primary and kind is not NewState:\n",
+        ),
+    ),
+    planted(
+        "shortens_after_ack",
+        "H3: after its first ack in a view a learner never shortens its log in that view",
+        Edit(
+            CORE,
+            """                if self.acked_view == self.view:
+                    return self.leave_process("would shorten a log that it has acknowledged in this view")
+""",
+            "",
+        ),
+        Edit(CORE, "        if packet.op <= self.parent_op or self.acked_view == self.view:\n", "        if packet.op <= self.parent_op:\n"),
+    ),
+    planted(
+        "older_snapshot_taken",
+        "2.7: a learner takes no snapshot below its own log",
+        Edit(
+            CORE,
+            """        if packet.op <= self.parent_op or self.acked_view == self.view:
+            return self.ignore(packet, "older than my log")
+""",
+            "",
+        ),
+    ),
+    planted(
+        "inc_not_raised",
+        "2.1: each start of a replica is another incarnation",
+        Edit(
+            STORAGE,
+            "        return max([self.superblock.inc or wall, hint, *known]) + 1\n",
+            "        return self.superblock.inc or max([wall, hint, *known]) + 1\n",
+        ),
+    ),
+    planted(
+        "inc_from_nothing",
+        "L5: a new superblock's incarnation is above every one of this replica that anybody has seen",
+        Edit(STORAGE, "        return max([self.superblock.inc or wall, hint, *known]) + 1\n", "        return self.superblock.inc + 1\n"),
+    ),
+    planted(
+        "register_last_writer_wins",
+        "S1: whoever creates a view's file first has decided",
+        Edit(
+            REGISTER,
+            """            self._disk.link(self._proposal, self._path(view.number))
+        except FileExistsError:
+            pass
+""",
+            """            self._disk.rename(self._proposal, self._path(view.number))
+""",
+        ),
+        Edit(
+            REGISTER,
+            "        self._disk.unlink(self._proposal)\n        self._trim",
+            "        self._trim",
+        ),
+    ),
+    planted(
+        "loser_proposes_again",
+        "2.3: a view is derived from the record before it; who lost the race reads the winner's",
+        Edit(
+            REGISTER,
+            """        if last is not None and last.number >= view.number:
+            return last
+""",
+            """        if last is not None and last.number >= view.number:
+            view = msgspec.structs.replace(view, number=last.number + 1, prev_hash=last.chain_hash())
+""",
+        ),
+    ),
+    planted(
+        "register_not_synced",
+        "2.3: the register's directory is synced before anybody acts on what was read",
+        Edit(
+            REGISTER,
+            """            self._disk.sync_dir(self._fd)
+            self._last = view
+""",
+            """            self._last = view
+""",
+        ),
+    ),
+    planted(
+        "proposal_not_synced",
+        "2.3: a view's record is synced before its name exists",
+        Edit(REGISTER, "                disk.pwrite(fd, record, 0)\n                disk.sync(fd)\n", "                disk.pwrite(fd, record, 0)\n"),
+    ),
+    planted(
+        "votes_out_a_member_too_few",
+        "2.6.1: all members with evidence against them go out, and nobody else",
+        Edit(
+            POLICY,
+            "        staying = [m for m in last.members if m not in accused]\n",
+            "        staying = [m for m in last.members if m not in accused or accused[m] != 'died']\n",
+        ),
+    ),
+    planted(
+        "silent_member_stays",
+        "H3 of the first idea: a member is voted out on suspicion, without a proof of death",
+        Edit(POLICY, "        if silent > r.timers.suspect:\n", "        if silent > 1e9:\n"),
+        redundant="",
+    ),
+    planted(
+        "stale_primary_goes_on",
+        "A19: every second the register is read, whatever anybody says",
+        Edit(
+            POLICY,
+            """            self.read_at = r.now + 1.0
+            r.emit(ReadRegister())
+""",
+            """            self.read_at = r.now + 1.0
+""",
+        ),
+    ),
+    planted(
+        "doors_open_outside_the_view",
+        "A6: a replica that is not in the view shows nothing of its state",
+        Edit(
+            SERVER,
+            """            self.host.close_doors()
+            self.desk.close_all("this replica is not in the view: try the next port")
+""",
+            "            pass\n",
+        ),
+    ),
+    planted(
+        "read_only_primary_keeps_its_place",
+        "L9: a read_only primary gives way to a learner that has everything",
+        Edit(POLICY, "            if packet.op == r.commit:\n", "            if packet.op == -1:\n"),
+    ),
+)
