@@ -59,7 +59,8 @@ from snapshots import (
     remove,
     verified,
 )
-from state import MESSAGE_COLUMNS, ChatState
+from state import ChatState
+from tables import MESSAGE_COLUMNS
 
 ROWS_AT_ONCE = 5_000  # rows of a table that are text in memory together
 REPLAY_AT_ONCE = 1 << 20  # bytes of batches whose messages are written together

@@ -19,7 +19,7 @@ import msgspec
 
 import packets
 from commands import COMMANDS, RUN, SYSTEM, count_ops, run
-from doors.pipe import LINE_MAX
+from doors.lines import LINE_MAX
 from guest import About, Guest, Message, Reply, Trouble
 from handshake import LENGTH, Handshake, Identity
 from links import HANDSHAKE_MAX, Link, Links
@@ -290,7 +290,7 @@ class PacketTarget(Target):
             packets.RecoveryResponse(3, 9, "normal", 1, 1, True, False),
             packets.Leave(3, "planned stop"),
             packets.Forward(3, first.body),
-            packets.ForwardQuery(3, 1 << 40, "A|a.*"),
+            packets.ForwardQuery(3, 1 << 40, b"s" * 16, "A|a.*"),
             packets.Forwarded(3, 1 << 40, "a|ann,wayne"),
         ]
         return {type(packet).__name__: packets.encode(packet) for packet in some}
