@@ -42,7 +42,6 @@ from disk import Disk, OsDisk
 from journal import JournalDamaged, read_segments
 from packets import NO_HASH
 from snapshots import (
-    FORMAT,
     GONE,
     MANIFEST,
     UNFINISHED,
@@ -229,7 +228,7 @@ class Folder:
     def seal(self, state: ChatState, order: Order) -> Manifest:
         """Write the manifest, and make all of it durable."""
         files = dict(sorted(self.parts.items()))
-        manifest = Manifest(FORMAT, order.cluster, state.op, order.hash, state.digest, state.message_count, files)
+        manifest = Manifest(snapshots.FORMAT, order.cluster, state.op, order.hash, state.digest, state.message_count, files)
         sheet = self.begin(MANIFEST)
         sheet.write(manifest.encode(), 0)
         self.end(sheet)
