@@ -319,7 +319,7 @@ class ChatClient:
         for one in mail.values():
             one.forget()
         self.guest.lose()
-        self.guest = Guest(secrets.token_hex(16), mail)
+        self.guest = Guest(secrets.token_hex(16), mail, self.guest.dialect)
         self._is_dirty = True
         unknown = f"; nobody knows whether {'this was' if len(lost) == 1 else 'these were'} done: {', '.join(lost)[:200]}" if lost else ""
         why = f"the cluster does not know this session any more (a week has passed, or its data was reset): log in again{unknown}"

@@ -11,8 +11,12 @@ A **command** is one line of text: a letter, then its fields behind `|`. A name 
     S       recipient | text        SendMessage
     R       account id              ReadMailbox
     D       account id              DeleteAccount
+    N       name or account id      LogIn
+    P       account id | amount     PayIn
+    X       account id | amount     TakeOut
     A       [pattern]               ListAccounts   a query: read, never logged
     W                               ListPresent    a query: read, never logged
+    B       account id              Balance        a query: read, never logged
 
 A **reply** is one short text: a lower-case letter and fields, or `!` and the name of a refusal (see `Refusal`).
 
@@ -20,6 +24,7 @@ A **reply** is one short text: a lower-case letter and fields, or `!` and the na
     o                       logged out       d                   deleted
     p [| recipient]         sent; the recipient is online now    (recipient: only when it was addressed by its account id)
     m [| recipient]         sent; it waits in the mailbox
+    b | balance             in the smallest unit, after the command
     r | name | seq|sender|text ⏎ …           the undelivered messages, oldest first; nothing behind name| when there are none
 
 A **run** is what a door puts into the open batch: commands of one session with consecutive request numbers, or one system command.
@@ -37,7 +42,8 @@ A batch's body is a chain of runs; no object exists per command between the door
 
 System commands are lines too, one of
 
-    open|SESSION|HOME|KIND      the guest's connection HOME now holds this session; KIND is `numbered`, `resumed` or `plain`
+    open|SESSION|HOME|KIND      the guest's connection HOME now holds this session; KIND is `numbered`, `resumed` or `plain`;
+                                with `-deaf` behind it nothing is pushed to it, and its account is not here because of it
     close|SESSION|HOME          that connection is gone
     ack|NAME|NUMBER|ABOVE|UPTO  messages above ABOVE up to UPTO of the account NAME that was created at op NUMBER have reached their guest
     members|REPLICA.INC,…       first command of each view: connections of all other replicas are gone
@@ -57,6 +63,7 @@ PATTERN_MAX = 256  # characters; RE2 compiles it within its memory limit
 MAILBOX_MAX = 100_000  # undelivered messages of one account; beyond it the sender is told
 READ_MAX = 256 * 1024  # bytes of texts one ReadMailbox returns: its reply is kept in the session table; the rest waits for the next
 WINDOW = 1024  # unanswered requests of one session; then its socket is not read
+AMOUNT_MAX = (1 << 63) - 1  # of one payment, and of a balance: what other languages' whole numbers hold
 SESSION_MAX = 100_000  # sessions kept; beyond it the one that has been gone longest is forgotten
 SESSION_LIFE_US = 7 * 24 * 3600 * 1_000_000  # microseconds a session is kept after its last request
 ID_SUFFIX = "123"  # account id = name + this, known to clients for years
@@ -67,7 +74,8 @@ COMMANDS, SYSTEM = b"R", b"S"
 NO_SESSION = bytes(16)
 
 CREATE, LOG_IN, LOG_OUT, SEND, READ, DELETE, LIST, PRESENT = "CLOSRDAW"
-QUERIES = frozenset({LIST, PRESENT})
+LOG_IN_BY_EITHER, PAY_IN, TAKE_OUT, BALANCE = "NPXB"
+QUERIES = frozenset({LIST, PRESENT, BALANCE})
 
 ONLINE, WAITING = "p", "m"
 
@@ -81,6 +89,8 @@ class Refusal:
     WRONG_PASSWORD = "!WRONG_PASSWORD"
     MAILBOX_FULL = "!MAILBOX_FULL"
     MAILBOX_NOT_EMPTY = "!MAILBOX_NOT_EMPTY"
+    INSUFFICIENT = "!INSUFFICIENT"  # and the balance
+    BALANCE_FULL = "!BALANCE_FULL"
     INVALID = "!INVALID"
     INTERNAL = "!INTERNAL"
     GAP = "!GAP"  # an earlier request of the session is missing

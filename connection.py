@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from commands import QUERIES, WINDOW, Refusal, account_id, run, system_run
 from doors import TRANSLATORS, Translator
-from state import Message, Opened
+from people import DEAF, Message, Opened
 
 if TYPE_CHECKING:
     from desk import Desk
@@ -75,15 +75,15 @@ class Connection:
     """One guest's connection; what `doors.Guest` promises to translators."""
 
     __slots__ = (
-        *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "ended", "filling", "gone"),
-        *("holes", "home", "is_open", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown"),
+        *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "door", "ended", "filling", "gone"),
+        *("holes", "home", "is_open", "is_plain", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown"),
         *("told", "withheld"),
         *("skip", "translator", "unanswered"),
     )
 
     def __init__(self, desk: Desk, shell: Shell, door: str, number: int) -> None:
-        self.desk, self.shell = desk, shell
-        self.session, self.kind = b"", ""
+        self.desk, self.shell, self.door = desk, shell, door
+        self.session, self.kind, self.is_plain = b"", "", False
         self.home = f"{desk.place}.{number}"
         self.opening = self.is_open = self.ended = self.gone = self.paused = False
         self.account, self.account_number, self.seen = "", 0, 0
@@ -145,7 +145,8 @@ class Connection:
     # --- for the translator ---------------------------------------------------------------------------------------------------------------
 
     def open(self, session: bytes, kind: str, seen: int, owed: int = 0) -> None:
-        self.session, self.kind, self.seen, self.owed = session, kind, seen, owed
+        self.session, self.seen, self.owed, self.is_plain = session, seen, owed, kind == "plain"
+        self.kind = kind if self.translator.listens or kind == "resumed" else kind + DEAF
         self.opening = True
         self.desk.register(self)
         self.desk.submit(self.open_run())
@@ -214,7 +215,7 @@ class Connection:
         self.hang_up("another connection took its session over")
 
     def describe_cluster(self) -> bytes:
-        return self.desk.describe_cluster()
+        return self.desk.describe_cluster(self.door)
 
     @property
     def is_watched(self) -> bool:
@@ -308,7 +309,7 @@ class Connection:
             command, front.commands[index] = front.commands[index], ""
             out.append(render(number, command, reply if command[0] == "S" else self._note(command, reply)))
             self.told = number
-            if self.kind == "plain":
+            if self.is_plain:
                 self.low = number
             self.unanswered -= 1
             if index == len(front.commands) - 1:

@@ -19,9 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from commands import LIST, PATTERN_MAX, system_run
+import ledger
+from commands import BALANCE, LIST, PATTERN_MAX, PRESENT, system_run
 from connection import Connection, Query, Shell
-from state import ChatState, Outcome
+from people import Outcome
+from state import ChatState
 
 BACKLOG_MAX = 8 << 20  # bytes of unanswered runs; beyond it the doors stop reading
 
@@ -36,7 +38,7 @@ class Desk:
         *,
         poke: Callable[[], None],
         new_session: Callable[[], bytes],
-        describe_cluster: Callable[[], bytes],
+        describe_cluster: Callable[[str], bytes],
         console: Callable[[str], None] | None,
         backlog_max: int = BACKLOG_MAX,
     ) -> None:
@@ -85,7 +87,7 @@ class Desk:
 
     def watch(self, connection: Connection) -> None:
         """Its account's messages are pushed to it from now on; those it was not shown, at once."""
-        if connection.gone or connection.ended or not connection.account:
+        if connection.gone or connection.ended or not connection.account or not connection.translator.listens:
             return
         watchers = self.watching.setdefault(connection.account, [])
         if connection not in watchers:
@@ -154,9 +156,10 @@ class Desk:
         self.poke()
         return self.tickets
 
-    def unasked(self) -> list[tuple[int, str]]:
-        """Tickets and commands of the queries that have not been sent to the primary yet."""
-        fresh = [(ticket, query.command) for ticket, (_, query) in self.queries.items() if ticket > self.sent_ticket]
+    def unasked(self) -> list[tuple[int, bytes, str]]:
+        """Tickets, sessions and commands of the queries that have not been sent to the primary yet."""
+        asked = self.queries.items()
+        fresh = [(ticket, connection.session, query.command) for ticket, (connection, query) in asked if ticket > self.sent_ticket]
         self.sent_ticket = self.tickets
         return fresh
 
@@ -167,13 +170,9 @@ class Desk:
             connection, query = asked
             connection.take_answer(query, words)
 
-    def evaluate(self, command: str) -> str:
-        """The answer to a query, from the state as it is now. Only at a serving primary, and behind its guard."""
-        letter, _, pattern = command.partition("|")
-        if letter != LIST:
-            return "w|" + ",".join(self.state.present())
-        names = self.state.names()
-        return "a|" + ",".join(matching(pattern, names) if pattern else names)
+    def evaluate(self, session: bytes, command: str) -> str:
+        """The answer to a query of this session, from the state as it is now. Only at a serving primary, and behind its guard."""
+        return EVALUATE[command[0]](self.state, session, command[2:])
 
     # --- after apply ----------------------------------------------------------------------------------------------------------------------
 
@@ -247,6 +246,18 @@ class Desk:
         self.queries.clear()
         self.unanswered_bytes = 0
         self.open_runs, self.open_bytes = [], 0
+
+
+def _list(state: ChatState, session: bytes, pattern: str) -> str:
+    names = state.names()
+    return "a|" + ",".join(matching(pattern, names) if pattern else names)
+
+
+EVALUATE: dict[str, Callable[[ChatState, bytes, str], str]] = {
+    LIST: _list,
+    PRESENT: lambda state, session, rest: "w|" + ",".join(state.present()),
+    BALANCE: ledger.balance_of,
+}
 
 
 def matching(pattern: str, names: list[str]) -> list[str]:

@@ -39,6 +39,17 @@ RECALL_MAX = 1 << 20  # requests of a session that another process takes up: it 
 BLANK = "-"  # a request that means nothing, for a number whose answered query the log never saw
 
 
+class Dialect(NamedTuple):
+    """What a guest must know of its door: which answered requests the log may never have seen."""
+
+    reads: tuple[str, ...]  # beginnings of lines that only read
+    refused: tuple[bytes, ...]  # beginnings of answers to lines that were no command
+
+
+PIPE = Dialect(("2", "who"), (INVALID,))
+LEDGER = Dialect(("4",), (b"error: ",))
+
+
 class Message(NamedTuple):
     """A text for this guest; `seq` counts within the account, `id` within the cluster, `time` is microseconds since 1970."""
 
@@ -108,8 +119,8 @@ class Mail:
 class Guest:
     """One session and its connection. See the module's page."""
 
-    def __init__(self, session: str, mail: dict[str, Mail] | None = None) -> None:
-        self.session = session
+    def __init__(self, session: str, mail: dict[str, Mail] | None = None, dialect: Dialect = PIPE) -> None:
+        self.session, self.dialect = session, dialect
         self.account = ""
         self.count = 0  # newest request number
         self.firm = 0  # newest request known to be in the log
@@ -292,7 +303,7 @@ class Guest:
         line = self.pending.pop(number, None)
         if line is None:
             return None  # of a blank, or the second one to a request that was sent twice
-        if body != INVALID and line != "who" and not line.startswith("2"):
+        if not body.startswith(self.dialect.refused) and not line.startswith(self.dialect.reads):
             self.firm = max(self.firm, number)
         text = body.decode("utf-8", "replace")
         if is_entering(line):

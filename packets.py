@@ -298,6 +298,7 @@ class ForwardQuery(Packet, frozen=True, tag="Q"):
     """A query of one of the sender's guests."""
 
     ticket: int
+    session: bytes
     command: str
 
 

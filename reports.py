@@ -2,7 +2,7 @@
 
 What it is not: it asks no other replica (`operators.py` puts the answers of all together), and it names no guest and no text.
 
-    describe    `cluster` in the numbered mode of the pipe door: who is primary, which ports there are
+    describe    `cluster` in the numbered mode: who is primary, which ports the same door has
     status      `server.py status`: one row
 
 Read next: `operators.py`.
@@ -20,8 +20,8 @@ from storage import Storage
 from survivor import Survivor
 
 
-def describe(settings: Settings, policy: Survivor) -> dict[str, Any]:
-    """What a guest may know of the cluster."""
+def describe(settings: Settings, policy: Survivor, door: str) -> dict[str, Any]:
+    """What a guest at this door may know of the cluster."""
     replica, last = policy.replica, policy.last
     listen = settings.listen[0]
     members = last.replicas if last else ()
@@ -37,7 +37,7 @@ def describe(settings: Settings, policy: Survivor) -> dict[str, Any]:
             {
                 "id": r.id,
                 "role": "primary" if r.id == primary else "backup" if r.id in members else "down",
-                "ports": [f"{listen}:{port}" for port in r.doors.get("pipe", ())],
+                "ports": [f"{listen}:{port}" for port in r.doors.get(door, ())],
             }
             for r in settings.replicas
         ],

@@ -122,7 +122,7 @@ class Server:
         self.timer_when = 0.0
         self.seen_role: tuple[Any, ...] = ()
         self.tidy_at = self.hint_at = 0.0
-        self.queries: list[tuple[int, int, str]] = []  # of other replicas' guests: replica, ticket, command
+        self.queries: list[tuple[int, ForwardQuery]] = []  # of other replicas' guests: replica, query
         self.state: ChatState
         self.upkeep: Upkeep
         self.linked: dict[int, Member] = {}
@@ -154,7 +154,7 @@ class Server:
             self.state,
             poke=self.poke,
             new_session=lambda: self.host.random(len(NO_SESSION)),
-            describe_cluster=lambda: json.dumps(reports.describe(self.settings, self.policy)).encode(),
+            describe_cluster=lambda door: json.dumps(reports.describe(self.settings, self.policy, door)).encode(),
             console=self.console,
             backlog_max=self.settings.doors_backlog_bytes,
         )
@@ -246,14 +246,15 @@ class Server:
         desk, view = self.desk, self.replica.view
         while desk.open_runs:
             self.host.send((primary,), Forward(view, desk.take(FORWARD_MAX)))
-        for ticket, command in desk.unasked():
-            self.host.send((primary,), ForwardQuery(view, ticket, command))
+        for ticket, session, command in desk.unasked():
+            self.host.send((primary,), ForwardQuery(view, ticket, session, command))
 
     def _answer_queries(self) -> None:
         """One look at the guard for all queries that were evaluated before it."""
         asked, self.queries = self.queries, []
-        own = [(ticket, self.desk.evaluate(query.command)) for ticket, (_, query) in self.desk.queries.items()]
-        others = [(replica, ticket, self.desk.evaluate(command)) for replica, ticket, command in asked]
+        evaluate = self.desk.evaluate
+        own = [(ticket, evaluate(guest.session, query.command)) for ticket, (guest, query) in self.desk.queries.items()]
+        others = [(replica, query.ticket, evaluate(query.session, query.command)) for replica, query in asked]
         if not self.storage.register.is_last(self.replica.view):
             self.queries = asked + self.queries
             return self.feed(RegisterRead(self.storage.register.last()))
@@ -359,7 +360,7 @@ class Server:
 
     def _on_forward_query(self, sender: Member, packet: ForwardQuery) -> None:
         if self._leads(packet.view):
-            self.queries.append((sender.replica, packet.ticket, packet.command))
+            self.queries.append((sender.replica, packet))
             self.poke()
 
     def _on_forwarded(self, sender: Member, packet: Forwarded) -> None:

@@ -26,7 +26,7 @@ from marked_yaml import MarkedYaml, Place, name, read_file
 from marked_yaml import SettingsError as SettingsError
 
 REPLICAS_MAX = 9  # one process sends each batch to all the others
-DOORS = ("pipe",)
+DOORS = ("pipe", "ledger")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ports = Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]
@@ -88,9 +88,9 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The replica with this id."""
         return self.replicas[number]
 
-    def pipe_ports(self) -> tuple[int, ...]:
-        """Ports of the pipe door, each replica's first one before anybody's second, which is the order in which a client tries them."""
-        ports = [replica.doors.get("pipe", ()) for replica in self.replicas]
+    def ports_of(self, door: str) -> tuple[int, ...]:
+        """Ports of this door, each replica's first one before anybody's second, which is the order in which a client tries them."""
+        ports = [replica.doors.get(door, ()) for replica in self.replicas]
         return tuple(own[rank] for rank in range(max(map(len, ports))) for own in ports if rank < len(own))
 
     def peers(self) -> dict[int, Address]:

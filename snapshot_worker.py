@@ -42,7 +42,6 @@ from disk import Disk, OsDisk
 from journal import JournalDamaged, read_segments
 from packets import NO_HASH
 from snapshots import (
-    FORMAT,
     GONE,
     MANIFEST,
     UNFINISHED,
@@ -59,7 +58,8 @@ from snapshots import (
     remove,
     verified,
 )
-from state import MESSAGE_COLUMNS, ChatState
+from state import ChatState
+from tables import MESSAGE_COLUMNS
 
 ROWS_AT_ONCE = 5_000  # rows of a table that are text in memory together
 REPLAY_AT_ONCE = 1 << 20  # bytes of batches whose messages are written together
@@ -228,7 +228,7 @@ class Folder:
     def seal(self, state: ChatState, order: Order) -> Manifest:
         """Write the manifest, and make all of it durable."""
         files = dict(sorted(self.parts.items()))
-        manifest = Manifest(FORMAT, order.cluster, state.op, order.hash, state.digest, state.message_count, files)
+        manifest = Manifest(snapshots.FORMAT, order.cluster, state.op, order.hash, state.digest, state.message_count, files)
         sheet = self.begin(MANIFEST)
         sheet.write(manifest.encode(), 0)
         self.end(sheet)

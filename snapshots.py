@@ -9,7 +9,7 @@ the serving one up. It decides nothing either: the server says up to which op, a
         0000000000004711/                      everything after op 4711; nothing in it is ever changed again
           MANIFEST.json                        what belongs here: op and hash of its batch, digest of the replies, and of each
           │                                    file bytes, rows, SHA-256; last its own SHA-256. Written last, read first
-          accounts.csv mailboxes.csv sessions.csv    the tables of `state.py`, written anew each time
+          accounts.csv mailboxes.csv sessions.csv    the tables of `tables.py`, written anew each time
           messages-000001.csv                  messages 1 … 50,000: full, never written again, one file for all snapshots (hard links)
           messages-000002.csv                  messages 50,001 …: a copy of the older one, and what is new
         0000000000004200/                      the one before, and the journal down to it: what a damaged newest one is made from
@@ -26,7 +26,7 @@ Invariants:
 - A crash at any moment leaves the older snapshot as it was; a folder with a number for a name is complete and synced.
 - `load` believes nothing before its length and SHA-256 are right.
 
-Read next: `snapshot_worker.py` (who makes them), `state.py` (whose tables these are).
+Read next: `snapshot_worker.py` (who makes them), `tables.py` (whose tables these are).
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ from typing import Any
 import msgspec
 
 from disk import Disk
-from state import TABLES, ChatState
+from state import ChatState
+from tables import TABLES
 
-FORMAT = 1
+FORMAT = 2  # written; 1 is read too
+OLDER: dict[int, dict[str, tuple[str, ...]]] = {1: {"accounts": ("0",)}}  # format: what its rows lack at their ends
 MESSAGES_PER_FILE = 50_000  # a file that opens quickly in an editor; a snapshot copies at most one of them
 KEEP = 2  # snapshots; the older one and the journal above it stand in for a newest one that is damaged
 MANIFEST_MAX = 3 << 20  # bytes; it must fit a packet. Enough for 900 million messages
@@ -97,8 +99,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             manifest = msgspec.json.decode(image, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise SnapshotDamaged(f"{MANIFEST} cannot be read: {error}") from None
-        if manifest.format != FORMAT:
-            raise SnapshotDamaged(f"{MANIFEST} has format {manifest.format}; this version reads format {FORMAT}")
+        if manifest.format != FORMAT and manifest.format not in OLDER:
+            raise SnapshotDamaged(f"{MANIFEST} has format {manifest.format}; this version reads formats up to {FORMAT}")
         if manifest.encode() != image:
             raise SnapshotDamaged(f"{MANIFEST} is damaged: its SHA-256 is not right")
         if not 0 <= manifest.messages <= MESSAGES_PER_FILE * len(manifest.files):
@@ -142,7 +144,10 @@ def load(disk: Disk, path: str, cluster: str, *, verify_history: bool = False) -
         if name.startswith("messages-"):
             for _ in verified(disk, path, name, part, content=verify_history or part.rows < MESSAGES_PER_FILE):
                 pass
-    tables: dict[str, Iterable[Sequence[str]]] = {table: _read_table(disk, path, table, manifest.files[f"{table}.csv"]) for table in TABLES}
+    lacking = OLDER.get(manifest.format, {})
+    tables: dict[str, Iterable[Sequence[str]]] = {
+        table: _read_table(disk, path, table, manifest.files[f"{table}.csv"], lacking.get(table, ())) for table in TABLES
+    }
     try:
         state = ChatState.load(manifest.op, manifest.digest, manifest.messages, tables)
     except (ValueError, csv.Error) as error:
@@ -191,9 +196,10 @@ def verified(disk: Disk, path: str, name: str, part: Part, *, content: bool = Tr
                 raise SnapshotDamaged(f"{name} is damaged: its SHA-256 is not right")
 
 
-def _read_table(disk: Disk, path: str, table: str, part: Part) -> Iterator[Sequence[str]]:
-    """Its rows. Nothing is parsed before all of it is verified."""
+def _read_table(disk: Disk, path: str, table: str, part: Part, lacking: tuple[str, ...]) -> Iterator[Sequence[str]]:
+    """Its rows, with what an older format lacks at their ends. Nothing is parsed before all of it is verified."""
     name, columns = f"{table}.csv", list(TABLES[table])
+    del columns[len(columns) - len(lacking) :]
     text = b"".join(verified(disk, path, name, part)).decode()
     csv.field_size_limit(FIELD_MAX)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -203,7 +209,7 @@ def _read_table(disk: Disk, path: str, table: str, part: Part) -> Iterator[Seque
     for count, row in enumerate(rows, 1):
         if len(row) != width:
             raise SnapshotDamaged(f"{name}: row {count} has {len(row)} fields instead of {width}")
-        yield row
+        yield (*row, *lacking) if lacking else row
     if count != part.rows:
         raise SnapshotDamaged(f"{name} has {count} rows instead of {part.rows}")
 

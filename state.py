@@ -3,13 +3,8 @@
 What it is not: it knows no replica, socket, file, clock or dice. It sees (op, time, commands) and answers, so that every replica which
 applied the same ops holds the same state, down to the byte.
 
-    table       one row is            columns
-    accounts    an account            name, number (op that made it), secret (password hash or empty), last_seq (newest message)
-    mailboxes   an undelivered        account, seq (1, 2, 3 … within the account), id (1, 2, 3 … of all messages),
-                message               time (microseconds since 1970), sender, text
-    sessions    a guest the cluster   session, kind, account, home (REPLICA.INC.CONNECTION or empty), last (newest request executed),
-                remembers             low (replies up to it are dropped), gone_op, gone_time (since when it has no home),
-                                      replies (JSON list, low+1 … last)
+    accounts    name -> Account      in order of creation; with mailbox and balance     `people.py`, `ledger.py`
+    sessions    key -> Session       what guests asked and were answered, who they are  `people.py`
 
 The history of delivered messages is not kept in memory: `history`, when it is a list, receives every message, and who asked for it writes
 it down (`snapshot_worker.py`).
@@ -20,27 +15,29 @@ Invariants:
 - `seq` is given out without gaps within an account; a message is in its mailbox from apply until it is acknowledged or read.
 - `online` of an account is the number of its sessions that have a home.
 
-Read next: `desk.py` (who feeds it and turns replies into bytes), `snapshot_worker.py` (who writes its tables).
+Read next: `desk.py` (who feeds it and turns replies into bytes), `tables.py` (what it looks like as text).
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
+import ledger
+import tables
 from commands import (
     COMMANDS,
     CREATE,
     DELETE,
     ID_SUFFIX,
     LOG_IN,
+    LOG_IN_BY_EITHER,
     LOG_OUT,
     MAILBOX_MAX,
     NO_SESSION,
     ONLINE,
+    PAY_IN,
     READ,
     READ_MAX,
     RESERVED,
@@ -48,6 +45,7 @@ from commands import (
     SEND,
     SESSION_LIFE_US,
     SESSION_MAX,
+    TAKE_OUT,
     TEXT_MAX,
     WAITING,
     WINDOW,
@@ -55,68 +53,8 @@ from commands import (
     fold,
     is_name,
 )
-
-TABLES: dict[str, tuple[str, ...]] = {
-    "accounts": ("name", "number", "secret", "last_seq"),
-    "mailboxes": ("account", "seq", "id", "time", "sender", "text"),
-    "sessions": ("session", "kind", "account", "home", "last", "low", "gone_op", "gone_time", "replies"),
-}
-MESSAGE_COLUMNS = ("id", "time", "sender", "recipient", "text")
-
-Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text
-Row = Sequence[str]
-
-
-class Account:
-    """A name, its mailbox, and how many of its guests are here."""
-
-    __slots__ = ("last_seq", "mailbox", "name", "number", "online", "secret", "sessions")
-
-    def __init__(self, name: str, number: int, secret: str = "", last_seq: int = 0) -> None:
-        self.name, self.number, self.secret, self.last_seq = name, number, secret, last_seq
-        self.mailbox: deque[Message] = deque()
-        self.sessions: dict[bytes, None] = {}
-        self.online = 0
-
-
-class Session:
-    """The cluster's memory of one guest (a row of the client table of VSR Revisited, section 4.1, with a window of replies)."""
-
-    __slots__ = ("account", "gone_op", "gone_time", "home", "key", "kind", "last", "low", "replies")
-
-    def __init__(self, key: bytes, kind: str) -> None:
-        self.key, self.kind = key, kind
-        self.last = self.low = self.gone_op = self.gone_time = 0
-        self.replies: list[str] = []  # of requests low + 1 … last; empty text: the request was a query
-        self.account: Account | None = None
-        self.home = ""
-
-
-class Opened:
-    """An `open` was executed. `known` is False when a guest wanted to resume a session that is forgotten."""
-
-    __slots__ = ("account", "home", "key", "known", "last", "number", "seq")
-
-    def __init__(self, key: bytes, home: str, session: Session | None) -> None:
-        account = session.account if session else None
-        self.key, self.home, self.known = key, home, session is not None
-        self.last = session.last if session else 0
-        self.account = account.name if account else ""
-        self.number = account.number if account else 0
-        self.seq = account.last_seq if account else 0
-
-
-class Outcome:
-    """What one batch did, for the doors of this replica: replies in order, sessions opened, homes that lost theirs, mailboxes filled."""
-
-    __slots__ = ("closed", "displaced", "filled", "opened", "replies")
-
-    def __init__(self) -> None:
-        self.replies: list[tuple[bytes, int, list[str]]] = []  # session, first request number, replies
-        self.opened: list[Opened] = []
-        self.displaced: list[str] = []
-        self.closed: list[str] = []  # homes whose `close` was executed
-        self.filled: set[str] = set()
+from people import Account, Message, Opened, Outcome, Session
+from tables import Row
 
 
 class ChatState:
@@ -233,12 +171,12 @@ class ChatState:
         if folded in RESERVED or folded in self._folded or folded + ID_SUFFIX in self._folded or self._is_folded_id(folded):
             return Refusal.NAME_TAKEN
         account, reply = Account(name, op, rest[0] if rest else ""), f"c|{name}|0|{op}"
-        self._enter(session, self._add(account))
+        self._enter(session, self.add(account))
         return reply
 
     def _log_in(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
-        _, name = line.split("|")
-        account = self.by_id(name)
+        letter, name = line.split("|")
+        account = self.by_id(name) or (self.accounts.get(name) if letter == LOG_IN_BY_EITHER else None)
         if account is None:
             return Refusal.NO_SUCH_ACCOUNT
         if account.secret:
@@ -255,11 +193,9 @@ class ChatState:
 
     def _read(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         _, name = line.split("|")
-        account = self.by_id(name)
-        if account is None:
-            return Refusal.NO_SUCH_ACCOUNT
-        if account.secret and session.account is not account:
-            return Refusal.WRONG_PASSWORD
+        account = self.owned(session, name)
+        if not isinstance(account, Account):
+            return account
         size, rows = 0, list[str]()
         for seq, _, _, sender, text in account.mailbox:
             size += len(text.encode())
@@ -272,11 +208,9 @@ class ChatState:
 
     def _delete(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         _, name = line.split("|")
-        account = self.by_id(name)
-        if account is None:
-            return Refusal.NO_SUCH_ACCOUNT
-        if account.secret and session.account is not account:
-            return Refusal.WRONG_PASSWORD
+        account = self.owned(session, name)
+        if not isinstance(account, Account):
+            return account
         if account.mailbox:
             return Refusal.MAILBOX_NOT_EMPTY
         self._remove(account, fold(account.name))
@@ -328,10 +262,19 @@ class ChatState:
         """The account whose id this is."""
         return self.accounts.get(name[: -len(ID_SUFFIX)]) if name.endswith(ID_SUFFIX) else None
 
+    def owned(self, session: Session | None, name: str) -> Account | str:
+        """The account with this id, for a guest who may read, empty and delete it; or the refusal."""
+        account = self.by_id(name)
+        if account is None:
+            return Refusal.NO_SUCH_ACCOUNT
+        is_in = session is not None and session.account is account
+        return account if is_in or not account.secret else Refusal.WRONG_PASSWORD
+
     def _is_folded_id(self, folded: str) -> bool:
         return folded.endswith(ID_SUFFIX) and folded[: -len(ID_SUFFIX)] in self._folded
 
-    def _add(self, account: Account) -> Account:
+    def add(self, account: Account) -> Account:
+        """A new account, whose name is free."""
         self.accounts[account.name] = account
         self._folded.add(fold(account.name))
         return account
@@ -366,7 +309,7 @@ class ChatState:
 
     def _enter(self, session: Session, account: Account | None) -> None:
         """The session is logged in to this account from now on (None: to no account)."""
-        here = 1 if session.home else 0
+        here = 1 if session.listens else 0
         if session.account is not None:
             session.account.online -= here
             del session.account.sessions[session.key]
@@ -386,13 +329,15 @@ class ChatState:
         """The session is at home here from now on (empty: nowhere)."""
         account, before = session.account, session.home
         if account is not None:
-            account.online += bool(home) - bool(before)
+            account.online -= session.listens
         if before:
             place = self._at[_place(before)]
             del place[session.key]
             if not place:
                 del self._at[_place(before)]
         session.home = home
+        if account is not None:
+            account.online += session.listens
         if home:
             self._gone.pop(session.key, None)
             self._at.setdefault(_place(home), {})[session.key] = None
@@ -404,7 +349,7 @@ class ChatState:
     def _leave(self, session: Session, op: int, time: int) -> None:
         """Its connection is gone; a plain guest cannot come back, so nothing of it is kept."""
         self._move(session, "", op, time)
-        if session.kind == "plain":
+        if session.is_plain:
             self._forget(session)
 
     def _leave_all(self, keys: list[bytes], op: int, time: int) -> None:
@@ -452,60 +397,28 @@ class ChatState:
 
     def tables(self) -> dict[str, tuple[tuple[str, ...], Iterable[Row]]]:
         """Columns and rows of each table, all text, in an order that is the same on every replica."""
-        rows = {"accounts": self._account_rows(), "mailboxes": self._mailbox_rows(), "sessions": self._session_rows()}
-        return {name: (columns, rows[name]) for name, columns in TABLES.items()}
-
-    def _account_rows(self) -> Iterator[Row]:
-        for a in self.accounts.values():
-            yield a.name, str(a.number), a.secret, str(a.last_seq)
-
-    def _mailbox_rows(self) -> Iterator[Row]:
-        for a in self.accounts.values():
-            for seq, number, time, sender, text in a.mailbox:
-                yield a.name, str(seq), str(number), str(time), sender, text
-
-    def _session_rows(self) -> Iterator[Row]:
-        for key in sorted(self.sessions):
-            s = self.sessions[key]
-            account = s.account.name if s.account else ""
-            replies = json.dumps(s.replies, ensure_ascii=False, separators=(",", ":"))
-            yield key.hex(), s.kind, account, s.home, str(s.last), str(s.low), str(s.gone_op), str(s.gone_time), replies
+        return tables.tables_of(self)
 
     @classmethod
-    def load(cls, op: int, digest: int, message_count: int, tables: dict[str, Iterable[Row]]) -> ChatState:
+    def load(cls, op: int, digest: int, message_count: int, rows: dict[str, Iterable[Row]]) -> ChatState:
         """The state whose `tables()` these are. Raises ValueError when they contradict themselves."""
         state = cls()
         state.op, state.digest, state.message_count = op, digest, message_count
-        for name, number, secret, last_seq in tables["accounts"]:
-            if name in state.accounts:
-                raise ValueError(f"account {name!r} stands there twice")
-            state._add(Account(name, int(number), secret, int(last_seq)))
-        try:
-            for owner, seq, number, time, sender, text in tables["mailboxes"]:
-                account = state.accounts[owner]
-                if not (account.mailbox[-1][0] if account.mailbox else 0) < int(seq) <= account.last_seq:
-                    raise ValueError(f"message {seq} of {owner!r} is out of order")
-                account.mailbox.append((int(seq), int(number), int(time), sender, text))
-            for row in tables["sessions"]:
-                state._load_session(row)
-        except KeyError as error:
-            raise ValueError(f"no account {error}") from None
-        gone = [s for s in state.sessions.values() if not s.home]
-        state._gone = dict.fromkeys(s.key for s in sorted(gone, key=lambda s: (s.gone_op, s.key)))
+        tables.fill(state, rows)
         return state
 
-    def _load_session(self, row: Row) -> None:
-        word, kind, account, home, last, low, gone_op, gone_time, replies = row
-        session = self.sessions[bytes.fromhex(word)] = Session(bytes.fromhex(word), kind)
-        session.last, session.low = int(last), int(low)
-        session.replies = json.loads(replies)
-        if type(session.replies) is not list or len(session.replies) != session.last - session.low:
-            raise ValueError(f"session {word} has replies missing")
-        if account:
-            self._enter(session, self.accounts[account])
+    def put_session(self, session: Session, account: Account | None, home: str) -> None:
+        """A session as a table has it."""
+        self.sessions[session.key] = session
+        if account is not None:
+            self._enter(session, account)
         if home:
             self._move(session, home, 0, 0)
-        session.gone_op, session.gone_time = int(gone_op), int(gone_time)
+
+    def remember_gone(self) -> None:
+        """All sessions are there: who has been gone for longest is forgotten first."""
+        gone = [s for s in self.sessions.values() if not s.home]
+        self._gone = dict.fromkeys(s.key for s in sorted(gone, key=lambda s: (s.gone_op, s.key)))
 
 
 def _place(home: str) -> str:
@@ -529,10 +442,13 @@ SystemHandler = Callable[[ChatState, list[str], int, int, Outcome], None]
 HANDLERS: dict[str, Handler] = {
     CREATE: ChatState._create,
     LOG_IN: ChatState._log_in,
+    LOG_IN_BY_EITHER: ChatState._log_in,
     LOG_OUT: ChatState._log_out,
     SEND: ChatState._send,
     READ: ChatState._read,
     DELETE: ChatState._delete,
+    PAY_IN: ledger.pay_in,
+    TAKE_OUT: ledger.take_out,
 }
 SYSTEM_HANDLERS: dict[str, SystemHandler] = {
     "open": ChatState._open,

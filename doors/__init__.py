@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from doors.ledger import LedgerTranslator
 from doors.pipe import PipeTranslator
 
-Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text; as `state.Message`
+Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text; as `people.Message`
 
 
 class Guest(Protocol):
@@ -52,7 +53,7 @@ class Guest(Protocol):
         """Close the connection; `why` goes to the log."""
 
     def describe_cluster(self) -> bytes:
-        """The replicas, as JSON."""
+        """The replicas and this door's ports, as JSON."""
 
     def watch(self, line: str) -> None:
         """A line for people who watch the server's console."""
@@ -63,6 +64,7 @@ class Translator(Protocol):
 
     greeting: bytes
     rest: bytes  # unfinished bytes
+    listens: bool  # whether the door shows messages; whoever is logged in at another one is not online for that
 
     def feed(self, chunk: bytes) -> bool:
         """Bytes from the guest, cut anywhere. Returns whether unfinished bytes wait for `quiet`."""
@@ -97,4 +99,5 @@ class Translator(Protocol):
 
 TRANSLATORS: dict[str, Callable[[Guest], Translator]] = {
     "pipe": PipeTranslator,
+    "ledger": LedgerTranslator,
 }

@@ -1,178 +1,43 @@
 """The pipe door: `op|arg|arg`, one command a line, and the numbered mode for programs that retry.
 
-What it is not: it holds no account and no order of messages; what it answers stands in `pipe_words.py`. This is the only file that knows
-the digits 0–5, `understudy` and `bye`.
+What it is not: it holds no account and no order of messages; where a line ends is known to `lines.py`, what it answers stands in
+`pipe_words.py`. This is the only file that knows the digits 0–5, and `who` and `bye` of the numbered mode.
 
     op            command              op            command
     1|NAME        CreateAccount        3|WHOM|TEXT   SendMessage
     0|ID          LogIn                4|ID          ReadMailbox
     2[|PATTERN]   ListAccounts         5|ID          DeleteAccount
 
-    a connection        ends a command by                                  replies
-    plain, unframed     falling silent for QUIET_AFTER, or half-closing    the words alone
-    plain, framed       a newline (for good, once it has sent one)         the words alone
-    numbered            a newline; begins with `understudy 1 SESSION-HEX`  `N BYTES⏎` and the words
-
 Read next: `doors/pipe_words.py`, then `desk.py`.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
-
-from commands import CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, LOG_OUT, NAME_MAX, PRESENT, READ, SEND, TEXT_MAX, is_name
+from commands import CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, NAME_MAX, PRESENT, READ, SEND, TEXT_MAX, is_name
+from doors.lines import LineTranslator, text_of
 from doors.pipe_words import GREETING, INVALID, WORDS
 
-if TYPE_CHECKING:
-    from doors import Guest, Message
 
-LINE_MAX = 80 * 1024  # bytes of one command: the longest text and its envelope
-QUIET_AFTER = 0.04  # seconds after which unframed bytes are a command; clients of old wait 100 ms between two
-CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-HELLO = re.compile(rb"understudy 1 ([0-9a-f]{32})")
-
-
-class PipeTranslator:
-    """One connection's bytes ⇄ commands and replies."""
+class PipeTranslator(LineTranslator):
+    """One connection at the pipe door."""
 
     greeting = GREETING
+    words = WORDS
 
-    def __init__(self, guest: Guest) -> None:
-        self.guest = guest
-        self.rest = b""
-        self.framed = self.numbered = self.fresh = False
-        self.session = b""
+    def understand(self, line: bytes) -> str | None:
+        return encode(line)
 
-    # --- bytes in ------------------------------------------------------------------------------------------------------------------------
+    def understand_numbered(self, line: bytes) -> str | None:
+        return PRESENT if line == b"who" else super().understand_numbered(line)
 
-    def feed(self, chunk: bytes) -> bool:
-        whole, newline, self.rest = (self.rest + chunk if self.rest else chunk).rpartition(b"\n")
-        if newline:
-            lines = whole.split(b"\n")
-            if b"\r" in whole:
-                lines = [line.removesuffix(b"\r") for line in lines]
-            if not self.framed:
-                self.framed = True
-                if HELLO.fullmatch(lines[0]):
-                    self.numbered = self.fresh = True
-                    self.session = bytes.fromhex(lines.pop(0).split()[2].decode())
-            (self._numbered_lines if self.numbered else self._plain_lines)(lines)
-        if len(self.rest) > LINE_MAX:
-            self.guest.hang_up(f"a command is longer than {LINE_MAX} bytes")
-            self.rest = b""
-        return bool(self.rest and not self.framed) or self.fresh
-
-    def quiet(self) -> None:
-        if self.fresh:
-            self._open("numbered", 0)
-        elif not self.framed and self.rest:
-            line, self.rest = self.rest, b""
-            self._plain_lines([line])
-
-    def end(self) -> None:
-        self.fresh = False  # it said who it is and nothing more: no session for that
-        line, self.rest = self.rest, b""
-        if line and not self.numbered:
-            self._plain_lines([line])
-
-    def _plain_lines(self, lines: list[bytes]) -> None:
-        guest = self.guest
-        for raw in lines:
-            line = raw if self.framed else raw.removesuffix(b"\r")
-            if not line and self.framed:
-                continue
-            command = encode(line)
-            if guest.is_watched:
-                _show(guest, line)
-            if command is None:
-                guest.say(INVALID)
-            else:
-                guest.ask(command)
-
-    def _numbered_lines(self, lines: list[bytes]) -> None:
-        guest = self.guest
-        for line in lines:
-            word, _, rest = line.partition(b" ")
-            if word.isdigit():
-                if self.fresh:
-                    self._open("numbered", 0)
-                low, _, asked = rest.partition(b" ")
-                if not low.isdigit() or len(word) > 18 or len(low) > 18:
-                    return guest.hang_up("a numbered request without its numbers")
-                command = encode(asked) or encode_numbered(asked)
-                if command is None:
-                    guest.say(INVALID, int(word))
-                else:
-                    guest.ask(command, int(word), int(low))
-            elif not self._other_line(word, rest):
-                return
-
-    def _other_line(self, word: bytes, rest: bytes) -> bool:
-        guest = self.guest
-        numbers = [int(n) for n in rest.split() if n.isdigit() and len(n) <= 18]
-        number, owed = [*numbers, 0, 0][:2]
-        if word == b"resume" and self.fresh:
-            self._open("resumed", number, owed)
-        elif word == b"ack":
-            guest.acknowledge(number)
-        elif word == b"cluster":
-            about = guest.describe_cluster()
-            guest.tell(b"@ %d\n%s" % (len(about), about))
-        elif word.strip():
-            guest.hang_up("a line that the numbered mode does not know")
-            return False
-        return True
-
-    def _open(self, kind: str, seen: int, owed: int = 0) -> None:
-        self.fresh = False
-        self.guest.open(self.session, kind, seen, owed)
-
-    # --- bytes out -----------------------------------------------------------------------------------------------------------------------
-
-    def is_resumable(self) -> bool:
-        return self.numbered
-
-    def opened(self, last: int, seq: int) -> bytes:
-        return f"= {self.guest.account or '-'} {last} {seq}\n".encode() if self.numbered else b""
-
-    def trouble(self, word: str) -> bytes:
-        return f"! {word}\n".encode() if self.numbered else b""
-
-    def beat(self) -> bytes:
-        return b".\n" if self.numbered else b""
-
-    def render(self, number: int, command: str, reply: str) -> bytes:
-        words = WORDS[command[0]](self.guest, command, reply).encode()
-        return b"%d %d\n%s" % (number, len(words), words) if self.numbered else words
-
-    def frame(self, number: int, words: bytes) -> bytes:
-        return b"%d %d\n%s" % (number, len(words), words) if self.numbered else words
-
-    def push(self, message: Message) -> bytes:
-        seq, number, time, sender, text = message
-        if self.numbered:
-            words = f"{sender}|{time}|{number}|{text}".encode()
-            return b"* %d %d\n%s" % (seq, len(words), words)
-        return f"{sender}: {text}\n".encode() if self.framed else f"{sender}: {text}".encode()
-
-
-def _show(guest: Guest, line: bytes) -> None:
-    """What the server's console shows of a command: never a password."""
-    op, *fields = line.decode("utf-8", "replace").split("|")
-    if op in ("0", "1") and len(fields) > 1:
-        fields[1:] = ["***"]
-    guest.watch("|".join([op, *fields]))
-    guest.watch(f"Opcode:{op}")
+    def complaint(self, line: bytes) -> bytes:
+        return INVALID
 
 
 def encode(line: bytes) -> str | None:
     """The command that this line of the protocol asks for; None: it is none."""
-    if CONTROLS.search(line):
-        return None
-    try:
-        text = str(line, "utf-8")
-    except UnicodeDecodeError:
+    text = text_of(line)
+    if text is None:
         return None
     op, bar, rest = text.partition("|")
     if op == "3":
@@ -188,8 +53,3 @@ def encode(line: bytes) -> str | None:
         return f"{CREATE}|{rest}" if is_name(rest) else None
     letter = {"0": LOG_IN, "4": READ, "5": DELETE}.get(op)
     return f"{letter}|{rest}" if letter and len(rest) <= NAME_MAX + len(ID_SUFFIX) else None
-
-
-def encode_numbered(line: bytes) -> str | None:
-    """Commands that only the numbered mode has."""
-    return {b"who": PRESENT, b"bye": LOG_OUT}.get(line)

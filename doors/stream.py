@@ -7,7 +7,7 @@ What it is not: it understands no byte. It feeds what comes to a `connection.Con
     UNSENT_S        seconds in which a guest read nothing although something waits: closed
     UNFINISHED_S    seconds in which a command that was begun was not ended: closed
 
-Read next: `doors/pipe.py`.
+Read next: `doors/lines.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from doors.pipe import QUIET_AFTER
+from doors.lines import QUIET_AFTER
 
 if TYPE_CHECKING:
     from connection import Connection

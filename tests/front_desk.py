@@ -13,7 +13,8 @@ from commands import count_ops, system_run
 from connection import Connection
 from desk import Desk
 from packets import BATCH_MAX
-from state import ChatState, Outcome
+from people import Outcome
+from state import ChatState
 
 NOW = 1_700_000_000_000_000
 
@@ -83,7 +84,7 @@ class FrontDesk:
             self.state,
             poke=self._poke,
             new_session=self._new_session,
-            describe_cluster=lambda: b'{"cluster":"dormitory"}',
+            describe_cluster=lambda door: b'{"cluster":"dormitory"}',
             console=self.console.append if watched else None,
         )
         self.log.desks.append(self)
@@ -95,8 +96,8 @@ class FrontDesk:
         self.sessions += 1
         return self.desk.place.encode().ljust(8, b".") + self.sessions.to_bytes(8, "big")
 
-    def connect(self) -> Person:
-        return Person(self)
+    def connect(self, door: str = "pipe") -> Person:
+        return Person(self, door)
 
     def turn(self, *, limit: int = BATCH_MAX) -> int:
         """Commit what is open and answer the queries; again until nothing is left. How many batches it took."""
@@ -106,8 +107,8 @@ class FrontDesk:
             if desk.open_runs:
                 self.log.commit(desk.take(limit))
                 batches += 1
-            for ticket, (_, query) in list(desk.queries.items()):
-                desk.answer(ticket, desk.evaluate(query.command))
+            for ticket, (connection, query) in list(desk.queries.items()):
+                desk.answer(ticket, desk.evaluate(connection.session, query.command))
         return batches
 
     def new_view(self, members: str) -> None:
@@ -115,11 +116,11 @@ class FrontDesk:
 
 
 class Person:
-    """A guest at a pipe door."""
+    """A guest at a door."""
 
-    def __init__(self, front: FrontDesk) -> None:
+    def __init__(self, front: FrontDesk, door: str = "pipe") -> None:
         self.front, self.paper = front, Paper()
-        self.connection: Connection = front.desk.welcome(self.paper, "pipe")
+        self.connection: Connection = front.desk.welcome(self.paper, door)
 
     def send(self, words: bytes) -> bool:
         """Bytes, and no turn of the loop."""

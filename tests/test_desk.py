@@ -51,7 +51,7 @@ class OrderTest(unittest.TestCase):
         self.person.say("1|mason\n")
         self.person.send(b"2\n3|mason|a\n2\n3|mason|b\n")
         self.assertEqual(self.front.desk.open_runs, [])
-        ((ticket, command),) = self.front.desk.unasked()
+        ((ticket, _, command),) = self.front.desk.unasked()
         self.assertEqual((command, self.front.desk.unasked()), ("A", []), "each is asked once")
         self.front.desk.answer(ticket, "a|mason")
         self.assertEqual(self.person.read(), b"Showing all accounts: mason\n")
@@ -62,7 +62,7 @@ class OrderTest(unittest.TestCase):
         self.person.send(b"2\n")
         self.assertEqual(self.front.desk.unasked(), [])
         self.front.log.commit(self.front.desk.take(999))
-        self.assertEqual([command for _, command in self.front.desk.unasked()], ["A"])
+        self.assertEqual([command for _, _, command in self.front.desk.unasked()], ["A"])
 
     def test_a_query_before_anything_else(self) -> None:
         self.assertEqual(self.person.say("2\n"), b"Showing all accounts: \n")
@@ -72,7 +72,7 @@ class OrderTest(unittest.TestCase):
         self.front.desk.answer(99, "a|x")
         self.person.say("1|mason\n")
         self.person.send(b"2\n")
-        ((ticket, _),) = self.front.desk.unasked()
+        ((ticket, _, _),) = self.front.desk.unasked()
         self.person.connection.drop_line()
         self.front.desk.answer(ticket, "a|x")
         self.assertEqual(self.person.read(), b"")
@@ -566,7 +566,7 @@ class LimitsTest(unittest.TestCase):
         one.send(b"3|mason|a\n3|mason|b\n2\n3|mason|c\n")
         numbered.send(b"2 0 3|mason|d\n")
         self.front.desk.refuse_open()
-        for ticket, _ in self.front.desk.unasked():
+        for ticket, _, _ in self.front.desk.unasked():
             self.front.desk.answer(ticket, "a|mason,wayne")
         self.front.desk.refuse_open()
         self.assertEqual(one.read(), INVALID * 2 + b"Showing all accounts: mason,wayne\n" + INVALID)

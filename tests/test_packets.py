@@ -76,7 +76,7 @@ ALL = (
     RecoveryResponse(1, 2, "normal", 3, 4, False, True),
     Leave(1, "planned stop"),
     Forward(1, b"runs"),
-    ForwardQuery(1, 2, "A|w.yne"),
+    ForwardQuery(1, 2, b"\xff" * 16, "A|w.yne"),
     Forwarded(1, 2, "a|wäyne"),
 )
 

@@ -33,7 +33,8 @@ class Good(unittest.TestCase):
     def test_the_shipped_file_is_the_cluster_of_the_documents(self) -> None:
         shipped = load(SHIPPED)
         self.assertEqual(shipped.name, "dormitory")
-        self.assertEqual(shipped.pipe_ports(), (6666, 6667, 6668, 2023))
+        self.assertEqual(shipped.ports_of("pipe"), (6666, 6667, 6668, 2023))
+        self.assertEqual(shipped.ports_of("ledger"), (7001, 7002, 7003))
         self.assertEqual(list(shipped.peers().values()), [Address("127.0.0.1", 7661 + i) for i in range(3)])
         self.assertEqual(shipped.survives(), 2)
         self.assertEqual(shipped.policy, "survivor")
@@ -73,8 +74,8 @@ class Good(unittest.TestCase):
         self.assertNotEqual(first, read("\n".join(GOOD.splitlines()[:-1])).config_hash())
 
     def test_a_replica_without_a_pipe_door_is_left_out_of_its_ports(self) -> None:
-        self.assertEqual(read(GOOD.replace("{pipe: 6667}", "{}")).pipe_ports(), (6666, 6668, 2023))
-        self.assertEqual(read("cluster: {name: a}\nreplicas: [{id: 0, peer: '127.0.0.1:1', doors: {}}]\n").pipe_ports(), ())
+        self.assertEqual(read(GOOD.replace("{pipe: 6667}", "{}")).ports_of("pipe"), (6666, 6668, 2023))
+        self.assertEqual(read("cluster: {name: a}\nreplicas: [{id: 0, peer: '127.0.0.1:1', doors: {}}]\n").ports_of("pipe"), ())
 
     def test_more_doors_can_be_known(self) -> None:
         text = GOOD.replace("{pipe: 6667}", "{pipe: 6667, room: 5002}").encode()
@@ -145,7 +146,7 @@ class Bad(unittest.TestCase):
         self.assert_says(self.changed("6667", "7661"), 6, 51, "port 7661 is taken already by replicas[0].peer")
         self.assert_says(self.changed("7662", "7661"), 6, 19, "replicas[1].peer: port 7661 is taken already by replicas[0].peer")
         self.assert_says(
-            self.changed("pipe: 6667", "pope: 6667"), 6, 45, "replicas[1].doors.pope: there is no such door; the doors are pipe"
+            self.changed("pipe: 6667", "pope: 6667"), 6, 45, "replicas[1].doors.pope: there is no such door; the doors are pipe, ledger"
         )
 
     def test_addresses(self) -> None:

@@ -28,7 +28,8 @@ from journal import JournalDamaged, read_segments
 from packets import NO_HASH
 from snapshot_worker import Folder, Maker, RowsWriter, ServerGone, Worker, rows_through_csv, rows_through_pandas
 from snapshots import MANIFEST, Order, install, listed, load, make_look, prune, remove_all, tidy
-from state import MESSAGE_COLUMNS, TABLES, ChatState
+from state import ChatState
+from tables import MESSAGE_COLUMNS, TABLES
 from tests.simulator.disk import SimDisk, Stopped
 from tests.snapshot_places import CLUSTER, HOSTILE, Case, Place, damage, folder_bytes, rows_of, session, some_doings, table_rows, two_people
 
@@ -206,7 +207,7 @@ class MakeTest(Case):
         place = self.place()
         replies = json.dumps(HOSTILE, ensure_ascii=False, separators=(",", ":"))
         tables: dict[str, list[tuple[str, ...]]] = {
-            "accounts": [(text, str(i), text, "1") for i, text in enumerate(HOSTILE)],
+            "accounts": [(text, str(i), text, "1", str(i << 55)) for i, text in enumerate(HOSTILE)],
             "mailboxes": [(text, "1", "2", "3", text, text) for text in HOSTILE],
             "sessions": [(session(1).hex(), "plain", HOSTILE[9], "0.1.2", str(len(HOSTILE)), "0", "0", "0", replies)],
         }

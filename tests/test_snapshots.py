@@ -25,7 +25,7 @@ from disk import OsDisk
 from snapshot_worker import Folder, Maker, rows_through_csv
 from snapshots import MANIFEST, Manifest, Order, Part, SnapshotDamaged, install, listed, load, prune, remove_all, tidy
 from state import ChatState
-from tests.snapshot_places import CLUSTER, Case, Place, damage, folder_bytes, some_doings, two_people
+from tests.snapshot_places import CLUSTER, Case, Place, damage, folder_bytes, some_doings, table_rows, two_people
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -37,7 +37,7 @@ class ManifestTest(unittest.TestCase):
         names = ["accounts.csv", "mailboxes.csv", "messages-000001.csv", "messages-000002.csv", "sessions.csv"]
         rows = [3, 0, 50_000, 7, 1]
         files = {name: Part(100 + i, rows[i], f"{i:064x}") for i, name in enumerate(names)}
-        return msgspec.structs.replace(Manifest(1, CLUSTER, 4711, "ab" * 16, 123, 50_007, files), **changes)
+        return msgspec.structs.replace(Manifest(2, CLUSTER, 4711, "ab" * 16, 123, 50_007, files), **changes)
 
     def test_what_is_encoded_is_decoded(self) -> None:
         image = self.manifest().encode()
@@ -65,7 +65,8 @@ class ManifestTest(unittest.TestCase):
     def test_a_manifest_that_makes_no_sense_is_refused(self) -> None:
         files = self.manifest().files
         senseless: tuple[dict[str, Any], ...] = (
-            {"format": 2},
+            {"format": 3},
+            {"format": 0},
             {"op": 0},
             {"hash": "AB" * 16},
             {"hash": ""},
@@ -172,7 +173,7 @@ class DamageTest(Case):
         for name, image, rows, says in (
             ("accounts.csv", accounts.replace(b'"number"', b'"nummer"'), None, "other columns"),
             ("accounts.csv", b"", None, "other columns"),
-            ("accounts.csv", accounts + b'"a","b","c"\n', None, "3 fields instead of 4"),
+            ("accounts.csv", accounts + b'"a","b","c"\n', None, "3 fields instead of 5"),
             ("accounts.csv", accounts, 99, "rows instead of 99"),
             ("accounts.csv", accounts + accounts.splitlines(keepends=True)[-1], None, "stands there twice"),
             ("accounts.csv", accounts + b'"\xff"\n', None, "do not fit"),
@@ -188,6 +189,22 @@ class DamageTest(Case):
         count = image.count(b"\n") - 1 if rows is None else rows
         part = Part(len(image), count, hashlib.sha256(image).hexdigest())
         return msgspec.structs.replace(manifest, files={**manifest.files, name: part}).encode()
+
+    def test_one_of_format_1_is_read_and_the_next_is_of_format_2(self) -> None:
+        """It has no balances: nobody had any."""
+        whole = load(self.place_.disk, self.path, CLUSTER)[0]
+        rows = [row.rpartition(b",")[0] + b"\n" for row in self.files["accounts.csv"].splitlines()]
+        self.assertEqual(rows[0], b'"name","number","secret","last_seq"\n')
+        image = b"".join(rows)
+        manifest = msgspec.structs.replace(Manifest.decode(self.manifest_with("accounts.csv", image, None)), format=1)
+        with self.instead("accounts.csv", image), self.instead(MANIFEST, manifest.encode()):
+            state, found = load(self.place_.disk, self.path, CLUSTER)
+            self.assertEqual((found.format, table_rows(state)), (1, table_rows(whole)))
+            with self.instead("accounts.csv", self.files["accounts.csv"]):
+                self.assert_damaged("accounts.csv")
+            self.place_.say(0, "S|wayne|more")
+            later = self.place_.make(Maker(self.place_.disk, rows_through_csv))
+            self.assertEqual(load(self.place_.disk, later, CLUSTER, verify_history=True)[1].format, 2)
 
     def test_a_disk_that_cannot_read(self) -> None:
         with mock.patch.object(OsDisk, "pread", side_effect=OSError(errno.EIO, "Input/output error")):

@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import state as module
+import tables
 from commands import (
     MAILBOX_MAX,
     READ_MAX,
@@ -28,7 +29,9 @@ from commands import (
     run,
     system_run,
 )
-from state import HANDLERS, SYSTEM_HANDLERS, TABLES, ChatState, Outcome
+from people import Account, Outcome, Session
+from state import HANDLERS, SYSTEM_HANDLERS, ChatState
+from tables import TABLES
 
 try:
     from hypothesis import given, settings
@@ -84,7 +87,9 @@ class Chat:
 
 def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
     """All of it that later commands can see, order included."""
-    accounts = [(n, a.number, a.secret, a.last_seq, list(a.mailbox), sorted(a.sessions), a.online) for n, a in state.accounts.items()]
+    accounts = [
+        (n, a.number, a.secret, a.last_seq, a.balance, list(a.mailbox), sorted(a.sessions), a.online) for n, a in state.accounts.items()
+    ]
     sessions = {
         k: (
             s.kind,
@@ -103,7 +108,7 @@ def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
 def check(state: ChatState) -> None:
     """The invariants of the module's page, and that the tables hold everything."""
     for account in state.accounts.values():
-        assert account.online == sum(1 for key in account.sessions if state.sessions[key].home), account.name
+        assert account.online == sum(1 for key in account.sessions if state.sessions[key].listens), account.name
         seqs = [0, *(message[0] for message in account.mailbox)]
         assert seqs == sorted(set(seqs)) and seqs[-1] <= account.last_seq, account.name
     for key, session in state.sessions.items():
@@ -221,8 +226,8 @@ class MessagesTest(unittest.TestCase):
 
     def test_a_username_wins_over_an_id(self) -> None:
         # such a pair cannot be created, but it may stand in an old snapshot
-        other = module.Account("wayne123", 99)
-        self.chat.state._add(other)
+        other = Account("wayne123", 99)
+        self.chat.state.add(other)
         self.assertEqual(self.chat.do(A, "S|wayne123|for the name"), "m")
         self.assertEqual([m[4] for m in other.mailbox], ["for the name"])
         self.chat.state._remove(other, "wayne123")
@@ -558,7 +563,7 @@ class BatchTest(unittest.TestCase):
 
 class TablesTest(unittest.TestCase):
     def test_the_page_and_the_tables_name_the_same_columns(self) -> None:
-        page = " ".join((module.__doc__ or "").split())
+        page = " ".join((tables.__doc__ or "").split())
         for name, columns in TABLES.items():
             self.assertIn(name, page)
             for column in columns:
@@ -587,7 +592,7 @@ class TablesTest(unittest.TestCase):
         self.assertEqual(twin.state.digest, chat.state.digest)
 
     def test_tables_that_contradict_themselves(self) -> None:
-        account = ("mason", "1", "", "2")
+        account = ("mason", "1", "", "2", "0")
         letters = [("mason", "1", "1", "5", "mason", "x"), ("mason", "2", "2", "6", "mason", "y")]
         session = (A.hex(), "plain", "mason", "0.7.1", "1", "0", "0", "0", '["o"]')
         good: dict[str, Any] = {"accounts": [account], "mailboxes": letters, "sessions": [session]}
@@ -595,9 +600,11 @@ class TablesTest(unittest.TestCase):
         for table, rows in (
             ("accounts", [account, account]),
             ("accounts", []),
-            ("accounts", [("mason", "one", "", "2")]),
-            ("accounts", [("mason", "1", "")]),
-            ("accounts", [("mason", "1", "", "1")]),
+            ("accounts", [("mason", "one", "", "2", "0")]),
+            ("accounts", [("mason", "1", "", "2")]),
+            ("accounts", [("mason", "1", "", "1", "0")]),
+            ("accounts", [(*account[:4], "-1")]),
+            ("accounts", [(*account[:4], str(1 << 63))]),
             ("mailboxes", [("wayne", *letters[0][1:])]),
             ("mailboxes", letters[::-1]),
             ("mailboxes", [("mason", "0", *letters[0][2:])]),
@@ -673,7 +680,7 @@ def crowd() -> Chat:
     chat.do(A, "S|wayne|one", "S|wayne|" + "x" * TEXT_MAX, *["S|wayne|" + "y" * TEXT_MAX] * 4)
     chat.do(B, "S|mason|hi")
     chat.open(b"d" * 16, "2.7.2")
-    chat.do(b"d" * 16, "C|empty")
+    chat.do(b"d" * 16, "C|empty", "P|empty123|5")
     chat.open(b"e" * 16, "0.7.9")
     chat.system(f"close|{(b'e' * 16).hex()}|0.7.9")
     return chat
@@ -701,6 +708,19 @@ COMMAND_LINES = [
     "D|wayne123",
     "D|nobody123",
     "D|secret123",
+    "N|nobody",
+    "N|wayne",
+    "N|secret",
+    "P|empty123|5",
+    "P|empty123|05",
+    "P|empty123|-5",
+    "P|nobody123|5",
+    "P|secret123|5",
+    f"P|empty123|{(1 << 63) - 1}",
+    "X|empty123|5",
+    "X|empty123|6",
+    "X|empty123|x",
+    "X|secret123|5",
 ]
 SYSTEM_LINES = [
     f"open|{A.hex()}|2.7.77|resumed",
@@ -717,15 +737,21 @@ SYSTEM_LINES = [
 ]
 
 
+SOME_WORDS = [
+    *("mason", "wayne", "mason123", "wayne123", "zoë", "zoë123", "", "a b", "1", "2", "99", str(1 << 62)),
+    *("0.7.1", "1.7.1", "0.7,1.7", "plain"),
+]
+
+
 class TotalTest(unittest.TestCase):
     """2.5.5: a command that raises is one refusal, the same everywhere, and has changed nothing."""
 
     def prepared(self) -> tuple[Chat, dict[str, bytes]]:
         chat = crowd()
-        full = module.Account("full", 999)
+        full = Account("full", 999)
         full.mailbox.extend([(1, 1, 1, "x", "y")] * 3)
-        chat.state._add(full)
-        chat.state.sessions[b"z" * 16] = module.Session(b"z" * 16, "numbered")
+        chat.state.add(full)
+        chat.state.sessions[b"z" * 16] = Session(b"z" * 16, "numbered")
         return chat, {"in": A, "out": b"z" * 16}
 
     def one(self, function: Callable[..., Any], bodies: list[bytes], reply: str | None) -> None:
@@ -773,7 +799,7 @@ class TotalTest(unittest.TestCase):
                 self.one(handler, [system_run(line) for line in SYSTEM_LINES if line.startswith(word + "|")], None)
 
     def test_the_bench_itself_notices_a_handler_that_changes_first(self) -> None:
-        def rash(self: ChatState, session: module.Session, line: str, op: int, time: int, out: Outcome) -> str:
+        def rash(self: ChatState, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
             self.message_count += 1
             reply = line[2:]
             return reply
@@ -839,11 +865,9 @@ class TotalTest(unittest.TestCase):
     def test_arbitrary_commands_of_guests_that_are_there(self) -> None:
         names = ["mason", "wayne", "Mason", "zoë", "x" * 33, ""]
         keys = [A, B, C, b"d" * 16]
-        word = st.sampled_from(
-            ["mason", "wayne", "mason123", "wayne123", "zoë", "zoë123", "", "a b", "1", "2", "99", "0.7.1", "1.7.1", "0.7,1.7", "plain"]
-        )
+        word = st.sampled_from(SOME_WORDS)
         line = st.one_of(
-            st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from("CLOSRDAW?"), st.lists(word, max_size=3)),
+            st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from("CLOSRDAWNPXB?"), st.lists(word, max_size=3)),
             st.text(max_size=20).filter(lambda t: "\n" not in t),
         )
         number = st.one_of(st.integers(0, 12), st.integers(0, 2**64 - 1))
@@ -858,7 +882,7 @@ class TotalTest(unittest.TestCase):
                 lambda k, h, kind: f"open|{k}|{h}|{kind}",
                 key_word,
                 st.sampled_from(["0.7.1", "1.7.2", "2.7.3", ""]),
-                st.sampled_from(["plain", "numbered", "resumed"]),
+                st.sampled_from(["plain", "numbered", "resumed", "plain-deaf", "numbered-deaf"]),
             ),
             st.builds(lambda k, h: f"close|{k}|{h}", key_word, st.sampled_from(["0.7.1", "1.7.2", "2.7.3"])),
             st.builds(

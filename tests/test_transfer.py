@@ -311,7 +311,7 @@ class TransferTest(unittest.TestCase):
             (manifest_of(self.files, 12, files={}), "names too few files"),
             (manifest_of(self.files, 0), "names no batch"),
             (manifest_of(self.files, 12, hash="zz" * 16), "names no batch"),
-            (manifest_of(self.files, 12, format=2), "format 2"),
+            (manifest_of(self.files, 12, format=3), "format 3"),
             (manifest_of(self.files, 13), "its manifest op 13"),
             (manifest_of(self.files, 12, hash="ab" * 16), "another hash"),
             (manifest_of({**self.files, "accounts.csv": b""}, 12), "empty"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from doors.pipe import QUIET_AFTER
+from doors.lines import QUIET_AFTER
 from doors.pipe_words import GREETING, INVALID
 from doors.stream import UNFINISHED_S, UNSENT_MAX, UNSENT_S, StreamShell
 from tests.front_desk import FrontDesk

@@ -32,7 +32,8 @@ from register import Register, RegisterDamaged
 from segments import header, padded, survey
 from snapshot_worker import Maker, rows_through_csv
 from snapshots import FORMAT, Manifest, Part, SnapshotDamaged, load, make_order, message_file
-from state import MESSAGE_COLUMNS, TABLES, ChatState
+from state import ChatState
+from tables import MESSAGE_COLUMNS, TABLES
 from tests.fuzzing.run import Target
 from tests.ram_disk import RamDisk
 from transfer import TransferFailed, read_offer
@@ -438,7 +439,7 @@ class SettingsTarget(Target):
             assert str(error).startswith("cluster.yaml:") and "\n" not in str(error)
             return "refused"
         assert found.config_hash() and found.survives() == len(found.replicas) - 1
-        found.pipe_ports()
+        found.ports_of("pipe")
         found.peers()
         return "sound"
 

@@ -20,7 +20,7 @@ import msgspec
 
 import packets
 from commands import COMMANDS, RUN, SYSTEM, count_ops, run, sessions_of
-from doors.pipe import LINE_MAX
+from doors.lines import LINE_MAX
 from events import Event, Linked, Persist, Persisted, Received, Saved, SaveLogView, Ticked
 from guest import About, Guest, Message, Reply, Trouble
 from handshake import LENGTH, Handshake, Identity, LinkRefused
@@ -295,7 +295,7 @@ class PacketTarget(Target):
             packets.RecoveryResponse(3, 9, "normal", 1, 1, True, False),
             packets.Leave(3, "planned stop"),
             packets.Forward(3, first.body),
-            packets.ForwardQuery(3, 1 << 40, "A|a.*"),
+            packets.ForwardQuery(3, 1 << 40, b"s" * 16, "A|a.*"),
             packets.Forwarded(3, 1 << 40, "a|ann,wayne"),
         ]
         return {type(packet).__name__: packets.encode(packet) for packet in some}

@@ -29,6 +29,7 @@ from typing import Any, Self
 from disk import OsDisk
 from operators import ask
 from register import Register
+from settings import DOORS
 from snapshots import MANIFEST
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -85,15 +86,19 @@ class Cluster:
         self.base, self.config = os.path.join(self.where, "data"), os.path.join(self.where, "cluster.yaml")
         self.keep = keep
         self.ids = tuple(range(replicas))
-        ports = free_ports(2 * replicas)
-        self.pipes, self.peers = ports[:replicas], ports[replicas:]
+        ports = free_ports((len(DOORS) + 1) * replicas)
+        *of_doors, self.peers = [ports[at : at + replicas] for at in range(0, len(ports), replicas)]
+        self.doors = dict(zip(DOORS, of_doors, strict=True))  # port of each replica, by door
+        self.pipes = self.doors["pipe"]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.paused: set[int] = set()
         self._write_config(knobs)
 
     def _write_config(self, knobs: dict[str, object]) -> None:
         lines = ["cluster:", "  name: scratch", *(f"  {key}: {value}" for key, value in knobs.items()), "replicas:"]
-        lines += [f'  - {{id: {i}, peer: "127.0.0.1:{self.peers[i]}", doors: {{pipe: {self.pipes[i]}}}}}' for i in self.ids]
+        for i in self.ids:
+            doors = ", ".join(f"{door}: {ports[i]}" for door, ports in self.doors.items())
+            lines.append(f'  - {{id: {i}, peer: "127.0.0.1:{self.peers[i]}", doors: {{{doors}}}}}')
         with open(self.config, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
 
@@ -252,6 +257,11 @@ class Cluster:
         ids = [int(row["id"]) for row in rows]
         assert ids == list(range(1, len(ids) + 1)), f"message ids of replica {replica} are not 1 … {len(ids)}"
         return [(row["sender"], row["recipient"], row["text"]) for row in rows]
+
+    def table(self, replica: int, name: str) -> list[dict[str, str]]:
+        """The rows of one of its tables, as its newest snapshot has them."""
+        with open(os.path.join(self.csv(replica), f"{name}.csv"), encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
 
     def differences(self, *replicas: int) -> list[str]:
         """Where the CSV folders of these replicas (without any: all) at the same op are not byte for byte the same."""

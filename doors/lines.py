@@ -1,0 +1,190 @@
+"""Line doors: one command a line, plain or numbered; what the pipe door and the ledger door share.
+
+What it is not: it knows no command. A door says what a line means (`understand`), why it means nothing (`complaint`), and what replies are
+called (`words`).
+
+    a connection        ends a command by                                  replies
+    plain, unframed     falling silent for QUIET_AFTER, or half-closing    the words alone
+    plain, framed       a newline (for good, once it has sent one)         the words alone
+    numbered            a newline; begins with `understudy 1 SESSION-HEX`  `N BYTES⏎` and the words
+
+Read next: `doors/pipe.py`, `doors/ledger.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from commands import LOG_OUT
+
+if TYPE_CHECKING:
+    from doors import Guest, Message
+
+    Words = Callable[[Guest, str, str], str]  # command and reply to what the guest reads
+
+LINE_MAX = 80 * 1024  # bytes of one command: the longest text and its envelope
+QUIET_AFTER = 0.04  # seconds after which unframed bytes are a command; clients of old wait 100 ms between two
+CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+NUMBERED = {b"bye": LOG_OUT}  # what every numbered mode knows
+HELLO = re.compile(rb"understudy 1 ([0-9a-f]{32})")
+
+
+class LineTranslator:
+    """One connection's bytes ⇄ commands and replies."""
+
+    greeting = b""
+    listens = True
+    words: Mapping[str, Words]  # by the letter of the command
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.rest = b""
+        self.framed = self.numbered = self.fresh = False
+        self.session = b""
+
+    # --- what a door says ----------------------------------------------------------------------------------------------------------------
+
+    def understand(self, line: bytes) -> str | None:
+        """The command that this line asks for; None: it is none."""
+        raise NotImplementedError
+
+    def understand_numbered(self, line: bytes) -> str | None:
+        """A command that only the numbered mode has."""
+        return NUMBERED.get(line)
+
+    def complaint(self, line: bytes) -> bytes:
+        """The answer to a line that is no command."""
+        raise NotImplementedError
+
+    # --- bytes in ------------------------------------------------------------------------------------------------------------------------
+
+    def feed(self, chunk: bytes) -> bool:
+        whole, newline, self.rest = (self.rest + chunk if self.rest else chunk).rpartition(b"\n")
+        if newline:
+            lines = whole.split(b"\n")
+            if b"\r" in whole:
+                lines = [line.removesuffix(b"\r") for line in lines]
+            if not self.framed:
+                self.framed = True
+                if HELLO.fullmatch(lines[0]):
+                    self.numbered = self.fresh = True
+                    self.session = bytes.fromhex(lines.pop(0).split()[2].decode())
+            (self._numbered_lines if self.numbered else self._plain_lines)(lines)
+        if len(self.rest) > LINE_MAX:
+            self.guest.hang_up(f"a command is longer than {LINE_MAX} bytes")
+            self.rest = b""
+        return bool(self.rest and not self.framed) or self.fresh
+
+    def quiet(self) -> None:
+        if self.fresh:
+            self._open("numbered", 0)
+        elif not self.framed and self.rest:
+            line, self.rest = self.rest, b""
+            self._plain_lines([line])
+
+    def end(self) -> None:
+        self.fresh = False  # it said who it is and nothing more: no session for that
+        line, self.rest = self.rest, b""
+        if line and not self.numbered:
+            self._plain_lines([line])
+
+    def _plain_lines(self, lines: list[bytes]) -> None:
+        guest = self.guest
+        for raw in lines:
+            line = raw if self.framed else raw.removesuffix(b"\r")
+            if not line and self.framed:
+                continue
+            command = self.understand(line)
+            if guest.is_watched:
+                _show(guest, line)
+            if command is None:
+                guest.say(self.complaint(line))
+            else:
+                guest.ask(command)
+
+    def _numbered_lines(self, lines: list[bytes]) -> None:
+        guest = self.guest
+        for line in lines:
+            word, _, rest = line.partition(b" ")
+            if word.isdigit():
+                if self.fresh:
+                    self._open("numbered", 0)
+                low, _, asked = rest.partition(b" ")
+                if not low.isdigit() or len(word) > 18 or len(low) > 18:
+                    return guest.hang_up("a numbered request without its numbers")
+                command = self.understand(asked) or self.understand_numbered(asked)
+                if command is None:
+                    guest.say(self.complaint(asked), int(word))
+                else:
+                    guest.ask(command, int(word), int(low))
+            elif not self._other_line(word, rest):
+                return
+
+    def _other_line(self, word: bytes, rest: bytes) -> bool:
+        guest = self.guest
+        numbers = [int(n) for n in rest.split() if n.isdigit() and len(n) <= 18]
+        number, owed = [*numbers, 0, 0][:2]
+        if word == b"resume" and self.fresh:
+            self._open("resumed", number, owed)
+        elif word == b"ack":
+            guest.acknowledge(number)
+        elif word == b"cluster":
+            about = guest.describe_cluster()
+            guest.tell(b"@ %d\n%s" % (len(about), about))
+        elif word.strip():
+            guest.hang_up("a line that the numbered mode does not know")
+            return False
+        return True
+
+    def _open(self, kind: str, seen: int, owed: int = 0) -> None:
+        self.fresh = False
+        self.guest.open(self.session, kind, seen, owed)
+
+    # --- bytes out -----------------------------------------------------------------------------------------------------------------------
+
+    def is_resumable(self) -> bool:
+        return self.numbered
+
+    def opened(self, last: int, seq: int) -> bytes:
+        return f"= {self.guest.account or '-'} {last} {seq}\n".encode() if self.numbered else b""
+
+    def trouble(self, word: str) -> bytes:
+        return f"! {word}\n".encode() if self.numbered else b""
+
+    def beat(self) -> bytes:
+        return b".\n" if self.numbered else b""
+
+    def render(self, number: int, command: str, reply: str) -> bytes:
+        words = self.words[command[0]](self.guest, command, reply).encode()
+        return b"%d %d\n%s" % (number, len(words), words) if self.numbered else words
+
+    def frame(self, number: int, words: bytes) -> bytes:
+        return b"%d %d\n%s" % (number, len(words), words) if self.numbered else words
+
+    def push(self, message: Message) -> bytes:
+        seq, number, time, sender, text = message
+        if self.numbered:
+            words = f"{sender}|{time}|{number}|{text}".encode()
+            return b"* %d %d\n%s" % (seq, len(words), words)
+        return f"{sender}: {text}\n".encode() if self.framed else f"{sender}: {text}".encode()
+
+
+def text_of(line: bytes) -> str | None:
+    """The line as text; None: it holds control characters or is no UTF-8."""
+    if CONTROLS.search(line):
+        return None
+    try:
+        return str(line, "utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _show(guest: Guest, line: bytes) -> None:
+    """What the server's console shows of a command: never a password."""
+    op, *fields = line.decode("utf-8", "replace").split("|")
+    if op in ("0", "1") and len(fields) > 1:
+        fields[1:] = ["***"]
+    guest.watch("|".join([op, *fields]))
+    guest.watch(f"Opcode:{op}")

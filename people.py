@@ -1,0 +1,83 @@
+"""Who the state remembers: accounts, the sessions of their guests, and what one batch did to both.
+
+What it is not: it changes nothing by itself; `state.py` and the rooms beside it (`ledger.py`) do, inside `apply`.
+
+    Account   a name, its mailbox, its balance, and how many of its guests listen now
+    Session   one guest: newest request executed, the replies it may ask for again, whom it is logged in as, where it is at home
+    Opened    an `open` was executed           what a batch tells
+    Outcome   all that a batch did             the doors of this replica
+
+Who listens counts as here. A session of a door that shows no messages does not listen: its kind ends in `DEAF`.
+
+Read next: `state.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+DEAF = "-deaf"  # the end of the kind of a session to which nothing is pushed
+
+Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text
+
+
+class Account:
+    """A name, its mailbox, and how many of its guests are here."""
+
+    __slots__ = ("balance", "last_seq", "mailbox", "name", "number", "online", "secret", "sessions")
+
+    def __init__(self, name: str, number: int, secret: str = "", last_seq: int = 0, balance: int = 0) -> None:
+        self.name, self.number, self.secret, self.last_seq, self.balance = name, number, secret, last_seq, balance
+        self.mailbox: deque[Message] = deque()
+        self.sessions: dict[bytes, None] = {}
+        self.online = 0
+
+
+class Session:
+    """The cluster's memory of one guest (a row of the client table of VSR Revisited, section 4.1, with a window of replies)."""
+
+    __slots__ = ("account", "gone_op", "gone_time", "home", "key", "kind", "last", "low", "replies")
+
+    def __init__(self, key: bytes, kind: str) -> None:
+        self.key, self.kind = key, kind
+        self.last = self.low = self.gone_op = self.gone_time = 0
+        self.replies: list[str] = []  # of requests low + 1 … last; empty text: the request was a query
+        self.account: Account | None = None
+        self.home = ""
+
+    @property
+    def listens(self) -> bool:
+        """Whether a message can be pushed to it now."""
+        return bool(self.home) and not self.kind.endswith(DEAF)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nobody can come back to it."""
+        return self.kind.startswith("plain")
+
+
+class Opened:
+    """An `open` was executed. `known` is False when a guest wanted to resume a session that is forgotten."""
+
+    __slots__ = ("account", "home", "key", "known", "last", "number", "seq")
+
+    def __init__(self, key: bytes, home: str, session: Session | None) -> None:
+        account = session.account if session else None
+        self.key, self.home, self.known = key, home, session is not None
+        self.last = session.last if session else 0
+        self.account = account.name if account else ""
+        self.number = account.number if account else 0
+        self.seq = account.last_seq if account else 0
+
+
+class Outcome:
+    """What one batch did, for the doors of this replica: replies in order, sessions opened, homes that lost theirs, mailboxes filled."""
+
+    __slots__ = ("closed", "displaced", "filled", "opened", "replies")
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[bytes, int, list[str]]] = []  # session, first request number, replies
+        self.opened: list[Opened] = []
+        self.displaced: list[str] = []
+        self.closed: list[str] = []  # homes whose `close` was executed
+        self.filled: set[str] = set()

@@ -1,0 +1,106 @@
+"""The state as tables of text, for people and for the next start: rows out of a state, a state out of rows.
+
+What it is not: it knows no file (`snapshots.py`), and no format but the newest; older ones are brought to it before.
+
+    table       one row is            columns
+    accounts    an account            name, number (op that made it), secret (password hash or empty), last_seq (newest message),
+                                      balance (in the smallest unit)
+    mailboxes   an undelivered        account, seq (1, 2, 3 … within the account), id (1, 2, 3 … of all messages),
+                message               time (microseconds since 1970), sender, text
+    sessions    a guest the cluster   session, kind, account, home (REPLICA.INC.CONNECTION or empty), last (newest request executed),
+                remembers             low (replies up to it are dropped), gone_op, gone_time (since when it has no home),
+                                      replies (JSON list, low+1 … last)
+
+The history of delivered messages (`MESSAGE_COLUMNS`) is no table: it is not in memory.
+
+Read next: `snapshots.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ledger import BALANCE_MAX
+from people import Account, Session
+
+if TYPE_CHECKING:
+    from state import ChatState
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "accounts": ("name", "number", "secret", "last_seq", "balance"),
+    "mailboxes": ("account", "seq", "id", "time", "sender", "text"),
+    "sessions": ("session", "kind", "account", "home", "last", "low", "gone_op", "gone_time", "replies"),
+}
+MESSAGE_COLUMNS = ("id", "time", "sender", "recipient", "text")
+
+Row = Sequence[str]
+
+
+# --- out ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def tables_of(state: ChatState) -> dict[str, tuple[tuple[str, ...], Iterable[Row]]]:
+    """Columns and rows of each table, all text, in an order that is the same on every replica."""
+    rows = {"accounts": _account_rows(state), "mailboxes": _mailbox_rows(state), "sessions": _session_rows(state)}
+    return {name: (columns, rows[name]) for name, columns in TABLES.items()}
+
+
+def _account_rows(state: ChatState) -> Iterator[Row]:
+    for a in state.accounts.values():
+        yield a.name, str(a.number), a.secret, str(a.last_seq), str(a.balance)
+
+
+def _mailbox_rows(state: ChatState) -> Iterator[Row]:
+    for a in state.accounts.values():
+        for seq, number, time, sender, text in a.mailbox:
+            yield a.name, str(seq), str(number), str(time), sender, text
+
+
+def _session_rows(state: ChatState) -> Iterator[Row]:
+    for key in sorted(state.sessions):
+        s = state.sessions[key]
+        account = s.account.name if s.account else ""
+        replies = json.dumps(s.replies, ensure_ascii=False, separators=(",", ":"))
+        yield key.hex(), s.kind, account, s.home, str(s.last), str(s.low), str(s.gone_op), str(s.gone_time), replies
+
+
+# --- in -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def fill(state: ChatState, tables: dict[str, Iterable[Row]]) -> None:
+    """Put these rows into a new state. Raises ValueError when they contradict themselves."""
+    for row in tables["accounts"]:
+        _load_account(state, row)
+    try:
+        for owner, seq, number, time, sender, text in tables["mailboxes"]:
+            account = state.accounts[owner]
+            if not (account.mailbox[-1][0] if account.mailbox else 0) < int(seq) <= account.last_seq:
+                raise ValueError(f"message {seq} of {owner!r} is out of order")
+            account.mailbox.append((int(seq), int(number), int(time), sender, text))
+        for row in tables["sessions"]:
+            _load_session(state, row)
+    except KeyError as error:
+        raise ValueError(f"no account {error}") from None
+    state.remember_gone()
+
+
+def _load_account(state: ChatState, row: Row) -> None:
+    name, number, secret, last_seq, balance = row
+    if name in state.accounts:
+        raise ValueError(f"account {name!r} stands there twice")
+    if not 0 <= int(balance) <= BALANCE_MAX:
+        raise ValueError(f"account {name!r} has an impossible balance")
+    state.add(Account(name, int(number), secret, int(last_seq), int(balance)))
+
+
+def _load_session(state: ChatState, row: Row) -> None:
+    word, kind, account, home, last, low, gone_op, gone_time, replies = row
+    session = Session(bytes.fromhex(word), kind)
+    session.last, session.low = int(last), int(low)
+    session.replies = json.loads(replies)
+    if type(session.replies) is not list or len(session.replies) != session.last - session.low:
+        raise ValueError(f"session {word} has replies missing")
+    state.put_session(session, state.accounts[account] if account else None, home)
+    session.gone_op, session.gone_time = int(gone_op), int(gone_time)
