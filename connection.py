@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from commands import QUERIES, WINDOW, Refusal, account_id, run, system_run
+from commands import QUERIES, WINDOW, account_id, run, system_run
 from doors import TRANSLATORS, Translator
 from people import DEAF, Message, Opened
 
@@ -63,12 +63,12 @@ class Query:
 
 
 class Said:
-    """An answer that waits for its turn, framed."""
+    """An answer that waits for its turn, framed. `upto`: newest request of the log that it answers, 0: none."""
 
-    __slots__ = ("words",)
+    __slots__ = ("upto", "words")
 
-    def __init__(self, words: bytes) -> None:
-        self.words = words
+    def __init__(self, words: bytes, upto: int = 0) -> None:
+        self.words, self.upto = words, upto
 
 
 class Connection:
@@ -77,7 +77,7 @@ class Connection:
     __slots__ = (
         *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "door", "ended", "filling", "gone"),
         *("holes", "home", "is_open", "is_plain", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown"),
-        *("told", "withheld"),
+        *("provisional", "told", "withheld"),
         *("skip", "translator", "unanswered"),
     )
 
@@ -91,6 +91,7 @@ class Connection:
         self.shown = self.acked = 0
         self.owed = 0  # oldest request whose answer the resumed guest lacks; 0: none
         self.told = 0  # newest request of the log that the guest has the answer to
+        self.provisional = False  # taken up without the log, by a replica that is read_only
         self.withheld = False  # something waits to be pushed until `told` has come level with the log
         self.holes: list[tuple[int, int]] = []  # of the seqs up to `shown`, those that were not pushed to this connection
         self.line: deque[Run | Query | Said] = deque()
@@ -261,6 +262,9 @@ class Connection:
                 line.popleft()
                 self.unanswered -= 1
                 self.tell(front.words)
+                if front.upto > self.told:
+                    self.told = front.upto
+                    self.desk.watch(self)  # what was withheld for this answer
             else:
                 if isinstance(front, Query) and not front.ticket:
                     self.acknowledge_written()
@@ -307,7 +311,7 @@ class Connection:
                 self._out_of_step(reply)
                 break
             command, front.commands[index] = front.commands[index], ""
-            out.append(render(number, command, reply if command[0] == "S" else self._note(command, reply)))
+            out.append(render(number, command, reply if command[0] == "S" else self.note(command, reply)))
             self.told = number
             if self.is_plain:
                 self.low = number
@@ -324,15 +328,16 @@ class Connection:
             self._emptied()
         elif not isinstance(line[0], Run):
             self.advance()
-        self._ease()
+        self.ease()
 
-    def _ease(self) -> None:
+    def ease(self) -> None:
+        """Read again when half of what was asked is answered."""
         if self.paused and self.unanswered < WINDOW // 2:
             self.paused = False
             if not self.desk.is_full:
                 self.shell.resume()
 
-    def _note(self, command: str, reply: str) -> str:
+    def note(self, command: str, reply: str) -> str:
         """What a reply changes here: the account, and which messages this connection has been shown."""
         letter = reply[0]
         if letter in "cl":
@@ -380,13 +385,13 @@ class Connection:
                 if isinstance(item, Run) and not item.sent:
                     self._send(item)
             self.advance()
-            self._ease()
+            self.ease()
 
     def resend(self) -> None:
         """The view or the way to the primary has changed: send again, in order, all that is unanswered."""
-        if self.opening and not self.is_open:
+        if self.opening and (self.provisional or not self.is_open):
             self.desk.submit(self.open_run())
-        elif self.account and self.acked > self.base:
+        if self.is_open and self.account and self.acked > self.base:
             self.desk.submit(self.ack_run())
         for item in self.line:
             if isinstance(item, Query):
@@ -398,27 +403,12 @@ class Connection:
         if self.line:
             self.advance()
 
-    def refuse(self, open_images: set[int]) -> None:
-        """The replica takes nothing new: runs that wait in the open batch are answered so. Their numbers never enter the log."""
-        for _ in range(len(self.line)):
-            item = self.line.popleft()
-            if isinstance(item, Run) and id(item.image) in open_images:
-                words = [self.translator.render(n, c, Refusal.READ_ONLY) for n, c in enumerate(item.commands, item.first)]
-                self.line.append(Said(b"".join(words)))
-                self.skip += item.skip + len(item.commands)
-                self.bytes_unanswered -= len(item.image)
-                self.desk.unanswered_bytes -= len(item.image)
-                self.unanswered -= len(item.commands) - 1
-            else:
-                self.line.append(item)
-        if self.line:
-            self.advance()
-
     # --- deliveries -----------------------------------------------------------------------------------------------------------------------
 
     def opened(self, event: Opened) -> None:
         """The session is taken up; a resumed guest is logged in again."""
         if self.is_open:
+            self.provisional = False
             return
         self.is_open = True
         if not event.known:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import ledger
+import read_only
 from commands import BALANCE, LIST, PATTERN_MAX, PRESENT, system_run
 from connection import Connection, Query, Shell
 from people import Outcome
@@ -187,9 +188,7 @@ class Desk:
             connection = by_session.get(session)
             if connection is not None:
                 connection.answered(first, replies)
-        newcomers, self.newcomers = self.newcomers, []
-        for connection in newcomers:
-            self.watch(connection)
+        self._watch_newcomers()
         for home in outcome.displaced:
             connection = self.connections.get(home)
             if connection is not None:
@@ -199,6 +198,11 @@ class Desk:
         self.state_changed(outcome.filled)
         if self.is_full:
             self.ease()
+
+    def _watch_newcomers(self) -> None:
+        newcomers, self.newcomers = self.newcomers, []
+        for connection in newcomers:
+            self.watch(connection)
 
     def state_changed(self, names: set[str]) -> None:
         """Push what these accounts' guests were not shown yet."""
@@ -212,7 +216,9 @@ class Desk:
         self.open_runs, self.open_bytes = [], 0
         for connection in list(self.connections.values()):
             if connection.session not in uncertain:
-                connection.refuse(images)
+                read_only.refuse(connection, images)
+        self._watch_newcomers()
+        self.ease()
 
     def replace_state(self, state: ChatState) -> None:
         """A snapshot was installed."""

@@ -232,7 +232,7 @@ class Server:
         if replica.is_primary:
             if desk.open_runs and replica.can_prepare:
                 self._submit()
-            elif desk.open_runs and replica.status == READ_ONLY:
+            elif desk.open_runs and replica.status == READ_ONLY and self.storage.register.is_last(replica.view):
                 desk.refuse_open(sessions_of(replica.in_flight.body) if replica.in_flight else frozenset())
             elif replica.has_news:
                 self.feed(Idled())

@@ -106,7 +106,7 @@ class ChatState:
             session.last = first - 1
             session.low = session.last - len(kept)
         done = max(0, session.last + 1 - first)  # lines that were executed before
-        replies = [self._stored(session, first + i) for i in range(min(done, len(lines)))] if done else []
+        replies = [self.stored(session, first + i) for i in range(min(done, len(lines)))] if done else []
         fresh = []
         for line in lines[done:] if done else lines:
             fresh.append(self._guarded(session, line, op + done, time + done, out))
@@ -118,7 +118,8 @@ class ChatState:
             del kept[: len(kept) - WINDOW]
         return replies + fresh if replies else fresh
 
-    def _stored(self, session: Session, request: int) -> str:
+    def stored(self, session: Session, request: int) -> str:
+        """The reply to a request that was executed."""
         return session.replies[request - session.low - 1] or Refusal.DONE if request > session.low else Refusal.DONE
 
     def _guarded(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:

@@ -603,6 +603,121 @@ class LimitsTest(unittest.TestCase):
         self.assertEqual(one.read(), b"Sender mason sends a new message a to mason\n" + INVALID + b"mason: a\n")
 
 
+class ReadOnlyTest(unittest.TestCase):
+    """Guests that come to a replica that takes nothing new."""
+
+    def setUp(self) -> None:
+        self.front = FrontDesk()
+
+    def read_only_turn(self) -> None:
+        """As `Server.turn`, when nothing is in flight."""
+        desk = self.front.desk
+        while desk.open_runs or desk.unasked():
+            desk.refuse_open()
+            for ticket, (_, query) in list(desk.queries.items()):
+                desk.answer(ticket, desk.evaluate(query.command))
+
+    def hear(self, person: Person, words: str) -> bytes:
+        person.send(words.encode())
+        self.read_only_turn()
+        person.connection.quiet()
+        self.read_only_turn()
+        return person.read()
+
+    def recover(self) -> None:
+        self.front.new_view("0.7")
+        self.front.turn()
+
+    def refused(self, number: int) -> bytes:
+        return b"%d %d\n%s" % (number, len(INVALID), INVALID)
+
+    def test_a_plain_guest(self) -> None:
+        self.front.connect().say("1|mason\n")
+        guest = self.front.connect()
+        self.assertEqual(self.hear(guest, "1|wayne\n"), INVALID)
+        self.assertEqual(self.hear(guest, "2\n3|mason|hi\n2|mas.n\n"), b"Showing all accounts: mason\n" + INVALID + b"Account matched: mason\n")
+        self.recover()
+        self.assertEqual(guest.read(), b"")
+        self.assertEqual(guest.say("1|wayne\n"), b"Success New Account Creation! Your new Account ID: wayne123\n")
+        self.assertEqual(list(self.front.state.accounts), ["mason", "wayne"])
+
+    def test_a_numbered_guest(self) -> None:
+        guest = self.front.connect()
+        self.assertEqual(self.hear(guest, f"understudy 1 {HEX}\n"), b"= - 0 0\n")
+        self.assertEqual(self.hear(guest, "1 0 1|wayne\n2 0 2\n"), self.refused(1) + b"2 23\nShowing all accounts: \n")
+        self.front.desk.beat()
+        self.assertEqual(guest.read(), b".\n", "or it would look for another port")
+        self.recover()
+        self.assertEqual(guest.read(), b"", "its session was there all the time")
+        self.assertEqual(guest.say("3 0 1|wayne\n"), b"3 60\nSuccess New Account Creation! Your new Account ID: wayne123\n")
+
+    def test_one_that_comes_back_hears_what_was_done_and_is_shown_what_waits(self) -> None:
+        mason = self.front.connect()
+        mason.say("1|mason\n")
+        guest = self.front.connect()
+        guest.say(f"understudy 1 {HEX}\n1 0 1|wayne\n2 0 3|mason|one\n")
+        guest.leave()
+        mason.say("3|wayne|while you were away\n")
+        guest = self.front.connect()
+        heard = self.hear(guest, f"understudy 1 {HEX}\nresume 0 2\n2 0 3|mason|one\n3 0 3|mason|two\n")
+        done = b"Sender wayne sends a new message one to mason\n"
+        head, _, push = heard.partition(b"* 1 ")
+        self.assertEqual(head, b"= wayne 2 1\n" + b"2 %d\n%s" % (len(done), done) + self.refused(3))
+        self.assertTrue(push.endswith(b"while you were away"))
+        self.recover()
+        self.assertEqual(guest.read(), b"")
+        self.assertEqual(said(self.front), ["one", "while you were away"])
+        self.assertEqual(guest.say("4 0 3|mason|three\n"), b"4 48\nSender wayne sends a new message three to mason\n")
+
+    def test_a_read_before_what_was_done(self) -> None:
+        """What waits is pushed after the stored reply, which may show older messages."""
+        wayne = self.front.connect()
+        wayne.say(f"understudy 1 {HEX}\n1 0 1|wayne\n2 0 3|wayne|own\n")
+        wayne.leave()
+        guest = self.front.connect()
+        heard = self.hear(guest, f"understudy 1 {HEX}\nresume 0 1\n1 0 2\n2 0 3|wayne|own\n3 0 3|wayne|more\n")
+        self.assertRegex(heard.decode(), r"^= wayne 2 1\n1 \d+\nShowing all accounts: wayne\n2 \d+\n.* own .*\n3 60\nPlease.*documentation\* 1 ")
+        self.recover()
+        self.assertNotIn("more", said(self.front))
+
+    def test_a_read_between_what_was_done(self) -> None:
+        wayne = self.front.connect()
+        wayne.say(f"understudy 1 {HEX}\n1 0 1|wayne\n2 0 2\n3 0 3|wayne|own\n")
+        wayne.leave()
+        guest = self.front.connect()
+        guest.send(f"understudy 1 {HEX}\nresume 0 1\n1 0 1|wayne\n2 0 2\n3 0 3|wayne|own\n".encode())
+        self.front.desk.refuse_open()
+        self.assertRegex(guest.read().decode(), r"^= wayne 3 1\n1 \d+\nSuccess.*\n$", "nothing is pushed before request 3 is answered")
+        self.read_only_turn()
+        self.assertRegex(guest.read().decode(), r"^2 \d+\nShowing all accounts: wayne\n3 \d+\n.* own .*\n\* 1 \d+\n.*own$")
+        self.recover()
+        self.assertEqual(guest.read(), b"")
+
+    def test_one_whose_session_is_forgotten(self) -> None:
+        guest = self.front.connect()
+        self.assertEqual(self.hear(guest, f"understudy 1 {HEX}\nresume 0\n"), b"! session\n")
+        self.assertIsNotNone(guest.paper.closed)
+
+    def test_behind_a_refused_run_all_are_refused(self) -> None:
+        """A query holds the second run up; when the disk recovers now, its number must not follow one that nobody knows."""
+        guest = self.front.connect()
+        guest.say("1|mason\n")
+        guest.send(b"3|mason|a\n2\n3|mason|b\n")
+        self.front.desk.refuse_open()
+        self.recover()
+        self.assertEqual(guest.read(), INVALID + b"Showing all accounts: mason\n" + INVALID)
+        self.assertIsNone(guest.paper.closed)
+        self.assertEqual(guest.say("3|mason|c\n"), b"Sender mason sends a new message c to mason\nmason: c\n")
+
+    def test_a_guest_with_a_full_window_is_read_again(self) -> None:
+        guest = self.front.connect()
+        guest.say("1|mason\n")
+        guest.send(b"3|mason|a\n" * WINDOW)
+        self.assertTrue(guest.paper.paused)
+        self.front.desk.refuse_open()
+        self.assertEqual((guest.read(), guest.paper.paused), (INVALID * WINDOW, False))
+
+
 class PatternsTest(unittest.TestCase):
     def test_wholly(self) -> None:
         names = ["mason", "wayne", "waynes", "w.yne", "Ä"]
