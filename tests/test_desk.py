@@ -635,7 +635,9 @@ class ReadOnlyTest(unittest.TestCase):
         self.front.connect().say("1|mason\n")
         guest = self.front.connect()
         self.assertEqual(self.hear(guest, "1|wayne\n"), INVALID)
-        self.assertEqual(self.hear(guest, "2\n3|mason|hi\n2|mas.n\n"), b"Showing all accounts: mason\n" + INVALID + b"Account matched: mason\n")
+        self.assertEqual(
+            self.hear(guest, "2\n3|mason|hi\n2|mas.n\n"), b"Showing all accounts: mason\n" + INVALID + b"Account matched: mason\n"
+        )
         self.recover()
         self.assertEqual(guest.read(), b"")
         self.assertEqual(guest.say("1|wayne\n"), b"Success New Account Creation! Your new Account ID: wayne123\n")
@@ -676,7 +678,9 @@ class ReadOnlyTest(unittest.TestCase):
         wayne.leave()
         guest = self.front.connect()
         heard = self.hear(guest, f"understudy 1 {HEX}\nresume 0 1\n1 0 2\n2 0 3|wayne|own\n3 0 3|wayne|more\n")
-        self.assertRegex(heard.decode(), r"^= wayne 2 1\n1 \d+\nShowing all accounts: wayne\n2 \d+\n.* own .*\n3 60\nPlease.*documentation\* 1 ")
+        self.assertRegex(
+            heard.decode(), r"^= wayne 2 1\n1 \d+\nShowing all accounts: wayne\n2 \d+\n.* own .*\n3 60\nPlease.*documentation\* 1 "
+        )
         self.recover()
         self.assertNotIn("more", said(self.front))
 
