@@ -614,8 +614,8 @@ class ReadOnlyTest(unittest.TestCase):
         desk = self.front.desk
         while desk.open_runs or desk.unasked():
             desk.refuse_open()
-            for ticket, (_, query) in list(desk.queries.items()):
-                desk.answer(ticket, desk.evaluate(query.command))
+            for ticket, (connection, query) in list(desk.queries.items()):
+                desk.answer(ticket, desk.evaluate(connection.session, query.command))
 
     def hear(self, person: Person, words: str) -> bytes:
         person.send(words.encode())
