@@ -33,7 +33,7 @@ BUGS = (
     planted(
         "restart_by_anybody",
         "2.7.3: only a member of the register's last view may restart the cluster",
-        Edit(POLICY, "        return (at_close or r.me.replica in last.replicas) and r.head_op", "        return r.head_op"),
+        Edit(POLICY, "        return (at_close or stood) and r.head_op", "        return r.head_op"),
     ),
     planted(
         "restart_with_a_short_log",
@@ -43,7 +43,7 @@ BUGS = (
     planted(
         "restart_with_damage",
         "2.7.3: a disk that lost something does not restart the cluster",
-        Edit(POLICY, "        if r.damage or r.empty or last is None:\n", "        if last is None:\n"),
+        Edit(POLICY, "        if r.damage or last is None:\n", "        if last is None:\n"),
     ),
     planted(
         "restart_on_an_old_word",
@@ -69,9 +69,10 @@ BUGS = (
         "L6: a closed view is continued by a log that ends exactly there",
         Edit(
             POLICY,
-            "        at_close = last.closed and (r.head_op, r.head_hash) == (last.op, last.hash)\n        return (at_close or r.me.replica in last.replicas) and r.head_op >= last.op and",
-            "        at_close = last.closed\n        return (at_close or r.me.replica in last.replicas) and",
+            "        at_close = last.closed and not r.empty and (r.head_op, r.head_hash) == (last.op, last.hash)\n",
+            "        at_close = last.closed and not r.empty\n",
         ),
+        Edit(POLICY, "        return (at_close or stood) and r.head_op >= last.op and", "        return (at_close or stood) and"),
     ),
     planted(
         "closed_while_in_flight",
