@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.simulator.blind import Displayed, Seen, judge
 from tests.simulator.guests import Asked, SimGuest
 from tests.simulator.invariants import Invariants
 from tests.simulator.spec import Account, Spec
@@ -34,11 +35,12 @@ class Checks(Invariants):
         self.guests: list[SimGuest] = []
         self.acked_op = 0
         self.gaps = 0
-        self.abandoned: list[Asked] = []  # of sessions that never were
+        self.abandoned: list[tuple[str, Asked]] = []  # of sessions that never were
         self.shown: dict[tuple[str, int], list[str]] = {}
-        self.answers: list[tuple[SimGuest, Asked, Outcome, float]] = []
+        self.history: list[Seen] = []  # for the blind opinion
+        self.displays_seen: list[Displayed] = []
         self.refused: list[tuple[bytes, int]] = []
-        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "snapshots": 0}
+        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "snapshots": 0, "windows": 0, "in windows": 0}
 
     # --- the log --------------------------------------------------------------------------------------------------------------------------
 
@@ -84,13 +86,15 @@ class Checks(Invariants):
         """A reply has come."""
         self.counted["acknowledged"] += 1
         if asked.line[0] in "2w":
-            self._check_query(guest, asked, words)
-            self.answers.append((guest, asked, ("ok",), self.world.now))
+            names = self._check_query(guest, asked, words)
+            if asked.line[0] == "2":
+                self.history.append(Seen(guest.name, asked.called, self.world.now, asked.line, ("list", *names)))
             return ("ok",)
         outcome = read_words(asked.line, words)
         if outcome == ("invalid",):
             self.refused.append((guest.session, asked.number))
             return outcome
+        self.history.append(Seen(guest.name, asked.called, self.world.now, asked.line, outcome))
         found = self.spec.results.get((guest.session, asked.number))
         if found is None:
             self.fail(f"{guest.name}'s request {asked.number} {asked.line!r} was answered {words!r} before it was committed")
@@ -101,13 +105,12 @@ class Checks(Invariants):
             self._check_read(guest, outcome[1:], expected)
         elif outcome != expected:
             self.fail(f"{guest.name}'s request {asked.number} {asked.line!r} was answered {outcome}, the log says {expected}")
-        self.answers.append((guest, asked, outcome, self.world.now))
         return outcome
 
-    def _check_query(self, guest: SimGuest, asked: Asked, words: str) -> None:
+    def _check_query(self, guest: SimGuest, asked: Asked, words: str) -> Outcome:
         """The names at one moment between call and return."""
         if asked.line == "who":
-            return
+            return ()
         prefix = "Showing all accounts: " if asked.line == "2" else "Account matched: "
         got = tuple(n for n in words.removeprefix(prefix).strip().split(",") if n) if words.startswith(prefix) else ()
         start = asked.line[2:3]
@@ -119,8 +122,10 @@ class Checks(Invariants):
                 break
             if tuple(n for n in live if n.startswith(start)) == got:
                 self.acked_op = max(self.acked_op, min(op, until)) if index == len(names) - 1 else self.acked_op
-                return
-        self.fail(f"{guest.name}'s request {asked.number} {asked.line!r} shows {got}, at no moment since op {asked.acked_op} was it so")
+                return got
+        raise Violation(
+            f"{guest.name}'s request {asked.number} {asked.line!r} shows {got}, at no moment since op {asked.acked_op} was it so"
+        )
 
     def _check_read(self, guest: SimGuest, texts: Outcome, expected: Outcome) -> None:
         """What a read shows is what waited, without what this guest was shown already."""
@@ -139,6 +144,7 @@ class Checks(Invariants):
             if text in shown:
                 self.fail(f"{guest.name} was shown {text!r} twice (read)")
         shown += texts
+        self.displays_seen += [Displayed(guest.name, self.world.now, text, pushed=False) for text in texts]
 
     def _account(self, guest: SimGuest) -> Account:
         """The newest account of this guest's name: nobody else makes or deletes it."""
@@ -158,6 +164,7 @@ class Checks(Invariants):
         if text in shown:
             self.fail(f"{guest.name} was shown {text!r} twice")
         shown.append(text)
+        self.displays_seen.append(Displayed(guest.name, self.world.now, text, pushed=True))
 
     # --- the end --------------------------------------------------------------------------------------------------------------------------
 
@@ -178,6 +185,17 @@ class Checks(Invariants):
                 self.fail(f"request {key[1]} was refused and executed")
         self._compare_state(world.living()[0].server.state)
         self._check_displays()
+        self._ask_blind()
+
+    def _ask_blind(self) -> None:
+        """Whether what was seen from outside could have happened at all; who was never answered may have been heard or not."""
+        unanswered = [(g.name, a) for g in self.guests for a in g.under_way.values()] + self.abandoned
+        unknown = [Seen(name, asked.called, None, asked.line, ()) for name, asked in unanswered if asked.line[0] not in "2w"]
+        windows, count, wrong = judge([*self.history, *unknown], self.displays_seen)
+        self.counted["windows"] += windows
+        self.counted["in windows"] += count
+        if wrong:
+            self.fail(wrong)
 
     def _compare_state(self, state: Any) -> None:
         """The program's state against the specification's."""
