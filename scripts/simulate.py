@@ -79,7 +79,8 @@ def _run(asked: argparse.Namespace) -> int:
     print(
         f"{totals['seeds']} seeds, {failed} failed, {totals['short']} short, {totals['ms'] / 3600_000:.2f} simulated hours,"
         f" {totals['faults']} faults, {totals['acknowledged']} answers, {totals['displayed']} displays, {totals['views']} views,"
-        f" {totals['steps']} steps in {spent:.1f} s"
+        f" {totals['steps']} steps in {spent:.1f} s\n"
+        f"{totals['windows']} windows of {totals['in windows']} operations judged without the log, 0 undecided"
     )
     return 1 if failed else 0
 

@@ -347,7 +347,7 @@ class SimGuest:
         """The session never got as far as the log, or so it seems: what was asked in it is unknown for ever."""
         if self.was_confirmed:
             raise Violation(f"{self.name}'s session is forgotten")
-        self.history.abandoned += self.under_way.values()
+        self.history.abandoned += [(self.name, asked) for asked in self.under_way.values()]
         self.todo += len(self.under_way)
         self.under_way.clear()
         self.number, self.used = 0, False
