@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -31,7 +32,7 @@ from packets import CRC, END, HASH_SIZE, HEADER, HEADER_SIZE, MAGIC, NO_HASH, TR
 from register import Register, RegisterDamaged
 from segments import header, padded, survey
 from snapshot_worker import Maker, rows_through_csv
-from snapshots import FORMAT, Manifest, Part, SnapshotDamaged, load, make_order, message_file
+from snapshots import FORMAT, Manifest, Part, SnapshotDamaged, load, make_look, make_order, message_file
 from state import ChatState
 from tables import MESSAGE_COLUMNS, TABLES
 from tests.fuzzing.run import Target
@@ -69,14 +70,15 @@ def some_bodies() -> Iterator[tuple[int, bytes]]:
     yield 1, system_run("ack|ann|3|0|1")
 
 
-def some_batches() -> list[Batch]:
+@functools.cache
+def some_batches() -> tuple[Batch, ...]:
     """A short log."""
     batches: list[Batch] = []
     op, tip = 0, NO_HASH
     for number, (count, body) in enumerate(some_bodies()):
         batches.append(Batch(first_op=op + 1, count=count, view=1, time=WALL + 1000 * number, prev_hash=tip, body=body))
         op, tip = batches[-1].op, batches[-1].hash
-    return batches
+    return tuple(batches)
 
 
 def some_state() -> ChatState:
@@ -454,13 +456,16 @@ class OrderTarget(Target):
         place = {"replica_path": "d/replica-0", "cluster_path": "d/cluster", "cluster": "simulated"}
         tips = {batch.op: batch.hash for batch in some_batches()}
         orders = {op: make_order(op=op, hash=tips[op], generation=0, is_quiet=True, **place) for op in (3, 10)}
-        return {f"op-{op}": json.dumps(order).encode() for op, order in orders.items()}
+        look = make_look("d/replica-0/snapshots", "simulated")
+        return {"look": json.dumps(look).encode(), **{f"op-{op}": json.dumps(order).encode() for op, order in orders.items()}}
 
     def run(self, image: bytes) -> str:
         try:
             order = json.loads(image)
         except (ValueError, RecursionError):
             return "no JSON"
+        if not isinstance(order, dict):
+            return "no order"
         disk = RamDisk()
         disk.mkdir("d/replica-0/snapshots")
         journal = Journal.open(disk, "d/replica-0/journal", 0, 0, NO_HASH, segment_bytes=8192, first_bytes=8192)
@@ -468,8 +473,9 @@ class OrderTarget(Target):
             journal.append(batch)
         journal.sync()
         answer = Maker(disk, rows_through_csv).answer(order)
-        assert ("made" in answer) != ("failed" in answer)
-        return "made" if "made" in answer else "failed"
+        words = {"made", "failed", "damage"} & set(answer)
+        assert len(words) == 1, answer
+        return words.pop()
 
 
 class MemoryTarget(Target):

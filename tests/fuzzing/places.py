@@ -14,6 +14,7 @@ import os
 import random
 import re
 import socket
+import zlib
 from typing import Any, cast
 
 import handshake
@@ -153,7 +154,8 @@ class TransferTarget(Target):
         parts = [*unframed(image), b"", b""]
         files = dict(zip(self.snapshot.names, unframed(parts[1]), strict=False))
         disk = RamDisk(self.own)
-        self._offer(parts[0], parts[1])
+        if zlib.crc32(image) % 4 == 0:
+            self._offer(parts[0], parts[1])
         receiver = Receiver(disk, "s", 1, 0)
         try:
             receiver.begin(SnapshotOffer(3, 10, bytes.fromhex("ab" * 16), parts[0]))
