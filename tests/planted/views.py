@@ -223,17 +223,17 @@ BUGS = (
         "S1: whoever creates a view's file first has decided",
         Edit(
             REGISTER,
-            """            self._disk.link(self._proposal, self._path(view.number))
-        except FileExistsError:
-            pass
-""",
-            """            self._disk.rename(self._proposal, self._path(view.number))
-""",
+            "            self._disk.link(self._proposal, self._path(view.number))\n        except FileExistsError:\n",
+            "            self._disk.rename(self._proposal, self._path(view.number))\n        except FileExistsError:\n",
         ),
+    ),
+    planted(
+        "record_written_over",
+        "S1: a view's file is never changed: nothing is written into a file that may bear a view's name",
         Edit(
             REGISTER,
-            "        self._disk.unlink(self._proposal)\n        self._trim",
-            "        self._trim",
+            "        self._write_proposal(record := _encode(view))\n        self._is_ready = False\n",
+            "        self._write_proposal(record := _encode(view))\n        self._is_ready = len(record) == SECTOR\n",
         ),
     ),
     planted(
@@ -264,7 +264,11 @@ BUGS = (
     planted(
         "proposal_not_synced",
         "2.3: a view's record is synced before its name exists",
-        Edit(REGISTER, "                disk.pwrite(fd, record, 0)\n                disk.sync(fd)\n", "                disk.pwrite(fd, record, 0)\n"),
+        Edit(
+            REGISTER,
+            "            self._disk.pwrite(fd, record, 0)\n            self._disk.sync(fd)\n",
+            "            self._disk.pwrite(fd, record, 0)\n",
+        ),
     ),
     planted(
         "votes_out_a_member_too_few",

@@ -44,7 +44,7 @@ class Checks:
         self.spoiled: dict[int, float] = {}  # replicas whose files were damaged on purpose, and when
         self.touched: set[int] = set()  # replicas whose disk was full or failed
         self.incs: dict[tuple[int, int], float] = {}
-        self.unharmed: set[int] = set()  # replicas of whose damaged file there is another copy
+        self.unharmed: dict[int, float] = {}  # replicas of whose damaged file there is another copy, and when it was damaged
         self.guests: list[SimGuest] = []
         self.acked_op = 0
         self.gaps = 0

@@ -13,7 +13,7 @@ from typing import Any
 
 from replication import NORMAL, READ_ONLY
 from tests.simulator.checks import Checks
-from tests.simulator.disk import SimDirectory, SimFile
+from tests.simulator.disk import SimDirectory, SimFile, Stopped
 from tests.simulator.world import BASE, Process, World
 
 PACE = (4, 40)  # answers between two faults
@@ -241,6 +241,8 @@ class Faults:
         """What this call to the disk shall raise."""
         if call == "link" and path.startswith(f"{BASE}/cluster/view-") and self.world.dice.random() < 0.5:
             self.world.meanwhile(process, self.world.dice.choice((0.002, 0.02, 0.2)))
+            if not process.alive:
+                raise Stopped  # the power failed meanwhile
         needs_room = call in ("link", "pwrite") or (call == "open" and "proposal" in path)
         if self.register_full and needs_room and path.startswith(f"{BASE}/cluster/") and "lock" not in path:
             return OSError(errno.ENOSPC, "ENOSPC", path)
@@ -395,13 +397,14 @@ class Faults:
             name = dice.choice(files)
             file = self.world.files.find(f"{BASE}/{name}")
             if isinstance(file, SimFile) and file.content:
+                is_first = replica not in self.checks.spoiled and replica not in self.checks.touched
                 self.checks.spoiled[replica] = self.world.now
                 used = len(bytes(file.content).rstrip(b"\0")) or 1
                 bit = dice.randrange(used * 8)
                 file.content[bit // 8] ^= 1 << bit % 8
                 self.say(f"bit {bit} of {name} turns over")
-                if self._is_written_twice(name, file):
-                    self.checks.unharmed.add(replica)
+                if is_first and self._is_written_twice(name, file):
+                    self.checks.unharmed[replica] = self.world.now
         self.restart(replica)
 
 

@@ -32,11 +32,10 @@ def attach(process: Process) -> None:
     """Look over the shoulder of a process that has just started."""
     _watch_queries(process)
     _watch_views(process)
-    unharmed = process.world.checks.unharmed
-    if process.id in unharmed:
-        unharmed.discard(process.id)
-        if process.server.storage.damage:
-            raise Violation(f"replica {process.id} distrusts its disk, of which all is sound but one copy: {process.server.storage.damage}")
+    checks, damage = process.world.checks, process.server.storage.damage
+    at = checks.unharmed.pop(process.id, None)
+    if damage and at is not None and checks.spoiled.get(process.id) == at:
+        raise Violation(f"replica {process.id} distrusts its disk, of which all is sound but one copy: {damage}")
 
 
 def _watch_queries(process: Process) -> None:
