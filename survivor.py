@@ -488,6 +488,7 @@ class Survivor:
         joint = event.reaches_head and not self.proposing and self.joint in (None, asker)
         if joint and self.joint is None:
             self._set_joint(asker)
+            r.acks.discard(asker.replica)  # of an earlier incarnation, or of a log that it has shortened since
             self.joint_since = r.now
             r.trace(f"joint mode with {asker.replica} from op {r.head_op}")
         r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))

@@ -1,10 +1,9 @@
-"""What must hold: after every step of every replica, at every answer a guest gets, and at the end.
+"""What is promised to guests: every answer they get, everything that is displayed to them, and the end of the story.
 
-What it is not: it changes nothing.
+What it is not: it changes nothing. What replicas owe each other is `invariants.py`.
 
     canon        the one committed log: the first replica that applies a batch writes it here, all others must apply the same
     spec         what the log means (`spec.py`)
-    invariants   replication.md 2.12
     guests       replies equal the log's results and come after the commit; queries equal one moment between call and return;
                  messages are displayed once, in order, none left out
 
@@ -15,35 +14,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from packets import NO_HASH, Packet, PrepareOk, View
-from register import _decode
-from replication import NORMAL, READ_ONLY
 from tests.simulator import witness
-from tests.simulator.disk import SimFile
 from tests.simulator.guests import Asked, SimGuest
+from tests.simulator.invariants import Invariants
 from tests.simulator.spec import Account, Spec
-from tests.simulator.world import BASE, Process, Violation, World
+from tests.simulator.world import Process, Violation, World
 
 Outcome = tuple[str, ...]
+PASSING = ("!GAP", "!SESSION", "!DONE")  # what a repetition may be told instead of its reply
 
 
-class Checks:
+class Checks(Invariants):
     """See the module's page."""
 
     def __init__(self, world: World) -> None:
-        self.world = world
+        super().__init__(world)
         self.spec = Spec()
         self.canon: dict[int, tuple[int, int, bytes, int]] = {}  # first op -> count, time, body, digest after it
-        self.digests: dict[int, int] = {0: 0}
-        self.tips: dict[int, bytes] = {0: NO_HASH}
-        self.view: View | None = None  # the register's last
-        self.views: list[View] = []
-        self.acted_in: dict[int, int] = {}  # replica -> newest view it ever took
-        self.seen_version = -1  # of the files, when the register was looked at last
-        self.heads: dict[int, tuple[int, bytes]] = {}
-        self.spoiled: dict[int, float] = {}  # replicas whose files were damaged on purpose, and when
-        self.touched: set[int] = set()  # replicas whose disk was full or failed
-        self.incs: dict[tuple[int, int], float] = {}
+        self.replies: dict[tuple[bytes, int], str] = {}
         self.unharmed: dict[int, float] = {}  # replicas of whose damaged file there is another copy, and when it was damaged
         self.guests: list[SimGuest] = []
         self.acked_op = 0
@@ -54,15 +42,14 @@ class Checks:
         self.refused: list[tuple[bytes, int]] = []
         self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "snapshots": 0}
 
-    def fail(self, text: str) -> None:
-        raise Violation(text)
-
     # --- the log --------------------------------------------------------------------------------------------------------------------------
 
-    def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int) -> None:
-        """A replica, or its worker, executes a batch."""
+    def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int, outcome: Any) -> None:
+        """A replica executes a batch."""
         if self.seen_version != self.world.files.version:
             self.look_at_register()
+        self.looked[6] += 1
+        self.looked[14] += 1
         known = self.canon.get(first_op)
         what = (count, time, body, digest)
         if known is not None:
@@ -78,132 +65,24 @@ class Checks:
             self.spec.apply(first_op, count, body)
         except AssertionError as error:
             self.fail(f"op {first_op}: {error}")
-        self.digests[self.spec.op] = digest
-        journal = getattr(process.server.storage, "journal", None)
-        if journal is not None and journal.head_op >= self.spec.op:
-            self.tips[self.spec.op] = journal.head_hash if journal.head_op == self.spec.op else journal.hash_at(self.spec.op) or NO_HASH
-        self._all_members_hold("commit")
+        self._keep_replies(outcome)
+        self.on_commit(process, self.spec.op, digest)
 
-    def _all_members_hold(self, why: str) -> None:
-        """An acknowledged op is in the log of every member of the registered view (invariant 5)."""
-        view, op = self.view, self.spec.op
-        if view is None:
-            return
-        for member in view.members:
-            if member.replica in self.spoiled:
-                continue
-            process = self.world.processes.get(member.replica)
-            if process is not None and process.alive and hasattr(process.server, "replica"):
-                head, tip = process.server.storage.journal.head_op, process.server.storage.journal.head_hash
-            else:
-                head, tip = self.heads.get(member.replica, (0, NO_HASH))
-            if head < op or (head == op and self.tips.get(op, tip) != tip):
-                self.fail(f"{why}: op {op} is committed, but member {member.replica} of view {view.number} ends at op {head}")
-
-    # --- replicas -------------------------------------------------------------------------------------------------------------------------
+    def _keep_replies(self, outcome: Any) -> None:
+        """The reply to a request never changes, however often it is sent again."""
+        self.looked[12] += 1
+        for key, first, replies in outcome.replies:
+            for number, reply in enumerate(replies, first):
+                if not reply.startswith(PASSING) and self.replies.setdefault((key, number), reply) != reply:
+                    self.fail(f"request {number} of {key.hex()} is answered {reply!r}, and was {self.replies[key, number]!r}")
 
     def on_start(self, process: Process) -> None:
         witness.attach(process)
-        server = process.server
-        self.incs[process.id, server.replica.me.inc] = self.world.now
-        view, state = self.view, server.state
-        if self.digests.get(state.op, state.digest) != state.digest:
-            self.fail(f"replica {process.id} starts with another state of op {state.op} than the others had")
-        spoiled = process.id in self.spoiled
-        if server.replica.damage and not spoiled and view is not None and process.id in view.replicas:
-            self.fail(f"replica {process.id} distrusts a disk that nothing was done to: {server.replica.damage}")
-        if view is not None and process.id in view.replicas and not spoiled and server.storage.journal.head_op < self.spec.op:
-            self.fail(
-                f"replica {process.id} of view {view.number} starts with op {server.storage.journal.head_op}, committed was {self.spec.op}"
-            )
+        super().on_start(process)
 
-    def on_death(self, process: Process) -> None:
-        journal = getattr(process.server.storage, "journal", None)
-        if journal is not None:
-            self.heads[process.id] = (journal.head_op, journal.head_hash)
-        superblock = getattr(process.server.storage, "superblock", None)
-        if superblock is not None and superblock.suspect and process.id in self.touched:
-            self.spoiled.setdefault(process.id, self.world.now)
-
-    def after_step(self, process: Process) -> None:
-        """The invariants that cost little."""
-        server = process.server
-        r = server.replica
-        marks = (r.view, r.log_view, r.commit, r.applied, r.generation)
-        if marks != process.marks:
-            if process.marks and any(new < old for new, old in zip(marks, process.marks, strict=True)):
-                self.fail(f"replica {process.id} went back: view, log_view, commit, applied, generation {process.marks} -> {marks}")
-            process.marks = marks
-            if r.view > self.acted_in.get(process.id, 0):
-                self.acted_in[process.id] = r.view
-        if not r.applied <= r.commit <= r.head_op or r.log_view > r.view:
-            self.fail(f"the ladder is broken: {r}")
-        if self.seen_version != self.world.files.version:
-            self.look_at_register()
-        if self.view is not None and server.storage.superblock.view > self.view.number:
-            self.fail(f"superblock of replica {process.id} is at view {server.storage.superblock.view}, the register at {self.view.number}")
-        if r.is_primary and r.status in (NORMAL, READ_ONLY):
-            for other in self.world.processes.values():
-                if other is process or not other.alive:
-                    continue
-                o = other.server.replica if hasattr(other.server, "replica") else None
-                if o is not None and o.is_primary and o.view == r.view and o.status in (NORMAL, READ_ONLY):
-                    self.fail(f"replicas {process.id} and {other.id} both lead view {r.view}")
-
-    def look_at_register(self) -> None:
-        """What stands there, whoever has read it. Looked at again only when some name on the disk has changed."""
-        self.seen_version = self.world.files.version
-        while True:
-            number = self.view.number + 1 if self.view else 1
-            try:
-                file = self.world.files.find(f"{BASE}/cluster/view-{number:010d}")
-            except OSError:
-                return
-            view = _decode(bytes(file.content)) if isinstance(file, SimFile) else None
-            if view is None:
-                return
-            self._new_view(view)
-
-    def on_power_cut(self) -> None:
-        """A view whose name had not reached the disk never was; nobody may have acted on it before its directory was synced."""
-        while self.views:
-            file = self.world.files.find(f"{BASE}/cluster/view-{self.views[-1].number:010d}")
-            if isinstance(file, SimFile) and _decode(bytes(file.content)) == self.views[-1]:
-                break
-            lost = self.views.pop()
-            self.world.say(f"the record of view {lost.number} is lost with the power")
-            acted = [i for i, number in self.acted_in.items() if number >= lost.number]
-            if acted:
-                self.fail(f"view {lost.number} is lost, and replica {acted[0]} had acted on it")
-        self.view = self.views[-1] if self.views else None
-
-    def _new_view(self, view: View) -> None:
-        before, self.view = self.view, view
-        self.views.append(view)
+    def on_view(self, before: Any, view: Any) -> None:
         self.counted["views"] += 1
-        if before is not None and view.number == before.number + 1 and view.prev_hash != before.chain_hash():
-            self.fail(f"view {view.number} does not follow view {before.number}")
-        for member in view.members:
-            since = self.spoiled.get(member.replica)
-            if since is not None and self.incs.get((member.replica, member.inc), -1.0) >= since:
-                del self.spoiled[member.replica]
-        self._all_members_hold(f"view {view.number}")
-
-    def on_send(self, process: Process, packet: Packet) -> None:
-        if type(packet) is not PrepareOk:
-            return
-        server = process.server
-        r, journal = server.replica, server.storage.journal
-        if packet.view != r.view or r.log_view != r.view or server.storage.superblock.log_view != r.view:
-            self.fail(
-                f"replica {process.id} acknowledges op {packet.op} in view {packet.view} at log_view {server.storage.superblock.log_view}"
-            )
-        if (journal.head_op, journal.head_hash) != (packet.op, packet.hash):
-            self.fail(f"replica {process.id} acknowledges op {packet.op}, its journal ends at {journal.head_op}")
-        if journal._segments and self.world.files.find(journal._segments[-1].path).pending:  # type: ignore[union-attr]
-            self.fail(f"replica {process.id} acknowledges op {packet.op} before it is synced")
-        if process.sync_failed:
-            self.fail(f"replica {process.id} acknowledges op {packet.op} after a failed sync of its log")
+        super().on_view(before, view)
 
     # --- guests ---------------------------------------------------------------------------------------------------------------------------
 

@@ -246,6 +246,8 @@ class Faults:
         needs_room = call in ("link", "pwrite") or (call == "open" and "proposal" in path)
         if self.register_full and needs_room and path.startswith(f"{BASE}/cluster/") and "lock" not in path:
             return OSError(errno.ENOSPC, "ENOSPC", path)
+        if process.failed_files and call == "sync":
+            self.checks.on_sync(process, path)
         if not path.startswith(f"{BASE}/replica-{process.id}/"):
             return None
         if process.id in self.full and call in ("pwrite", "allocate", "symlink"):
@@ -257,6 +259,7 @@ class Faults:
             del self.failing[process.id]
             if call == "sync" and path.endswith(".seg"):
                 process.sync_failed = True
+                process.failed_files.add(path)
                 entry = self.world.files.find(path)
                 if isinstance(entry, SimFile):
                     entry.fail_sync(self.world.dice)

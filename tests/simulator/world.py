@@ -21,8 +21,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from events import Event
-from packets import AnyPacket, Packet
+from events import Effect, Event, Persisted
+from packets import AnyPacket, Packet, View
 from server import DESK_PACKETS, Server
 from snapshot_worker import Maker, rows_through_csv
 from state import ChatState
@@ -73,13 +73,37 @@ class WatchedServer(Server):
 
         def apply(first_op: int, count: int, time: int, body: bytes) -> Any:
             outcome = real(state, first_op, count, time, body)
+<<<<<<< HEAD
             if process.misremembers and not process.server.replica.is_primary:
                 process.misremembers, process.was_wrong = False, True
                 state.digest ^= 1
             process.world.on_apply(process, first_op, count, time, body, state.digest)
+=======
+            process.world.on_apply(process, first_op, count, time, body, state.digest, outcome)
+>>>>>>> 9bc46e7 (Simulator: the 23 invariants, one by one, each where it can break; an ack of before joint mode does not count)
             return outcome
 
         state.apply = apply  # type: ignore[method-assign]
+
+    def _make_core(self, view: View | None) -> None:
+        super()._make_core(view)
+        process, replica = self.process, self.replica
+        step = replica.step
+
+        def watched(now: float, event: Event) -> list[Effect]:
+            if type(event) is not Persisted or process.world.checks is None:
+                return step(now, event)
+            generation, acks = replica.generation, frozenset(replica.acks)
+            effects = step(now, event)
+            process.world.checks.on_core_step(process, event, generation, acks)
+            return effects
+
+        replica.step = watched  # type: ignore[method-assign]
+
+    def _answer_queries(self) -> None:
+        if self.process.world.checks is not None:
+            self.process.world.checks.on_answering(self.process)
+        super()._answer_queries()
 
     def feed(self, event: Event) -> None:
         super().feed(event)
@@ -110,8 +134,14 @@ class Process:
         self.server.process = self
         WatchedServer.__init__(self.server, self, world.mix.settings, replica, BASE)
         self.marks: tuple[int, ...] = ()  # what must never go back
+        self.seen: tuple[Any, ...] = ()  # what the checkers saw last
+        self.tip: tuple[tuple[int, bytes], tuple[int, bytes]] | None = None  # how its log ended, and what was below its last batch
         self.sync_failed = False
+<<<<<<< HEAD
         self.misremembers = self.was_wrong = False  # whether its memory will fail at the next batch, and has failed
+=======
+        self.failed_files: set[str] = set()  # segments of its log of which a sync failed
+>>>>>>> 9bc46e7 (Simulator: the 23 invariants, one by one, each where it can break; an ack of before joint mode does not count)
 
     # --- Host -------------------------------------------------------------------------------------------------------------------------
 
@@ -148,11 +178,14 @@ class Process:
 
     def send(self, replicas: tuple[int, ...], packet: Packet) -> None:
         self._boundary()
-        self.world.on_send(self, packet)
+        if self.world.checks is not None:
+            self.world.checks.on_packet(self, packet)
         for replica in replicas:
             self.world.send(self, replica, packet, self.stall)
 
     def log(self, text: str) -> None:
+        if self.world.checks is not None:
+            self.world.checks.on_line(text)
         self.world.say(f"{self.id}: {text}")
 
     def open_doors(self) -> None:
@@ -471,13 +504,9 @@ class World:
         if self.checks is not None:
             self.checks.on_start(process)
 
-    def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int) -> None:
+    def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int, outcome: Any) -> None:
         if self.checks is not None:
-            self.checks.on_apply(process, first_op, count, time, body, digest)
-
-    def on_send(self, process: Process, packet: Packet) -> None:
-        if self.checks is not None:
-            self.checks.on_send(process, packet)
+            self.checks.on_apply(process, first_op, count, time, body, digest, outcome)
 
     def after_step(self, process: Process) -> None:
         if self.checks is not None:
