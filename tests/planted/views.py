@@ -107,6 +107,7 @@ BUGS = (
         Edit(
             POLICY,
             """            self._set_joint(asker)
+            r.acks.discard(asker.replica)  # of an earlier incarnation, or of a log that it has shortened since
             self.joint_since = r.now
             r.trace(f"joint mode with {asker.replica} from op {r.head_op}")
         r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))

@@ -73,14 +73,10 @@ class WatchedServer(Server):
 
         def apply(first_op: int, count: int, time: int, body: bytes) -> Any:
             outcome = real(state, first_op, count, time, body)
-<<<<<<< HEAD
             if process.misremembers and not process.server.replica.is_primary:
                 process.misremembers, process.was_wrong = False, True
                 state.digest ^= 1
-            process.world.on_apply(process, first_op, count, time, body, state.digest)
-=======
             process.world.on_apply(process, first_op, count, time, body, state.digest, outcome)
->>>>>>> 9bc46e7 (Simulator: the 23 invariants, one by one, each where it can break; an ack of before joint mode does not count)
             return outcome
 
         state.apply = apply  # type: ignore[method-assign]
@@ -137,11 +133,8 @@ class Process:
         self.seen: tuple[Any, ...] = ()  # what the checkers saw last
         self.tip: tuple[tuple[int, bytes], tuple[int, bytes]] | None = None  # how its log ended, and what was below its last batch
         self.sync_failed = False
-<<<<<<< HEAD
         self.misremembers = self.was_wrong = False  # whether its memory will fail at the next batch, and has failed
-=======
         self.failed_files: set[str] = set()  # segments of its log of which a sync failed
->>>>>>> 9bc46e7 (Simulator: the 23 invariants, one by one, each where it can break; an ack of before joint mode does not count)
 
     # --- Host -------------------------------------------------------------------------------------------------------------------------
 
