@@ -31,6 +31,7 @@ class Faults:
         self.full: set[int] = set()
         self.register_full = False
         self.failing: dict[int, tuple[float, str]] = {}  # until when, and which call fails
+        self.flipped: set[int] = set()  # replicas in whose files a bit has turned over
         self.fuse: Process | None = None  # the power fails when this one stops at its effect
         self.copies: dict[int, tuple[SimDirectory, int]] = {}
         self.healed = False
@@ -400,7 +401,8 @@ class Faults:
             name = dice.choice(files)
             file = self.world.files.find(f"{BASE}/{name}")
             if isinstance(file, SimFile) and file.content:
-                is_first = replica not in self.checks.spoiled and replica not in self.checks.touched
+                is_first = replica not in self.checks.spoiled and replica not in self.checks.touched and replica not in self.flipped
+                self.flipped.add(replica)
                 self.checks.spoiled[replica] = self.world.now
                 used = len(bytes(file.content).rstrip(b"\0")) or 1
                 bit = dice.randrange(used * 8)
