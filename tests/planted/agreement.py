@@ -164,7 +164,7 @@ BUGS = (
             self.start_view = None
             self.enter_view()
             return self.emit(Send((self.primary.replica,), PrepareOk(self.view, packet.op, packet.hash)))  # type: ignore[union-attr]
-        if self.last is not None and self.commit < self.head_op and self.parent_hash in (packet.hash, packet.parent_hash):
+        if self.last is not None and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
 """,
         ),
@@ -177,10 +177,10 @@ BUGS = (
             """            self._extend(batch)
             self._apply_followed(before)
             return self.order(Persist(self.generation, (batch,)))
-        if self.last is not None and self.commit <""",
+        if self.last is not None and self.commit""",
             """            self._extend(batch)
             return self.order(Persist(self.generation, (batch,)))
-        if self.last is not None and self.commit <""",
+        if self.last is not None and self.commit""",
         ),
     ),
     planted(

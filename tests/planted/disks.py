@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.planted import Edit, planted
 
 CORE, POLICY, JOURNAL, SEGMENTS, STORAGE, SUPERBLOCK = "replication.py", "survivor.py", "journal.py", "segments.py", "storage.py", "superblock.py"
-SNAPSHOTS, WORKER, UPKEEP, TRANSFER, STATE = "snapshots.py", "snapshot_worker.py", "upkeep.py", "transfer.py", "state.py"
+SNAPSHOTS, WORKER, UPKEEP, TRANSFER, TABLES = "snapshots.py", "snapshot_worker.py", "upkeep.py", "transfer.py", "tables.py"
 
 BUGS = (
     planted(
@@ -164,13 +164,13 @@ BUGS = (
     planted(
         "sessions_not_in_snapshot",
         "2.10: the session table is part of the state, and of its snapshots",
-        Edit(STATE, '"sessions": self._session_rows()}', '"sessions": iter(())}'),
+        Edit(TABLES, '"sessions": _session_rows(state)}', '"sessions": iter(())}'),
     ),
     planted(
         "replies_not_in_snapshot",
         "2.10: stored replies are part of the session table",
         Edit(
-            STATE,
+            TABLES,
             "str(s.last), str(s.low), str(s.gone_op), str(s.gone_time), replies\n",
             'str(s.last), str(s.last), str(s.gone_op), str(s.gone_time), "[]" if replies else ""\n',
         ),

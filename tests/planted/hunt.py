@@ -25,7 +25,7 @@ from typing import NamedTuple
 from tests.planted import plant
 from tests.planted.catalogue import MUTATIONS
 
-CPU_S = 20.0  # seconds of processor time; a seed takes half of one
+CPU_S = 40.0  # seconds of processor time; a seed takes half of one
 FOUND, CRASH, STUCK, CLEAN = "found", "crash", "stuck", "clean"
 EXCEPTION = re.compile(r"replica \d+: (\w+): ")
 

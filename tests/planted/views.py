@@ -23,6 +23,11 @@ LISTED_AT_GIVING = Edit(
 """,
     "",
 )
+LISTED_AT_JOIN = Edit(
+    POLICY,
+    "            self._propose([*last.members, sender], last.primary,",
+    "            self._propose([*(m for m in last.members if m.replica != sender.replica), sender], last.primary,",
+)
 LISTED_AT_LEARNER = Edit(
     POLICY,
     "        if packet.status in (NORMAL, READ_ONLY) and r.me.replica not in self.last.replicas:\n",
@@ -44,6 +49,15 @@ BUGS = (
         "restart_with_damage",
         "2.7.3: a disk that lost something does not restart the cluster",
         Edit(POLICY, "        if r.damage or last is None:\n", "        if last is None:\n"),
+    ),
+    planted(
+        "restart_with_an_emptied_disk",
+        "2.7.3: a disk that is younger than its replica's membership does not restart the cluster",
+        Edit(
+            POLICY,
+            "        stood = any(m.replica == r.me.replica and m.inc >= r.born for m in last.members)\n",
+            "        stood = r.me.replica in last.replicas\n",
+        ),
     ),
     planted(
         "restart_on_an_old_word",
@@ -72,7 +86,11 @@ BUGS = (
             "        at_close = last.closed and not r.empty and (r.head_op, r.head_hash) == (last.op, last.hash)\n",
             "        at_close = last.closed and not r.empty\n",
         ),
-        Edit(POLICY, "        return (at_close or stood) and r.head_op >= last.op and", "        return (at_close or stood) and"),
+        Edit(
+            POLICY,
+            "        return (at_close or stood) and r.head_op >= last.op and",
+            "        return (at_close or stood) and",
+        ),
     ),
     planted(
         "closed_while_in_flight",
@@ -89,6 +107,7 @@ BUGS = (
         Edit(
             POLICY,
             """            self._set_joint(asker)
+            r.acks.discard(asker.replica)  # of an earlier incarnation, or of a log that it has shortened since
             self.joint_since = r.now
             r.trace(f"joint mode with {asker.replica} from op {r.head_op}")
         r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))
@@ -102,7 +121,22 @@ BUGS = (
     planted(
         "commit_without_the_learner",
         "2.6: in joint mode no batch commits without the learner's ack",
-        Edit(POLICY, "acks.issuperset(self.last.replicas) and (self.joint is None or self.joint.replica in acks)", "acks.issuperset(self.last.replicas)"),
+        Edit(
+            POLICY,
+            "acks.issuperset(self.last.replicas) and (self.joint is None or self.joint.replica in acks)",
+            "acks.issuperset(self.last.replicas)",
+        ),
+        Edit(
+            CORE,
+            """        if packet.op != self.head_op:
+            return self.ignore(packet, "an older op")
+""",
+            """        if packet.op != self.head_op and sender.replica not in self.policy.last.replicas:  # type: ignore[attr-defined]
+            return self.policy.on_ack(sender, packet)
+        if packet.op != self.head_op:
+            return self.ignore(packet, "an older op")
+""",
+        ),
     ),
     planted(
         "learner_writes_while_listed",
@@ -110,6 +144,7 @@ BUGS = (
         LISTED_AT_PRIMARY,
         LISTED_AT_GIVING,
         LISTED_AT_LEARNER,
+        LISTED_AT_JOIN,
     ),
     planted(
         "listed_learner_given_a_snapshot",
@@ -117,6 +152,7 @@ BUGS = (
         LISTED_AT_PRIMARY,
         LISTED_AT_GIVING,
         LISTED_AT_LEARNER,
+        LISTED_AT_JOIN,
         Edit(
             CORE,
             """        if packet.op <= self.parent_op or self.acked_view == self.view:
@@ -130,25 +166,6 @@ BUGS = (
             "        at_base = journal.oldest_op > request.parent_op or not self.upkeep.sender.offer(self.host.now())\n"
             "        self.feed(LogRead(effect.asker, request, *base, images if at_base or tip == base[1] else None,"
             " tip == effect.tip, 1 << 60))\n",
-        ),
-    ),
-    planted(
-        "old_incarnation_stays",
-        "L13: the old incarnation of a learner is voted out",
-        LISTED_AT_PRIMARY,
-        Edit(
-            POLICY,
-            "        peer.dead_inc = max(peer.dead_inc, event.member.inc - 1)\n        self.announce_at = 0.0\n",
-            "        self.announce_at = 0.0\n",
-        ),
-        Edit(
-            POLICY,
-            """        if event.inc is not None:
-            peer.dead_inc = max(peer.dead_inc, event.inc - 1)
-        elif self.last is not None:
-            peer.dead_inc = max([""",
-            """        if event.inc is None and self.last is not None:
-            peer.dead_inc = max([""",
         ),
     ),
     planted(
@@ -207,17 +224,17 @@ BUGS = (
         "S1: whoever creates a view's file first has decided",
         Edit(
             REGISTER,
-            """            self._disk.link(self._proposal, self._path(view.number))
-        except FileExistsError:
-            pass
-""",
-            """            self._disk.rename(self._proposal, self._path(view.number))
-""",
+            "            self._disk.link(self._proposal, self._path(view.number))\n        except FileExistsError:\n",
+            "            self._disk.rename(self._proposal, self._path(view.number))\n        except FileExistsError:\n",
         ),
+    ),
+    planted(
+        "record_written_over",
+        "S1: a view's file is never changed: nothing is written into a file that may bear a view's name",
         Edit(
             REGISTER,
-            "        self._disk.unlink(self._proposal)\n        self._trim",
-            "        self._trim",
+            "        self._write_proposal(record := _encode(view))\n        self._is_ready = False\n",
+            "        self._write_proposal(record := _encode(view))\n        self._is_ready = len(record) == SECTOR\n",
         ),
     ),
     planted(
@@ -248,7 +265,11 @@ BUGS = (
     planted(
         "proposal_not_synced",
         "2.3: a view's record is synced before its name exists",
-        Edit(REGISTER, "                disk.pwrite(fd, record, 0)\n                disk.sync(fd)\n", "                disk.pwrite(fd, record, 0)\n"),
+        Edit(
+            REGISTER,
+            "            self._disk.pwrite(fd, record, 0)\n            self._disk.sync(fd)\n",
+            "            self._disk.pwrite(fd, record, 0)\n",
+        ),
     ),
     planted(
         "votes_out_a_member_too_few",
@@ -256,14 +277,13 @@ BUGS = (
         Edit(
             POLICY,
             "        staying = [m for m in last.members if m not in accused]\n",
-            "        staying = [m for m in last.members if m not in accused or accused[m] != 'died']\n",
+            "        staying = [m for m in last.members if accused.get(m) != 'died']\n",
         ),
     ),
     planted(
         "silent_member_stays",
         "H3 of the first idea: a member is voted out on suspicion, without a proof of death",
         Edit(POLICY, "        if silent > r.timers.suspect:\n", "        if silent > 1e9:\n"),
-        redundant="",
     ),
     planted(
         "stale_primary_goes_on",

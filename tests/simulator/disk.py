@@ -352,6 +352,9 @@ class SimDisk:
             if isinstance(there, SimDirectory) and there.entries:
                 fail(errno.ENOTEMPTY, new)
             self._enter((source, name, None), (target, new_name, entry))
+            for fd, (opened, _) in self.open_files.items():
+                if opened is entry:
+                    self.open_files[fd] = (entry, new)  # faults are told which file it is now
 
     def link(self, old: str, new: str) -> None:
         with _Effect(self, "link", new):

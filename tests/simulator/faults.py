@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from replication import READ_ONLY
+from replication import NORMAL, READ_ONLY
 from tests.simulator.checks import Checks
-from tests.simulator.disk import SimDirectory, SimFile
+from tests.simulator.disk import SimDirectory, SimFile, Stopped
 from tests.simulator.world import BASE, Process, World
 
 PACE = (4, 40)  # answers between two faults
@@ -30,11 +30,13 @@ class Faults:
         self.due_at_answers: int | None = None
         self.full: set[int] = set()
         self.register_full = False
-        self.failing: dict[int, float] = {}
+        self.failing: dict[int, tuple[float, str]] = {}  # until when, and which call fails
+        self.flipped: set[int] = set()  # replicas in whose files a bit has turned over
+        self.fuse: Process | None = None  # the power fails when this one stops at its effect
         self.copies: dict[int, tuple[SimDirectory, int]] = {}
         self.healed = False
         world.disk_fault = self.disk_fault
-        world.after_death = lambda process: self.restart(process.id)
+        world.after_death = self._after_death
 
     # --- the schedule ---------------------------------------------------------------------------------------------------------------------
 
@@ -67,10 +69,12 @@ class Faults:
         self.count += 1
         self.world.say(f"** {text}")
 
-    def heal(self) -> None:
-        """Everything is put right: from here on requests must be answered."""
+    def heal(self, until: float) -> None:
+        """Everything is put right, but sometimes for one replica that hangs or stays dead until then: requests must be answered now."""
         world = self.world
+        world.kept_down = self._choose_broken()
         self.healed = world.healed = True
+        world.healed_at = world.now
         world.say("** all is healed")
         self.full.clear()
         self.failing.clear()
@@ -79,9 +83,20 @@ class Faults:
             process.paused_until = min(process.paused_until, world.now)
             process.disk.slow_sync = 0.0
             process.disk.stop_at = process.stop_after = 0
+            process.misremembers = False
+            if process.id == world.kept_down:
+                world.say(f"** but {process.id} hangs")
+                process.paused_until = until
         for pair in sorted(world.blocked):
             world.release(*pair)
         self.tend()
+
+    def _choose_broken(self) -> int | None:
+        """Sometimes one; among the others is a member of the last view whose disk is sound, so that they can do without it."""
+        dice, view = self.world.dice, self.checks.view
+        broken = dice.randrange(3)
+        sound = [m for m in view.members if m.replica != broken and m.replica not in self.checks.spoiled] if view is not None else []
+        return broken if sound and dice.random() < 0.4 else None
 
     def tend(self) -> None:
         """Whatever died is started again."""
@@ -90,6 +105,12 @@ class Faults:
             if process is None or not process.alive:
                 self.world.push(self.world.now + self.world.dice.random() * 0.5, None, self.world.start, replica)
         self.world.push(self.world.now + 1.0, None, self.tend)
+
+    def _after_death(self, process: Process) -> None:
+        self.restart(process.id)
+        if process is self.fuse:
+            self.fuse = None
+            self._power_cut()
 
     def restart(self, replica: int) -> None:
         wait = self.world.dice.choice((0.05, 0.3, 1.0, 3.0)) * self.world.dice.uniform(0.5, 1.5)
@@ -141,6 +162,14 @@ class Faults:
         else:
             process.stop_after = dice.randint(1, 60)
 
+    def _power_cut_at_an_effect(self) -> None:
+        """The power fails in the middle of what a process does to its disk, mostly between a write and its sync."""
+        process = self._any()
+        if process is not None and not self._is_last_hope(process):
+            self.say(f"power cut at an effect of {process.id} to come")
+            self.fuse = process
+            process.disk.stop_at = process.disk.effects + self.world.dice.randint(1, 60)
+
     def _power_cut(self) -> None:
         if any(self._is_last_hope(p) for p in self.world.living()):
             return
@@ -170,6 +199,15 @@ class Faults:
             if hasattr(process.server, "replica"):
                 self.world.push(self.world.now + self.world.dice.random() * 0.02, process, lambda p=process: p.server.stop(everybody=True))
             self.world.push(self.world.now + 3.5 + self.world.dice.random(), None, self.world.start, process.id)
+
+    def _wrong_memory(self) -> None:
+        """The next batch leads a backup to another state than the others have."""
+        backups = [p for p in self.world.living() if hasattr(p.server, "replica") and p.server.replica.status == NORMAL]
+        backups = [p for p in backups if not p.server.replica.is_primary]
+        if backups:
+            process = self.world.dice.choice(backups)
+            self.say(f"the memory of {process.id} will be wrong")
+            process.misremembers = True
 
     def _clock_jump(self) -> None:
         seconds = self.world.dice.choice((-3600, -1, 1, 3600))
@@ -202,6 +240,10 @@ class Faults:
 
     def disk_fault(self, process: Process, call: str, path: str) -> OSError | None:
         """What this call to the disk shall raise."""
+        if call == "link" and path.startswith(f"{BASE}/cluster/view-") and self.world.dice.random() < 0.5:
+            self.world.meanwhile(process, self.world.dice.choice((0.002, 0.02, 0.2)))
+            if not process.alive:
+                raise Stopped  # the power failed meanwhile
         needs_room = call in ("link", "pwrite") or (call == "open" and "proposal" in path)
         if self.register_full and needs_room and path.startswith(f"{BASE}/cluster/") and "lock" not in path:
             return OSError(errno.ENOSPC, "ENOSPC", path)
@@ -212,10 +254,11 @@ class Faults:
         if process.id in self.full and call in ("pwrite", "allocate", "symlink"):
             self.checks.touched.add(process.id)
             return OSError(errno.ENOSPC, "ENOSPC", path)
-        if self.failing.get(process.id, 0.0) > self.world.now and call in ("sync", "pwrite") and self._may_spoil(process.id):
+        until, failing = self.failing.get(process.id, (0.0, ""))
+        if until > self.world.now and call == failing and self._may_spoil(process.id):
             self.checks.spoiled[process.id] = self.world.now
             del self.failing[process.id]
-            if call == "sync" and "/journal/" in path:
+            if call == "sync" and path.endswith(".seg"):
                 process.sync_failed = True
                 process.failed_files.add(path)
                 entry = self.world.files.find(path)
@@ -246,7 +289,7 @@ class Faults:
         process = self._any()
         if process and self._may_spoil(process.id):
             self.say(f"the disk of {process.id} fails soon")
-            self.failing[process.id] = self.world.now + 1.0
+            self.failing[process.id] = (self.world.now + 1.0, self.world.dice.choice(("sync", "pwrite")))
             self.world.push(self.world.now + 3.0, None, self.restart, process.id)
 
     def _full_disk(self) -> None:
@@ -337,6 +380,15 @@ class Faults:
         found = ReplicaLock._parse(bytes(entry.content[:512]))
         return found.durable_op if found else None
 
+    def _is_written_twice(self, name: str, file: SimFile) -> bool:
+        """Whether the replica has the same again: the other slot of its superblock, or an older snapshot and the journal from there."""
+        directory = self.world.files.find(f"{BASE}/{name.partition('/')[0]}")
+        folders = _folders(directory) if isinstance(directory, SimDirectory) else []
+        if name.endswith("/superblock"):
+            half = len(file.content) // 2
+            return sum(a != b for a, b in zip(file.content[:half], file.content[half:], strict=True)) == 1
+        return len(folders) > 1 and f"/snapshots/{folders[-1]}/" in name and file.names == 1
+
     def _bit_flip(self) -> None:
         replica = self._dead_or_killed()
         if replica is None:
@@ -349,12 +401,21 @@ class Faults:
             name = dice.choice(files)
             file = self.world.files.find(f"{BASE}/{name}")
             if isinstance(file, SimFile) and file.content:
+                is_first = replica not in self.checks.spoiled and replica not in self.checks.touched and replica not in self.flipped
+                self.flipped.add(replica)
                 self.checks.spoiled[replica] = self.world.now
                 used = len(bytes(file.content).rstrip(b"\0")) or 1
                 bit = dice.randrange(used * 8)
                 file.content[bit // 8] ^= 1 << bit % 8
                 self.say(f"bit {bit} of {name} turns over")
+                if is_first and self._is_written_twice(name, file):
+                    self.checks.unharmed[replica] = self.world.now
         self.restart(replica)
+
+
+def _folders(directory: SimDirectory) -> list[str]:
+    snapshots = directory.entries.get("snapshots")
+    return sorted(name for name in snapshots.entries if name.isdecimal()) if isinstance(snapshots, SimDirectory) else []
 
 
 def _all_files(directory: SimDirectory, path: str) -> list[str]:

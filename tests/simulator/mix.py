@@ -33,6 +33,7 @@ FAULTS = (
     "kill two",
     "kill all",
     "power cut",
+    "power cut at an effect",
     "pause",
     "cut link",
     "partition",
@@ -47,6 +48,7 @@ FAULTS = (
     "stop all",
     "clock jump",
     "register full",
+    "wrong memory",
 )
 
 

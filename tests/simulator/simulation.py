@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from replication import NORMAL
 from tests.simulator import mix as mixes
+from tests.simulator import witness
 from tests.simulator.checks import Checks
 from tests.simulator.faults import Faults
 from tests.simulator.guests import SimGuest
@@ -71,12 +72,13 @@ def _run(world: World, checks: Checks, faults: Faults, seconds: float) -> None:
     load = Load(world, checks, faults, guests)
     faults.begin()
     world.run(seconds, load.is_over)
-    faults.heal()
-    load.rest()
     deadline = world.now + CALM_S + ANSWER_S
+    faults.heal(deadline)
+    load.rest()
     if not world.run(deadline, lambda: all(g.is_done for g in guests)):
         late = [f"{g.name} waits for {list(g.under_way.values())[:2]}" for g in guests if not g.is_done]
         raise Violation(f"healed for {CALM_S + ANSWER_S} s and not answered: {'; '.join(late)}\n{_states(world)}")
+    world.kept_down = None
     if not world.run(world.now + CONVERGE_S, lambda: _converged(world, checks)):
         raise Violation(f"the replicas do not come together\n{_states(world)}")
     _last_requests(world, checks, guests)
@@ -85,6 +87,7 @@ def _run(world: World, checks: Checks, faults: Faults, seconds: float) -> None:
     world.run(world.now + 1.0)
     world.run(world.now + CONVERGE_S, lambda: _converged(world, checks))
     checks.at_end()
+    witness.at_end(world)
 
 
 class Load:

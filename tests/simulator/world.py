@@ -32,6 +32,7 @@ from tests.simulator.mix import Mix
 
 BASE = "data"
 WALL_AT_START = 1_700_000_000_000_000
+LATE_S = 3.0  # how late a repeated packet may come
 DIAL = (0.02, 0.1)  # seconds between two attempts to link
 LOOK_EVERY = 8  # events between two looks at whether a phase is over
 
@@ -72,6 +73,9 @@ class WatchedServer(Server):
 
         def apply(first_op: int, count: int, time: int, body: bytes) -> Any:
             outcome = real(state, first_op, count, time, body)
+            if process.misremembers and not process.server.replica.is_primary:
+                process.misremembers, process.was_wrong = False, True
+                state.digest ^= 1
             process.world.on_apply(process, first_op, count, time, body, state.digest, outcome)
             return outcome
 
@@ -129,6 +133,7 @@ class Process:
         self.seen: tuple[Any, ...] = ()  # what the checkers saw last
         self.tip: tuple[tuple[int, bytes], tuple[int, bytes]] | None = None  # how its log ended, and what was below its last batch
         self.sync_failed = False
+        self.misremembers = self.was_wrong = False  # whether its memory will fail at the next batch, and has failed
         self.failed_files: set[str] = set()  # segments of its log of which a sync failed
 
     # --- Host -------------------------------------------------------------------------------------------------------------------------
@@ -267,6 +272,9 @@ class World:
         self.crc = 0
         self.steps = 0
         self.healed = False
+        self.healed_at = 0.0
+        self.is_meanwhile = False
+        self.kept_down: int | None = None  # a replica that is not started again
         self.checks: Any = None
         self.disk_fault: Callable[[Process, str, str], OSError | None] = lambda *_: None
         self.after_death: Callable[[Process], None] = lambda process: None
@@ -300,6 +308,23 @@ class World:
         self.now = max(self.now, until)
         return is_done()
 
+    def meanwhile(self, process: Process, seconds: float) -> None:
+        """The others go on while this process is in the middle of an effect that takes so long."""
+        if self.is_meanwhile:
+            return
+        self.is_meanwhile, until, later = True, self.now + seconds, []
+        while self.heap and self.heap[0][0] <= until:
+            event = heapq.heappop(self.heap)
+            other = event[2]
+            if other is None or other is process or other.paused_until > event[0]:
+                later.append(event)
+            elif other.alive:
+                self.now = max(self.now, event[0])
+                self.turn(other, event[3], event[4])
+        for event in later:
+            heapq.heappush(self.heap, event)
+        self.is_meanwhile = False
+
     def turn(self, process: Process, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
         """One event of one process."""
         self.steps += 1
@@ -328,7 +353,7 @@ class World:
 
     def start(self, replica: int) -> None:
         """Start the replica unless it runs."""
-        if replica in self.processes and self.processes[replica].alive:
+        if replica == self.kept_down or (replica in self.processes and self.processes[replica].alive):
             return
         process = self.processes[replica] = Process(self, replica)
         self.turn(process, process.start, ())
@@ -439,8 +464,10 @@ class World:
         if (mix.loss or mix.repeat or mix.overtake) and type(packet) not in DESK_PACKETS:
             if dice.random() < mix.loss:
                 return
-            for _ in range(1 + (dice.random() < mix.repeat)):
-                if dice.random() < mix.overtake:
+            for again in range(1 + (dice.random() < mix.repeat)):
+                if again and dice.random() < 0.5:
+                    self.push(self.now + extra + dice.random() * LATE_S, to, self.arrived, link, process.id, to, packet)
+                elif dice.random() < mix.overtake:
                     when = self.now + extra + mix.net_delay + dice.random() * 0.05
                     self.push(max(when, self.now), to, self.arrived, link, process.id, to, packet)
                 else:

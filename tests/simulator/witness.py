@@ -1,0 +1,99 @@
+"""Witnesses beside the production code: what the bytes that a guest gets cannot show.
+
+What it is not: it changes nothing that the code does.
+
+    a query      was evaluated at an op not older than what anybody had heard of when it was asked: names alone would rarely show it
+    a new view   of a healed cluster sends nobody away who lives, works, and does not want to go
+    a start      of a replica, one bit of whose disk turned over in something that stands there twice, trusts its disk
+    the end      every session is at home in a connection that is there; no replica goes on with a memory that was found wrong
+
+Read next: `simulation.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from packets import View
+from tests.simulator.world import Process, Violation, World
+
+UNJUST = ("was silent", "did not", "died", "restart by")  # reasons that are wrong about a member that lives and works
+SETTLED_S = 3.0  # seconds after the healing in which old evidence may still act
+
+
+class Seen(str):
+    """Words that remember the op at which they were true."""
+
+    __slots__ = ("op",)
+    op: int
+
+
+def attach(process: Process) -> None:
+    """Look over the shoulder of a process that has just started."""
+    _watch_queries(process)
+    _watch_views(process)
+    checks, damage = process.world.checks, process.server.storage.damage
+    at = checks.unharmed.pop(process.id, None)
+    if damage and at is not None and checks.spoiled.get(process.id) == at:
+        raise Violation(f"replica {process.id} distrusts its disk, of which all is sound but one copy: {damage}")
+
+
+def _watch_queries(process: Process) -> None:
+    desk = process.server.desk
+    evaluate, answer = desk.evaluate, desk.answer
+
+    def evaluated(*args: Any) -> str:
+        words = Seen(evaluate(*args))
+        words.op = desk.state.op
+        return words
+
+    def answered(ticket: int, words: str) -> None:
+        if ticket in desk.queries:
+            connection, query = desk.queries[ticket]
+            guest = connection.shell.guest  # type: ignore[attr-defined]
+            asked = guest.under_way.get(query.number)
+            assert isinstance(words, Seen)
+            if guest.shell is connection.shell and asked is not None and words.op < asked.acked_op:
+                raise Violation(
+                    f"replica {process.id} answers {guest.name}'s query {query.number} from op {words.op}: before it was asked,"
+                    f" somebody had heard of op {asked.acked_op}"
+                )
+        answer(ticket, words)
+
+    desk.evaluate, desk.answer = evaluated, answered  # type: ignore[method-assign]
+
+
+def _watch_views(process: Process) -> None:
+    storage, world = process.server.storage, process.world
+    propose = storage.propose
+
+    def proposed(view: View) -> View | None:
+        before = storage.register.last()
+        made = propose(view)
+        if made is not None and before is not None and (made.number, made.members) == (view.number, view.members):
+            _judge(world, before, made)
+        return made
+
+    storage.propose = proposed  # type: ignore[method-assign]
+
+
+def _judge(world: World, before: View, made: View) -> None:
+    if not world.healed or world.now < world.healed_at + SETTLED_S or not any(word in made.reason for word in UNJUST):
+        return
+    for member in set(before.members) - set(made.members):
+        process = world.processes[member.replica]
+        is_well = process.alive and process.paused_until <= world.now and not process.server.ending and member.replica != world.kept_down
+        if is_well and process.server.replica.me == member and f"{member.replica} left" not in made.reason:
+            raise Violation(f"view {made.number} of a healed cluster is without {member.replica}, which lives and works: {made.reason}")
+
+
+def at_end(world: World) -> None:
+    """All is healed and quiet."""
+    for process in world.living():
+        if process.was_wrong:
+            raise Violation(f"replica {process.id} goes on with a state that is not the others'")
+    homes = {home: key for p in world.living() for home, c in p.server.desk.connections.items() for key in [c.session] if c.is_open}
+    for process in world.living():
+        for session in process.server.state.sessions.values():
+            if session.home and homes.get(session.home) != session.key:
+                raise Violation(f"replica {process.id} believes that a guest is at home at {session.home}, where no connection has its session")
