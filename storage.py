@@ -97,7 +97,7 @@ class Storage:
         born = self.superblock.born or (0 if self.superblock.view else self.inc)
         self.save(cluster=self.cluster, replica=self.replica, inc=self.inc, born=born)
         # While the disk is not trusted the old hint stays: it is what tells the next start so.
-        lock.write(self.inc, hint if self.damage else self.journal.head_op)
+        lock.write(self.inc, hint if self.damage else self.journal.head_op, sync=True)
         self.ballast.take_in()
         if self.damage:
             self.log(f"this disk is not trusted: {self.damage}")

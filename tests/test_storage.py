@@ -124,6 +124,17 @@ class OldCopies(StorageTest):
         self.end(third)
         self.assertTrue(self.start().damage, "nobody has given it what it lacks meanwhile")
 
+    def test_35_a_power_cut_does_not_make_the_lock_file_forget(self) -> None:
+        for seed in range(6):
+            self.files = SimFiles(random.Random(seed))
+            self.end(self.start())
+            copy = clone(self.directory().entries["replica-0"])
+            self.end(self.start())
+            self.directory().entries["replica-0"] = copy
+            self.files.changes.clear()
+            self.files.crash()
+            self.assertIn("an older state of itself", self.start().damage)
+
     def test_it_is_trusted_again_when_it_has_all(self) -> None:
         self.end(self.start())
         copy = clone(self.directory().entries["replica-0"])

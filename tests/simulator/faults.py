@@ -369,6 +369,10 @@ class Faults:
         assert base is not None
         base.entries[f"replica-{replica}"] = clone(self.copies[replica][0])
         self.world.files.changes.clear()
+        # Whoever puts a backup back takes longer than the kernel, which writes the lock file out within half a minute.
+        lock = self.world.files.find(f"{BASE}/cluster/replica-{replica}.lock")
+        if isinstance(lock, SimFile):
+            lock.sync()
         self.restart(replica)
 
     def _hint(self, replica: int) -> int | None:
