@@ -86,6 +86,7 @@ class Peer:
         "leaving",
         "linked",
         "lock",
+        "log",
         "probe_at",
         "probe_wait",
         "status",
@@ -96,6 +97,7 @@ class Peer:
         self.linked = self.eligible = self.empty = False
         self.heard = now
         self.lock: int | None = UNKNOWN
+        self.log = (0, 0)  # view and op in which its log ends, as it said last
         self.probe_at, self.probe_wait = now, PROBE_FIRST
         self.back_off_until = 0.0
         self.status = ""
@@ -406,16 +408,17 @@ class Survivor:
     def _judge_log(self, peer: Peer, packet: Recovery | RecoveryResponse) -> None:
         """Who has not read the newest view yet may call itself eligible by one in which it still stood."""
         peer.eligible = packet.eligible and (self.last is None or packet.view == self.last.number)
-        peer.empty = packet.empty
+        peer.empty, peer.log = packet.empty, (packet.view, packet.op)
 
     def _is_gone(self, member: Member) -> bool:
         """For somebody who wants to restart the cluster: this member will not answer."""
         if member.replica == self.replica.me.replica:
             return True
         peer, r = self.peers[member.replica], self.replica
-        if peer.linked and peer.inc == member.inc:
-            return peer.status == LEARNER or (peer.status not in LIVE and r.now - self.began > r.timers.suspect)
-        return peer.dead_inc >= member.inc or (peer.lock == member.inc and r.now - max(self.began, peer.heard) > r.timers.suspect)
+        is_silent = r.now - max(self.began, peer.heard) > r.timers.suspect
+        if peer.linked and peer.inc == member.inc:  # a link to a process that was stopped stays up
+            return peer.status == LEARNER or is_silent or (peer.status not in LIVE and r.now - self.began > r.timers.suspect)
+        return peer.dead_inc >= member.inc or (peer.lock == member.inc and is_silent)
 
     def _consider_restart(self, last: View) -> None:
         r = self.replica
@@ -456,10 +459,16 @@ class Survivor:
                 else f"replica {names} holds no or damaged state while the register is missing: see docs"
             )
             return
+        longer = [i for i, p in self.peers.items() if p.log > (r.view, r.head_op)]
+        if longer:  # one that was voted out, or was not taken in, may be whole and lack what the others acknowledged
+            self.waiting = f"for replica {', '.join(str(i) for i in longer)}, which has the longer log, to begin the register again"
+            return
         turn = self.since + r.me.replica * RANK_SUSPECT
         if r.now < turn:
             return self._wake(turn)
-        members = [r.me, *(Member(i, p.inc) for i, p in self.peers.items())]
+        # Who lacks more than a last batch joins afterwards; when nothing is lost yet, all are level.
+        level = ((r.view, r.head_op), (r.view, r.parent_op))
+        members = [r.me, *(Member(i, p.inc) for i, p in self.peers.items() if p.log in level)]
         self._propose(members, min(members) if r.empty else r.me, "first start" if r.empty else "the register was lost and is begun again")
 
     # --- primary: taking a learner in -----------------------------------------------------------------------------------------------------

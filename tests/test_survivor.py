@@ -73,6 +73,45 @@ class FirstStartTest(Story):
         world.run(0.1)
         self.assert_level(0, 1, 2)
 
+    def test_33_the_register_is_lost_and_one_was_not_in_the_last_view(self) -> None:
+        """The lowest id was voted out: it is intact and lacks what the others acknowledged."""
+        world = self.begin(b"a")
+        world.kill(0)
+        world.run(0.2)
+        for body in (b"b", b"c", b"d"):
+            world.say(1, body)
+        world.kill(1, 2)
+        world.register.clear()
+        world.start()
+        world.run(4)
+        self.assertEqual((world.primary(), world.members(), world.register[-1].number), (1, (0, 1, 2), 4))
+        world.say(1, b"e")
+        world.run(0.1)
+        self.assert_level(0, 1, 2)
+        self.assertEqual(self.bodies(0), [b"a", b"b", b"c", b"d", b"e"])
+
+    def test_33_the_register_is_lost_and_one_was_nearly_taken_in(self) -> None:
+        """It has written the view into its superblock, and then joint mode ended without it."""
+        world = self.begin(b"a")
+        world.kill(0)
+        world.run(0.2)
+        world.say(1, b"b")
+        world.lose = {(0, PrepareOk)}
+        world.start(0)
+        world.run(0.3)
+        self.assertEqual((world.stores[0].log_view, world.members()), (2, (1, 2)))
+        world.run(0.5)
+        self.assertTrue(world.traced(1, "joint mode with 0 closed"))
+        world.lose = {(0, Recovery)}
+        world.say(1, b"c")
+        world.kill(0, 1, 2)
+        world.lose = set()
+        world.register.clear()
+        world.start()
+        world.run(4)
+        self.assertEqual((world.primary(), world.members()), (1, (0, 1, 2)))
+        self.assertEqual(self.bodies(0), [b"a", b"b", b"c"])
+
     def test_the_register_is_lost_and_one_disk_is_not_trusted(self) -> None:
         world = self.begin(b"a")
         world.kill(0, 1, 2)
@@ -318,6 +357,24 @@ class RestartTest(Story):
         world.run(0.1)
         self.assert_level(0, 1, 2)
         self.assertEqual(self.bodies(1), [b"a", b"b", b"c"])
+
+    def test_12_a_member_that_hangs_behind_its_link(self) -> None:
+        """It answered once, so it counts as alive; a link to a process that was stopped stays up."""
+        world = self.begin(b"a")
+        world.kill(2)
+        world.run(0.2)
+        self.assertEqual(world.members(), (0, 1))
+        world.freeze(1)
+        world.kill(0)
+        world.start(0)
+        self.tell(0, 1, RecoveryResponse(2, 0, NORMAL, 1, 1, True, False))
+        world.run(0.9)
+        self.assertEqual(len(world.register), 2, "it may be slow")
+        world.run(2)
+        self.assertEqual((world.primary(), world.members(), world.register[-1].reason), (0, (0,), "restart by 0"))
+        world.thaw(1)
+        world.run(2)
+        self.assertEqual(world.members(), (0, 1))
 
     def test_10_any_one_member_begins_alone(self) -> None:
         for i in range(3):
