@@ -126,9 +126,10 @@ class RegisterRead(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """The answer to Propose. `view`: the register's last view now, ours or another's; None: the disk was full, nothing happened."""
+    """The answer to Propose. `view`: the register's last view now, ours or another's; None: nothing happened, and `why`."""
 
     view: View | None
+    why: str = ""
 
 
 class HealthChecked(NamedTuple):

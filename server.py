@@ -105,6 +105,7 @@ TIDY_S = 0.1  # seconds between two looks at deliveries to acknowledge and at si
 CALM_S = 0.25  # seconds after a change of view in which the disk serves those who wait for their first answer, and nothing else
 HINT_S = 1.0  # seconds between two writes of the durable op into the lock file
 STOP_S = 3.0  # seconds a stop may take before the process ends without the others
+MOVED = "data/cluster was moved or deleted: this replica answers nothing that needs it; put it back, or stop the cluster"
 EXIT_STOPPED, EXIT_TROUBLE = 0, 3
 
 
@@ -232,7 +233,7 @@ class Server:
         if replica.is_primary:
             if desk.open_runs and replica.can_prepare:
                 self._submit()
-            elif desk.open_runs and replica.status == READ_ONLY and self.storage.register.is_last(replica.view):
+            elif desk.open_runs and replica.status == READ_ONLY and self.has_register and self.storage.register.is_last(replica.view):
                 desk.refuse_open(sessions_of(replica.in_flight.body) if replica.in_flight else frozenset())
             elif replica.has_news:
                 self.feed(Idled())
@@ -317,9 +318,7 @@ class Server:
             # A moved directory stays readable through its descriptor for ever, and its guard would pass for ever.
             self.has_register = self.storage.register.is_path_same()
             if not self.has_register:
-                self._trouble(
-                    "data/cluster was moved or deleted: this replica answers nothing that needs it; put it back, or stop the cluster"
-                )
+                self._trouble(MOVED)
         except OSError as error:
             self._trouble(f"data/cluster: {error}")
 
@@ -415,11 +414,16 @@ class Server:
 
     def _propose(self, effect: Propose) -> None:
         proposed = msgspec.structs.replace(effect.view, time=self.host.wall())
+        if not self.storage.register.is_path_same():
+            # What is made under that name now is another register, which the others may not see.
+            return self.feed(Proposed(None, MOVED))
         try:
             view = self.storage.propose(proposed)
-        except (RegisterDamaged, OSError) as error:
+        except RegisterDamaged as error:
+            return self.feed(Proposed(None, f"the register cannot be read: {error}"))
+        except OSError as error:
             return self._exit(Exit(f"the register failed: {error}", suspect=False))
-        self.feed(Proposed(view))
+        self.feed(Proposed(view, "" if view else "the disk of the register is full"))
 
     def _check_health(self, effect: CheckHealth) -> None:
         before = self.host.now()

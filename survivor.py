@@ -172,7 +172,7 @@ class Survivor:
         self.proposing = False
         if event.view is None:
             self.retry_at = self.replica.now + 1.0
-            return self.replica.trace("the register's disk is full: no view can be decided; tries again in 1 s")
+            return self.replica.trace(f"no view can be decided, tries again in 1 s: {event.why}")
         self._take(event.view)
 
     def _take(self, view: View | None) -> None:

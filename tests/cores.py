@@ -407,7 +407,7 @@ class World:
 
     def _propose(self, core: Core, effect: Propose) -> None:
         if self.register_full:
-            return self.push(core, Proposed(None))
+            return self.push(core, Proposed(None, "full"))
         number = self.register[-1].number if self.register else 0
         if effect.view.number == number + 1 or not self.register:
             if self.register:

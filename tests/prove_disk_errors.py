@@ -422,5 +422,55 @@ class LastSurvivor(Case):
         return self.world.processes[0].server
 
 
+class RegisterTrouble(Case):
+    """Something is wrong with data/cluster while three replicas serve."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.story = Story(trace=True)
+        self.world = self.story.world
+        for replica in range(3):
+            self.story.start(replica)
+        self.guest = SimGuest(self.world, self.story.checks, "g0", 0)
+        self.story.checks.guests = self.story.guests = [self.guest]
+        self.assertTrue(self.ask("1|g0"))
+
+    def ask(self, line: str, *, seconds: float = 4.0) -> bool:
+        self.guest.ask(line)
+        return self.world.run(self.world.now + seconds, lambda: self.guest.is_done)
+
+    def base(self) -> SimDirectory:
+        base = self.world.files.find(BASE)
+        assert isinstance(base, SimDirectory)
+        return base
+
+    def test_47_no_view_is_decided_in_a_directory_that_took_the_place_of_the_register(self) -> None:
+        own = self.base().entries["cluster"]
+        other = self.base().entries["cluster"] = SimDirectory(self.world.files.new_inode())
+        self.story.kill(2)
+        self.world.run(self.world.now + 3)
+        self.assertEqual([name for name in other.entries if name.startswith("view-")], [])
+        self.assertEqual(len(self.world.living()), 2)
+        self.assertIn("no view can be decided, tries again in 1 s: data/cluster was moved or deleted", "\n".join(self.world.story))
+        self.base().entries["cluster"] = own
+        self.assertTrue(self.ask("3|g0|after"))
+        view = self.story.checks.view
+        self.assertEqual(view.replicas if view else (), (0, 1))
+
+    def test_33_a_view_that_cannot_be_read_decides_nothing_and_ends_nobody(self) -> None:
+        self.assertTrue(self.ask("3|g0|before"))
+        cluster = self.base().entries["cluster"]
+        assert isinstance(cluster, SimDirectory)
+        rotten = SimFile(self.world.files.new_inode())
+        rotten.write(b"USV1 and nothing that fits", 0)
+        cluster.entries["view-0000000002"] = rotten
+        self.story.kill(2)
+        self.world.run(self.world.now + 3)
+        self.assertEqual(len(self.world.living()), 2)
+        self.assertIn("the register cannot be read", "\n".join(self.world.story))
+        del cluster.entries["view-0000000002"]
+        self.assertTrue(self.ask("3|g0|after"))
+
+
 if __name__ == "__main__":
     unittest.main()

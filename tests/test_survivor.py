@@ -130,7 +130,7 @@ class FirstStartTest(Story):
         world.start()
         world.run(1)
         self.assertEqual(world.register, [])
-        self.assertTrue(any(world.traced(i, "the register's disk is full") for i in range(3)))
+        self.assertTrue(any(world.traced(i, "no view can be decided, tries again in 1 s: full") for i in range(3)))
         world.register_full = False
         world.run(2)
         self.assertEqual(world.members(), (0, 1, 2))
