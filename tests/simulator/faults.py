@@ -350,6 +350,7 @@ class Faults:
             file = self.world.files.find(f"{BASE}/{name}")
             if isinstance(file, SimFile) and file.content:
                 self.checks.spoiled[replica] = self.world.now
+                self.checks.rotten.add(replica)
                 used = len(bytes(file.content).rstrip(b"\0")) or 1
                 bit = dice.randrange(used * 8)
                 file.content[bit // 8] ^= 1 << bit % 8
