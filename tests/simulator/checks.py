@@ -191,6 +191,7 @@ class Checks(Invariants):
                 self.fail(f"request {key[1]} was refused and executed")
         self._compare_state(world.living()[0].server.state)
         self._check_displays()
+        self.compare_folders()
         self._ask_blind()
 
     def _ask_blind(self) -> None:

@@ -408,6 +408,7 @@ class Faults:
                 is_first = replica not in self.checks.spoiled and replica not in self.checks.touched and replica not in self.flipped
                 self.flipped.add(replica)
                 self.checks.spoiled[replica] = self.world.now
+                self.checks.rotten.add(replica)
                 used = len(bytes(file.content).rstrip(b"\0")) or 1
                 bit = dice.randrange(used * 8)
                 file.content[bit // 8] ^= 1 << bit % 8

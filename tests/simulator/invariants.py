@@ -41,7 +41,9 @@ Read next: `checks.py`.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from hashlib import sha256
 from typing import Any
 
 import packets
@@ -52,7 +54,8 @@ from events import Event, Persisted
 from packets import NO_HASH, Chunk, Forward, Member, NewState, Packet, Prepare, PrepareOk, View
 from register import _decode
 from replication import LEARNER, NORMAL, READ_ONLY
-from tests.simulator.disk import SimFile
+from snapshots import MANIFEST, SnapshotDamaged, listed, load
+from tests.simulator.disk import SimDirectory, SimDisk, SimFile
 from tests.simulator.world import BASE, Process, Violation, World
 
 LINE_MAX = 2000  # characters of a line of a replica's log
@@ -82,6 +85,11 @@ class Invariants:
         self.parents: dict[Tip, Tip] = {}
         self.joint: dict[int, tuple[int, Member | None]] = {}  # replica -> its view, and whom it was taking in at its last step's end
         self.frozen: dict[int, tuple[Any, ...]] = {}
+        self.rotten: set[int] = set()  # replicas of whose files some bit was turned over
+        self.folders: dict[int, dict[str, bytes]] = {}  # op -> SHA-256 of each file of its snapshot
+        self.eye = SimDisk(random.Random(0), world.files)  # a disk of nobody's: no fault, no chance, and no power to lose
+        self.eye.knows_sites = False
+        world.files.disks.remove(self.eye)
         self.looked: Counter[int] = Counter()
         self.steps = 0
 
@@ -347,6 +355,46 @@ class Invariants:
         for view in self.views:
             for member in view.members:
                 self.newest_inc[member.replica] = max(self.newest_inc.get(member.replica, 0), member.inc)
+
+    # --- snapshots ------------------------------------------------------------------------------------------------------------------------
+
+    def on_snapshot(self, replica: int, op: int, path: str) -> None:
+        """A worker has finished this folder: the same bytes as everybody's at this op, and the state of that op."""
+        self._looked(17)
+        sums = self._sums(path)
+        if replica in self.rotten:  # full message files are linked unread; the manifest is compared all the same
+            known = self.folders.get(op)
+            if known is not None and sums[MANIFEST] != known[MANIFEST]:
+                self.fail(f"the snapshot of op {op} by replica {replica} has another manifest than that of the others")
+            return
+        known = self.folders.setdefault(op, sums)
+        differ = sorted(name for name in sums.keys() | known.keys() if sums.get(name) != known.get(name))
+        if differ:
+            self.fail(f"the snapshot of op {op} by replica {replica} differs from that of another: {differ[:4]}")
+        if known is not sums:
+            return
+        try:
+            state, manifest = load(self.eye, path, self.world.mix.settings.name, verify_history=True)
+        except (OSError, SnapshotDamaged) as error:
+            raise Violation(f"the snapshot of op {op} by replica {replica} cannot be loaded: {error}") from error
+        if (state.op, state.digest) != (op, self.digests.get(op, manifest.digest)) or manifest.hash != self.tips[op].hex():
+            self.fail(
+                f"the snapshot of op {op} by replica {replica} loads to digest {state.digest}, the replicas have {self.digests.get(op)}"
+            )
+
+    def _sums(self, path: str) -> dict[str, bytes]:
+        directory = self.world.files.find(path)
+        assert isinstance(directory, SimDirectory), path
+        return {name: sha256(file.content).digest() for name, file in directory.entries.items() if isinstance(file, SimFile)}
+
+    def compare_folders(self) -> None:
+        """At the end: what lies on the disks, made there or fetched, is the same at equal op."""
+        for replica in sorted(self.world.processes):
+            path = f"{BASE}/replica-{replica}/snapshots"
+            for name in listed(self.eye, path) if self.eye.exists(path) and replica not in self.rotten else ():
+                known = self.folders.get(int(name))
+                if known is not None and self._sums(f"{path}/{name}") != known:
+                    self.fail(f"the snapshot of op {int(name)} on the disk of replica {replica} is not what was made of that op")
 
     # --- packets, disk, lines -------------------------------------------------------------------------------------------------------------
 

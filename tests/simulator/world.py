@@ -200,6 +200,8 @@ class Process:
             self.worker.stop_at = self.worker.effects + dice.randint(1, 40)
         try:
             answer = self.maker.answer(order)
+            if "path" in answer and self.world.checks is not None:
+                self.world.checks.on_snapshot(self.id, order["make"], answer["path"])
             if dice.random() < 0.3:
                 self.maker.rest(order["snapshots"])
         except Stopped:
