@@ -5,11 +5,11 @@ from __future__ import annotations
 import unittest
 
 from commands import NO_SESSION, RUN, WINDOW, count_ops, system_run
-from connection import Run
 from desk import BACKLOG_MAX, matching
 from doors.pipe_words import INVALID
 from state import ChatState
 from tests.front_desk import FrontDesk, Log, Paper, Person
+from waiting import Run
 
 HEX = "00112233445566778899aabbccddeeff"
 
