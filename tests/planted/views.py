@@ -192,9 +192,7 @@ BUGS = (
 """,
             "",
         ),
-        Edit(
-            CORE, "        if packet.op <= self.parent_op or self.acked_view == self.view:\n", "        if packet.op <= self.parent_op:\n"
-        ),
+        Edit(CORE, "        if packet.op <= self.parent_op or self.acked_view == self.view:\n", "        if packet.op <= self.parent_op:\n"),
     ),
     planted(
         "older_snapshot_taken",

@@ -96,6 +96,4 @@ def at_end(world: World) -> None:
     for process in world.living():
         for session in process.server.state.sessions.values():
             if session.home and homes.get(session.home) != session.key:
-                raise Violation(
-                    f"replica {process.id} believes that a guest is at home at {session.home}, where no connection has its session"
-                )
+                raise Violation(f"replica {process.id} believes that a guest is at home at {session.home}, where no connection has its session")
