@@ -6,6 +6,7 @@ What it is not: it serves no guest and no replica; each replica is a process of 
     python server.py --replica N      one replica in the foreground
     python server.py status [--json]  one row a replica; exit code 0 while commands can be served
     python server.py stop [--replica N]
+    python server.py account reset|block|unblock|remove NAME
 
 Read next: `operators.py` (how replicas are asked and stopped), `server.py`.
 """
@@ -29,7 +30,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from host import VERSION, LoopHost
-from operators import STOP_S, ask, gather_status, show_status, stop_replicas, survives
+from operators import DONE, STOP_S, ask, change_account, gather_status, show_status, stop_replicas, survives
 from server import Server
 from settings import Settings, SettingsError, load
 from storage import BootFailed
@@ -283,11 +284,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--replica", type=int, metavar="N", help="run this one replica in the foreground")
     parser.add_argument("--console", action="store_true", help="print guests' commands as they come (on by itself in a terminal)")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop; uvloop where it is installed")
-    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop}")
+    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop,account}")
     status = verbs.add_parser("status", parents=[common], help="one row a replica; exit code 0 while commands can be served")
     status.add_argument("--json", action="store_true", help="the same as JSON")
     stop = verbs.add_parser("stop", parents=[common], help="a clean stop of all replicas, or of one")
     stop.add_argument("--replica", type=int, metavar="N", dest="stopped", help="stop this one; its guests move to the others")
+    account = verbs.add_parser("account", parents=[common], help="reset an account's password, block, unblock or remove it")
+    account.add_argument("what", choices=tuple(DONE))
+    account.add_argument("name", metavar="NAME")
     return parser
 
 
@@ -312,6 +316,8 @@ def main() -> None:
         sys.exit(show_status(settings, base, as_json=arguments.json))
     if arguments.verb == "stop":
         sys.exit(stop_replicas(settings, base, wanted))
+    if arguments.verb == "account":
+        sys.exit(change_account(settings, base, arguments.what, arguments.name))
     if wanted is not None:
         console = arguments.console or sys.stdout.isatty()
         sys.exit(run_replica(settings, wanted, base, console=console, loop=arguments.loop))

@@ -27,6 +27,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 from commands import WINDOW
+from doors.lines import masked
 from guest import SILENCE, About, Event, Guest, Message, Opened, Reply, Trouble
 from ports import Address, address_of, label
 
@@ -315,7 +316,7 @@ class ChatClient:
 
     def _begin_anew(self) -> None:
         """The cluster has forgotten the session. What is unanswered may have happened: it is not sent again."""
-        lost, mail = self.pending, self.guest.mail
+        lost, mail = list(map(masked, self.pending)), self.guest.mail
         for one in mail.values():
             one.forget()
         self.guest.lose()

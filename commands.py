@@ -5,18 +5,25 @@ What it is not: it knows no wire protocol (doors translate into it), no replica 
 A **command** is one line of text: a letter, then its fields behind `|`. A name never holds `|`; a text may, and stands last.
 
     letter  fields                  asks for
-    C       name [| password hash]  CreateAccount
-    L       account id              LogIn
+    C       name [| hash]           CreateAccount
+    L       account id [| proof [| hash]]   LogIn; a hash: of the same password, made anew
+    N       name or account id, and as L    LogIn
     O                               LogOut
     S       recipient | text        SendMessage
-    R       account id              ReadMailbox
-    D       account id              DeleteAccount
-    N       name or account id      LogIn
-    P       account id | amount     PayIn
-    X       account id | amount     TakeOut
+    R       account id [| own]      ReadMailbox
+    D       account id [| proof]    DeleteAccount
+    H       account id | proof | hash       ChangePassword
+    P       account id | amount [| own]     PayIn
+    X       account id | amount [| own]     TakeOut
+    Z       what | name [| hash]    operators: `block`, `unblock`, `remove`, `reset` (to the password with this hash)
     A       [pattern]               ListAccounts   a query: read, never logged
     W                               ListPresent    a query: read, never logged
-    B       account id              Balance        a query: read, never logged
+    B       account id [| own]      Balance        a query: read, never logged
+    K       name or id | address    an account's hash, and how long an attempt must wait   a query of doors, never of a guest
+
+A **hash** is what `passwords.py` makes of a password; no password stands in a command. A **proof** is the hash that the password was right
+for, when it was checked at a door; `-`: it was wrong, or there was none where there must be one; `own`: only who is logged in to the
+account may (in a cluster without open accounts); empty: nothing was to be proved.
 
 A **reply** is one short text: a lower-case letter and fields, or `!` and the name of a refusal (see `Refusal`).
 
@@ -25,6 +32,7 @@ A **reply** is one short text: a lower-case letter and fields, or `!` and the na
     p [| recipient]         sent; the recipient is online now    (recipient: only when it was addressed by its account id)
     m [| recipient]         sent; it waits in the mailbox
     b | balance             in the smallest unit, after the command
+    h                       the password is changed          z | name            done, for an operator
     r | name | seq|sender|text ⏎ …           the undelivered messages, oldest first; nothing behind name| when there are none
 
 A **run** is what a door puts into the open batch: commands of one session with consecutive request numbers, or one system command.
@@ -56,6 +64,7 @@ from __future__ import annotations
 
 import struct
 import unicodedata
+from typing import NamedTuple
 
 NAME_MAX = 32  # code points; a name must fit one line of any client
 TEXT_MAX = 64 * 1024  # bytes of UTF-8; a batch of one such text still is far below BATCH_MAX
@@ -67,6 +76,8 @@ AMOUNT_MAX = (1 << 63) - 1  # of one payment, and of a balance: what other langu
 SESSION_MAX = 100_000  # sessions kept; beyond it the one that has been gone longest is forgotten
 SESSION_LIFE_US = 7 * 24 * 3600 * 1_000_000  # microseconds a session is kept after its last request
 ID_SUFFIX = "123"  # account id = name + this, known to clients for years
+ID_MAX = NAME_MAX + len(ID_SUFFIX)  # code points
+PASSWORD_MAX = 1024  # bytes; more is work for us and no help for anybody
 RESERVED = frozenset({"server", "-"})  # folded names nobody may take: one door speaks as `Server`, and `-` says that nobody is logged in
 
 RUN = struct.Struct("<cII16sQQI")
@@ -75,7 +86,11 @@ NO_SESSION = bytes(16)
 
 CREATE, LOG_IN, LOG_OUT, SEND, READ, DELETE, LIST, PRESENT = "CLOSRDAW"
 LOG_IN_BY_EITHER, PAY_IN, TAKE_OUT, BALANCE = "NPXB"
-QUERIES = frozenset({LIST, PRESENT, BALANCE})
+SECRET, CHANGE_PASSWORD, OPERATE = "KHZ"
+QUERIES = frozenset({LIST, PRESENT, BALANCE, SECRET})
+WRONG, OWN = "-", "own"  # proofs, see above
+STRICT = {CREATE: WRONG, LOG_IN: WRONG, LOG_IN_BY_EITHER: WRONG, READ: OWN, DELETE: OWN, PAY_IN: OWN, TAKE_OUT: OWN, BALANCE: OWN}
+NOT_AS_IT_IS = QUERIES | STRICT.keys() | {CHANGE_PASSWORD, OPERATE}  # letters that a connection must look at twice
 
 ONLINE, WAITING = "p", "m"
 
@@ -87,6 +102,9 @@ class Refusal:
     NO_SUCH_ACCOUNT = "!NO_SUCH_ACCOUNT"
     NOT_LOGGED_IN = "!NOT_LOGGED_IN"
     WRONG_PASSWORD = "!WRONG_PASSWORD"
+    TOO_MANY = "!TOO_MANY"  # attempts, and the seconds to wait
+    NEEDS_PASSWORD = "!NEEDS_PASSWORD"
+    BLOCKED = "!BLOCKED"
     MAILBOX_FULL = "!MAILBOX_FULL"
     MAILBOX_NOT_EMPTY = "!MAILBOX_NOT_EMPTY"
     INSUFFICIENT = "!INSUFFICIENT"  # and the balance
@@ -97,6 +115,13 @@ class Refusal:
     DONE = "!DONE"  # the guest said that it no longer needs this reply
     SESSION_UNKNOWN = "!SESSION_UNKNOWN"
     READ_ONLY = "!READ_ONLY"  # the last replica's disk takes no more; never enters the log
+
+
+class Passwords(NamedTuple):
+    """What stands beside a command until it has a proof of `old` and a hash of `new`; in no command, packet or file."""
+
+    old: str = ""
+    new: str = ""
 
 
 def run(session: bytes, first: int, low: int, skip: int, lines: bytes, count: int) -> bytes:
@@ -143,6 +168,11 @@ def is_name(name: str) -> bool:
         and "," not in name
         and all(not c.isspace() and unicodedata.category(c) not in ("Cc", "Cs", "Cf", "Zl", "Zp") for c in name)
     )
+
+
+def is_password(words: str) -> bool:
+    """1 to PASSWORD_MAX bytes without control characters."""
+    return 0 < len(words.encode()) <= PASSWORD_MAX and all(unicodedata.category(c) != "Cc" for c in words)
 
 
 def fold(name: str) -> str:

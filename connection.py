@@ -3,17 +3,14 @@
 What it is not: it knows no socket (its shell is an object with `write` and `close`), no byte of a protocol (its translator does), no other
 guest (`desk.py` does), and it applies nothing: replies come from the state, by way of the desk.
 
-    a connection's line of unanswered things, oldest first
-    run    commands under way through the log       answered when this replica applies them
-    query  a read; asked once all before it is answered, and nothing after it is sent meanwhile
-    said   an answer that needs nobody              given when it is at the front
+    a connection's line of unanswered things, oldest first: `Run`, `Query`, `Said`, `Proof` of `waiting.py`
 
 Invariants:
 - Replies leave a connection in the order of its requests, each once.
 - What is unanswered is sent again, in order and with the same numbers, whenever the view or the link to the primary changes.
 - A delivery is read from the state, above what this connection was shown, so nothing can be skipped or shown twice.
 
-Read next: `desk.py`.
+Read next: `waiting.py`, `desk.py`.
 """
 
 from __future__ import annotations
@@ -22,9 +19,10 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from commands import QUERIES, WINDOW, account_id, run, system_run
+from commands import NO_SESSION, NOT_AS_IT_IS, QUERIES, STRICT, WINDOW, Passwords, account_id, run, system_run
 from doors import TRANSLATORS, Translator
 from people import DEAF, Message, Opened
+from waiting import Proof, Query, Run, Said
 
 if TYPE_CHECKING:
     from desk import Desk
@@ -33,42 +31,14 @@ if TYPE_CHECKING:
 class Shell(Protocol):
     """The socket's side of a connection (`doors/stream.py`)."""
 
+    address: str  # of the guest, without its port
+
     def write(self, words: bytes) -> None: ...
     def close(self, why: str) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def is_drained(self) -> bool:
         """Whether all that was written has gone into the socket."""
-
-
-class Run:
-    """Commands of one connection that travel together."""
-
-    __slots__ = ("commands", "first", "image", "sent", "skip")
-
-    def __init__(self, first: int, skip: int) -> None:
-        self.first, self.skip = first, skip
-        self.commands: list[str] = []
-        self.image = b""  # set when it is complete
-        self.sent = False
-
-
-class Query:
-    """A read under way; `ticket` is 0 until it was asked."""
-
-    __slots__ = ("command", "number", "ticket")
-
-    def __init__(self, number: int, command: str) -> None:
-        self.number, self.command, self.ticket = number, command, 0
-
-
-class Said:
-    """An answer that waits for its turn, framed. `upto`: newest request of the log that it answers, 0: none."""
-
-    __slots__ = ("upto", "words")
-
-    def __init__(self, words: bytes, upto: int = 0) -> None:
-        self.words, self.upto = words, upto
 
 
 class Connection:
@@ -156,9 +126,9 @@ class Connection:
         """The system command by which this connection takes up its session."""
         return system_run(f"open|{self.session.hex()}|{self.home}|{self.kind}")
 
-    def ask(self, command: str, number: int = 0, low: int = 0) -> None:
+    def ask(self, command: str, number: int = 0, low: int = 0, passwords: Passwords | None = None) -> None:
         if not self.opening:
-            self.open(self.desk.new_session(), "plain", 0)
+            self.open(self.desk.dice(len(NO_SESSION)), "plain", 0)
         if not number:
             number = self.count + 1
         elif number != self.count + 1 and self.count:
@@ -167,17 +137,25 @@ class Connection:
         if low > self.low:
             self.low = low
         self.unanswered += 1
-        if command[0] in QUERIES:
-            self._seal()
-            self.line.append(Query(number, command))
-            self.blocked += 1
-            self.skip += 1
-            return
+        if command[0] in NOT_AS_IT_IS:
+            if passwords:
+                return self._hold_back(Proof(number, self.skip, command, passwords), 0)
+            if self.desk.is_strict and command[0] in STRICT:
+                command = f"{command}|{STRICT[command[0]]}"
+            if command[0] in QUERIES:
+                return self._hold_back(Query(number, command), self.skip + 1)
         filling = self.filling
         if filling is None:
             filling = self.filling = Run(number, self.skip)
             self.skip = 0
         filling.commands.append(command)
+
+    def _hold_back(self, item: Query, skip: int) -> None:
+        """Nothing behind it is sent until it is through."""
+        self._seal()
+        self.line.append(item)
+        self.blocked += 1
+        self.skip = skip
 
     def say(self, reply: bytes, number: int = 0) -> None:
         if number:
@@ -234,13 +212,16 @@ class Connection:
         if filling is None:
             return
         self.filling = None
-        lines = "\n".join(filling.commands).encode()
-        filling.image = run(self.session, filling.first, self.low, filling.skip, lines, len(filling.commands))
+        self._complete(filling)
         self.line.append(filling)
-        self.bytes_unanswered += len(filling.image)
-        self.desk.unanswered_bytes += len(filling.image)
         if not self.blocked:
             self._send(filling)
+
+    def _complete(self, full: Run) -> None:
+        lines = "\n".join(full.commands).encode()
+        full.image = run(self.session, full.first, self.low, full.skip, lines, len(full.commands))
+        self.bytes_unanswered += len(full.image)
+        self.desk.unanswered_bytes += len(full.image)
 
     def flush(self) -> None:
         """A chunk is read."""
@@ -267,8 +248,7 @@ class Connection:
                     self.desk.watch(self)  # what was withheld for this answer
             else:
                 if isinstance(front, Query) and not front.ticket:
-                    self.acknowledge_written()
-                    front.ticket = self.desk.query(self, front)
+                    front.begin(self)
                 return
         self._emptied()
 
@@ -347,7 +327,7 @@ class Connection:
             self.base = self.shown = self.acked = 0 if self.translator.is_resumable() else int(seq)
             self.holes.clear()
             self.desk.newcomers.append(self)
-        elif letter == "o" or (letter == "d" and command[2:] == account_id(self.account)):
+        elif letter == "o" or (letter == "d" and command.split("|")[1] == account_id(self.account)):
             self.desk.unwatch(self)
             self.account = ""
         elif letter == "r":
@@ -379,13 +359,27 @@ class Connection:
             self.unanswered -= 1
             self.blocked -= 1
             self.tell(self.translator.render(query.number, query.command, words))
-            for item in line:
-                if isinstance(item, Query):
-                    break
-                if isinstance(item, Run) and not item.sent:
-                    self._send(item)
+            self._send_on()
             self.advance()
             self.ease()
+
+    def settle(self, proof: Proof, command: str) -> None:
+        """What stood at the front for the sake of a password is an ordinary command now."""
+        line = self.line
+        if line and line[0] is proof:
+            line[0] = settled = Run(proof.number, proof.skip)
+            settled.commands.append(command)
+            self._complete(settled)
+            self.blocked -= 1
+            self._send_on()
+
+    def _send_on(self) -> None:
+        """Nothing stands any more before what was held back."""
+        for item in self.line:
+            if isinstance(item, Query):
+                break
+            if isinstance(item, Run) and not item.sent:
+                self._send(item)
 
     def resend(self) -> None:
         """The view or the way to the primary has changed: send again, in order, all that is unanswered."""
@@ -422,6 +416,12 @@ class Connection:
         self.desk.newcomers.append(self)
         if self.line:
             self.advance()
+
+    def expelled(self) -> None:
+        """Somebody else has logged this guest out: it comes back, or not, as nobody."""
+        self.desk.unwatch(self)
+        self.account = ""
+        self.hang_up("its account is closed to it")
 
     def push(self, messages: Iterable[Message]) -> None:
         """New messages of the account; not before the answers to all that the log has done for this guest: they may show older ones."""

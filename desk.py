@@ -18,13 +18,19 @@ Read next: `connection.py`, `server.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import ledger
 import read_only
-from commands import BALANCE, LIST, PATTERN_MAX, PRESENT, system_run
-from connection import Connection, Query, Shell
+from attempts import Attempts
+from commands import BALANCE, LIST, PATTERN_MAX, PRESENT, SECRET, system_run
+from connection import Connection, Shell
+from passwords import Hasher
 from people import Outcome
 from state import ChatState
+from waiting import Query
+
+Work = Callable[[float, Callable[[], Any], Callable[[Any], None]], None]  # after so many seconds do this aside, and tell the result
 
 BACKLOG_MAX = 8 << 20  # bytes of unanswered runs; beyond it the doors stop reading
 
@@ -38,13 +44,20 @@ class Desk:
         state: ChatState,
         *,
         poke: Callable[[], None],
-        new_session: Callable[[], bytes],
+        now: Callable[[], float],
+        dice: Callable[[int], bytes],
+        work: Work,
+        hasher: Hasher,
         describe_cluster: Callable[[str], bytes],
         console: Callable[[str], None] | None,
         backlog_max: int = BACKLOG_MAX,
+        is_strict: bool = False,
     ) -> None:
         self.place, self.state, self.poke, self.backlog_max = place, state, poke, backlog_max
-        self.new_session, self.describe_cluster, self.console = new_session, describe_cluster, console
+        self.describe_cluster, self.console = describe_cluster, console
+        self.now, self.dice, self.work, self.hasher = now, dice, work, hasher
+        self.is_strict = is_strict  # no open accounts
+        self.attempts = Attempts()  # counts while this replica is the primary
         self.open_runs: list[bytes] = []
         self.open_bytes = 0
         self.unanswered_bytes = 0
@@ -169,11 +182,11 @@ class Desk:
         asked = self.queries.pop(ticket, None)
         if asked is not None:
             connection, query = asked
-            connection.take_answer(query, words)
+            query.answered(connection, words)
 
     def evaluate(self, session: bytes, command: str) -> str:
         """The answer to a query of this session, from the state as it is now. Only at a serving primary, and behind its guard."""
-        return EVALUATE[command[0]](self.state, session, command[2:])
+        return EVALUATE[command[0]](self, session, command[2:])
 
     # --- after apply ----------------------------------------------------------------------------------------------------------------------
 
@@ -195,6 +208,12 @@ class Desk:
                 connection.give_way()
         for home in outcome.closed:
             self.closing.pop(home, None)
+        for session in outcome.expelled:
+            connection = by_session.get(session)
+            if connection is not None:
+                connection.expelled()
+        for name in outcome.proved:
+            self.attempts.forgive(name)
         self.state_changed(outcome.filled)
         if self.is_full:
             self.ease()
@@ -254,15 +273,24 @@ class Desk:
         self.open_runs, self.open_bytes = [], 0
 
 
-def _list(state: ChatState, session: bytes, pattern: str) -> str:
-    names = state.names()
+def _list(desk: Desk, session: bytes, pattern: str) -> str:
+    names = desk.state.names()
     return "a|" + ",".join(matching(pattern, names) if pattern else names)
 
 
-EVALUATE: dict[str, Callable[[ChatState, bytes, str], str]] = {
+def _secret(desk: Desk, session: bytes, rest: str) -> str:
+    """The hash of an account's password, for the door that is to check one; and the attempt counts."""
+    name, address = rest.split("|")
+    account = desk.state.accounts.get(name) or desk.state.by_id(name)
+    wait = desk.attempts.ask(account.name if account else name, address, desk.now())
+    return f"k|{round(wait * 1000)}|{account.secret if account else ''}"
+
+
+EVALUATE: dict[str, Callable[[Desk, bytes, str], str]] = {
     LIST: _list,
-    PRESENT: lambda state, session, rest: "w|" + ",".join(state.present()),
-    BALANCE: ledger.balance_of,
+    PRESENT: lambda desk, session, rest: "w|" + ",".join(desk.state.present()),
+    BALANCE: lambda desk, session, rest: ledger.balance_of(desk.state, session, *rest.split("|")),
+    SECRET: _secret,
 }
 
 

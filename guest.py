@@ -27,6 +27,7 @@ import json
 from typing import Any, NamedTuple
 
 from commands import ID_SUFFIX, TEXT_MAX
+from doors.lines import masked
 from doors.pipe_words import GREETING, INVALID
 
 SILENCE = 0.4  # seconds; a server beats every 0.15, so two beats are missing
@@ -339,7 +340,7 @@ class Guest:
     def remember(self) -> dict[str, Any]:
         """What a later process needs to go on, or at least to mark what it shows again."""
         # a password is never written down: a session that waits for one cannot be taken up
-        secret = any(line.startswith(("0|", "1|")) and line.count("|") > 1 for line in self.pending.values())
+        secret = any(masked(line) != line for line in self.pending.values())
         mail = {
             name: [m.displayed_seq, m.displayed_id, max(m.handed_id, m.again_id), max(m.handed_time, m.again_time)]
             for name, m in self.mail.items()

@@ -16,21 +16,28 @@ import secrets
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from desk import Desk
 from disk import Disk, OsDisk
+from doors.operator import Slip
 from doors.stream import StreamShell
 from handshake import Identity, load_secret, wire_version
 from links import Links
 from packets import AnyPacket, Packet
+from passwords import Hasher
 from settings import Settings
 
 VERSION = "0.1.0"
 CONSOLE_LINES_S = 100  # lines a second of guests' doings on the console; more help nobody
 ADMIN_LINE_MAX = 4096  # bytes of an operator's request
+HASHES_AT_ONCE = 2  # threads, of 19 MiB each: more at once would be an attack on the memory
+HASH_NICE = 10  # how far those threads stand back behind the loop
+ACCOUNT_S = 8.0  # seconds a change of an account may take: a failover fits in
 LOOK_S = 1.0  # seconds between two looks at stuck guests
 SO_PEERCRED = struct.Struct("3i")
 
@@ -57,6 +64,7 @@ class Host(Protocol):
     """See `LoopHost` (production) and `tests/simulator/world.py`."""
 
     disk: Disk
+    hasher: Hasher
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -74,6 +82,9 @@ class Host(Protocol):
     def log(self, text: str) -> None: ...
     def open_doors(self) -> None: ...
     def close_doors(self) -> None: ...
+    def work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Do this aside, so many seconds from now, and tell the result here."""
+
     def ready_worker(self) -> None:
         """A snapshot will be ordered soon."""
 
@@ -94,6 +105,8 @@ class LoopHost:
         self.settings, self.replica, self.base = settings, replica, base
         self.loop = asyncio.get_running_loop()
         self.disk: Disk = OsDisk()
+        self.hasher = Hasher()
+        self.aside = ThreadPoolExecutor(HASHES_AT_ONCE, "aside", _stand_back)
         self.now = self.loop.time
         self.random = secrets.token_bytes
         self.hands: Hands
@@ -219,6 +232,15 @@ class LoopHost:
         for shell in tuple(self.shells):
             shell.look(self.now())
 
+    # --- what takes long ------------------------------------------------------------------------------------------------------------------
+
+    def work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self._spawn(self._work(after, job, done))
+
+    async def _work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        await asyncio.sleep(after)
+        done(await self.loop.run_in_executor(self.aside, job))
+
     # --- the snapshot worker --------------------------------------------------------------------------------------------------------------
 
     def ready_worker(self) -> None:
@@ -266,7 +288,7 @@ class LoopHost:
     # --- the operator's door --------------------------------------------------------------------------------------------------------------
 
     async def start_admin(self, path: str) -> None:
-        """A UNIX socket for status and stop; only the same user gets in (SO_PEERCRED)."""
+        """A UNIX socket for status, stop and accounts; only the same user gets in (SO_PEERCRED)."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         self.admin = await asyncio.start_unix_server(self._serve_operator, short_path(path), limit=ADMIN_LINE_MAX)
@@ -278,13 +300,28 @@ class LoopHost:
             if SO_PEERCRED.unpack(credentials)[1] != os.getuid():
                 return
             request = json.loads(await asyncio.wait_for(reader.readline(), 5))
-            answer = self.hands.on_operator(request) if isinstance(request, dict) else {"error": "a request is a JSON object"}
-            writer.write(json.dumps(answer).encode() + b"\n")
+            if not isinstance(request, dict):
+                request = {}
+            is_slow = request.get("verb") == "account"
+            answer = await self._change_account(request) if is_slow else json.dumps(self.hands.on_operator(request)).encode() + b"\n"
+            writer.write(answer)
             await writer.drain()
         except (ValueError, RecursionError, OSError, TimeoutError) as error:
             self.log(f"operator's door: {error}")
         finally:
             writer.close()
+
+    async def _change_account(self, request: dict[str, Any]) -> bytes:
+        """The operator is a guest for one request."""
+        slip = Slip(self.loop.create_future())
+        if not self.doors_open:
+            return json.dumps({"error": "this replica is not in the view"}).encode() + b"\n"
+        connection = self.hands.desk.welcome(slip, "operator")
+        connection.feed(json.dumps(request).encode())
+        try:
+            return await asyncio.wait_for(slip.answer, ACCOUNT_S)
+        finally:
+            connection.lost()
 
     # --- the end --------------------------------------------------------------------------------------------------------------------------
 
@@ -298,6 +335,7 @@ class LoopHost:
         self.close_doors()
         for shell in tuple(self.shells):
             shell.close("")
+        self.aside.shutdown(wait=False, cancel_futures=True)
         if self.links is not None:
             await self.links.stop()
         if self.worker is not None and self.worker.returncode is None:
@@ -325,6 +363,12 @@ def _bind(address: str, port: int) -> socket.socket | None:
         raise OSError(error.errno, f"port {port} on {address} cannot be used: {error.strerror}") from None
     bound.setblocking(False)
     return bound
+
+
+def _stand_back() -> None:
+    """A thread that hashes must not take the processor from the loop."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HASH_NICE)
 
 
 def short_path(path: str) -> str:

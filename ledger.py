@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from commands import AMOUNT_MAX, Refusal
 from people import Account, Outcome, Session
+from rights import owned
 
 if TYPE_CHECKING:
     from state import ChatState
@@ -50,16 +51,16 @@ def take_out(state: ChatState, session: Session, line: str, op: int, time: int, 
     return reply
 
 
-def balance_of(state: ChatState, key: bytes, name: str) -> str:
+def balance_of(state: ChatState, key: bytes, name: str, proof: str = "") -> str:
     """The answer to a query of this session."""
-    account = state.owned(state.sessions.get(key), name)
+    account = owned(state, state.sessions.get(key), name, proof)
     return f"b|{account.balance}" if isinstance(account, Account) else account
 
 
 def _read(state: ChatState, session: Session, line: str) -> tuple[Account | str, int]:
     """The account, or why not; and the amount."""
-    _, name, words = line.split("|")
+    _, name, words, *proof = line.split("|")
     amount = int(words) if words.isascii() and words.isdigit() and len(words) <= len(str(AMOUNT_MAX)) else 0
     if not 0 < amount <= AMOUNT_MAX:
         return Refusal.INVALID, 0
-    return state.owned(session, name), amount
+    return owned(state, session, name, *proof), amount

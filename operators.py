@@ -1,10 +1,11 @@
-"""What operators ask of replicas that run, and what they are shown: status and stop.
+"""What operators ask of replicas that run, and what they are shown: status, stop and accounts.
 
 What it is not: it starts nothing (`admin.py`), and it decides nothing: each replica answers for itself, also when the others are dead.
 
     question                    goes to                         the answer
     {"verb": "status"}          admin.sock in the directory     one row: `reports.status`
     {"verb": "stop", …}         of each replica                 {"stopping": true}; the process ends when the view has been left
+    {"verb": "account", …}      of one that is in the view      {"done": NAME} or {"error": sentence} (`doors/operator.py`)
 
 Read next: `admin.py`.
 """
@@ -13,14 +14,17 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
+import sys
 import time
 from typing import Any
 
-from host import short_path
+from host import ACCOUNT_S, short_path
 from settings import Settings
 
 ASK_S = 2.0  # seconds an operator's request may take
+PASSWORD_BYTES = 12  # of chance in a password that a machine makes
 STOP_S = 8.0  # seconds a clean stop may take; then its log is to be read, and the supervisor kills
 
 
@@ -70,6 +74,12 @@ def gather_status(settings: Settings, base: str) -> dict[str, Any]:
     }
 
 
+DONE = {
+    "reset": "whoever was logged in is logged out",
+    "block": "blocked: nobody can log in, who was is logged out; messages to it wait",
+    "unblock": "unblocked",
+    "remove": "removed, with its mailbox and its balance",
+}
 COLUMNS = ("id", "role", "port", "view", "op", "commit", "applied", "lag", "pid", "uptime", "connections")
 
 
@@ -121,6 +131,28 @@ def stop_replicas(settings: Settings, base: str, replica: int | None) -> int:
     for i in wanted:
         print(f"replica {i} " + ("did not run" if i not in states else "does not stop: see its log" if i in left else "stopped"))
     return 1 if left or not states else 0
+
+
+def change_account(settings: Settings, base: str, what: str, name: str) -> int:
+    """Reset, block, unblock or remove an account. A new password is made here, and shown once; it stands in no command line and no log."""
+    request = {"verb": "account", "what": what, "name": name}
+    if what == "reset":
+        request["password"] = secrets.token_urlsafe(PASSWORD_BYTES)
+    answer: dict[str, Any] | None = None
+    for r in settings.replicas:
+        answer = ask(base, r.id, request, ACCOUNT_S + ASK_S) or answer
+        if answer and "done" in answer:
+            break
+    if answer is None:
+        print(f"no replica answers in {base}; to start them: bash scripts/start.sh", file=sys.stderr)
+        return 1
+    if "done" not in answer:
+        print(f"account {name}: {answer.get('error', answer)}", file=sys.stderr)
+        return 1
+    print(f"account {answer['done']}: {DONE[what]}")
+    if what == "reset":
+        print(f"its password is now {request['password']}")
+    return 0
 
 
 def _is_alive(pid: int) -> bool:

@@ -24,13 +24,14 @@ Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text
 class Account:
     """A name, its mailbox, and how many of its guests are here."""
 
-    __slots__ = ("balance", "last_seq", "mailbox", "name", "number", "online", "secret", "sessions")
+    __slots__ = ("balance", "is_blocked", "last_seq", "mailbox", "name", "number", "online", "secret", "sessions")
 
     def __init__(self, name: str, number: int, secret: str = "", last_seq: int = 0, balance: int = 0) -> None:
         self.name, self.number, self.secret, self.last_seq, self.balance = name, number, secret, last_seq, balance
         self.mailbox: deque[Message] = deque()
         self.sessions: dict[bytes, None] = {}
         self.online = 0
+        self.is_blocked = False
 
 
 class Session:
@@ -73,7 +74,7 @@ class Opened:
 class Outcome:
     """What one batch did, for the doors of this replica: replies in order, sessions opened, homes that lost theirs, mailboxes filled."""
 
-    __slots__ = ("closed", "displaced", "filled", "opened", "replies")
+    __slots__ = ("closed", "displaced", "expelled", "filled", "opened", "proved", "replies")
 
     def __init__(self) -> None:
         self.replies: list[tuple[bytes, int, list[str]]] = []  # session, first request number, replies
@@ -81,3 +82,5 @@ class Outcome:
         self.displaced: list[str] = []
         self.closed: list[str] = []  # homes whose `close` was executed
         self.filled: set[str] = set()
+        self.expelled: list[bytes] = []  # sessions that somebody else has logged out
+        self.proved: list[str] = []  # accounts that somebody has logged in to with a password

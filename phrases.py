@@ -7,6 +7,7 @@ What it is not: it prints nothing (`terminal.py`) and asks nothing (`client.py`)
     login ID                    0|ID               list [PATTERN]       2 or 2|PATTERN
     @NAME TEXT, send NAME TEXT  3|NAME|TEXT        who                  who
     logout                      bye                delete ID            5|ID
+    passwd [OLD] NEW            passwd|ID|OLD⇥NEW
     bye, quit                   bye, and the end   a protocol line      as it is
 
 Other people's text never reaches the terminal as it is: what could steer it is shown as `\\x1b` or `\\u202e` (`visible`).
@@ -31,12 +32,13 @@ COMBINING_MAX = 6  # marks on one letter; no script needs more, and a tower of t
 JOINERS = "\u200c\u200d"  # invisible, but words of some languages and many emoji need them
 
 HELP = """\
-create NAME           make an account, and log in
-login ID              log in; your ID is your name with 123
+create NAME [PASSWORD]  make an account, and log in
+login ID [PASSWORD]   log in; your ID is your name with 123
 @NAME TEXT            write to somebody (also: send NAME TEXT)
 who                   who is here now
 list [PATTERN]        all accounts, or those the pattern matches: list w.*
 inbox                 read what waits for you
+passwd [OLD] NEW      change your password (OLD: where you have one)
 logout                log out, and stay here
 delete ID             delete the account for good
 bye                   leave (also: quit, Ctrl-D)
@@ -122,6 +124,15 @@ def _delete(rest: list[str], account: str) -> Word:
     return Word(say=f"this deletes the account for good; if you mean it: delete {account + ID_SUFFIX if account else 'ID'}")
 
 
+def _passwd(rest: list[str], account: str) -> Word:
+    if not account:
+        return Word(say=NEED_LOGIN)
+    if not rest:
+        return Word(say="which one? passwd OLD NEW, or passwd NEW where you have none yet")
+    old = rest[0] if len(rest) == 2 else ""
+    return Word(f"passwd|{account}{ID_SUFFIX}|{old}\t{rest[-1]}")
+
+
 def _id(word: str) -> str:
     return word if word.endswith(ID_SUFFIX) else word + ID_SUFFIX
 
@@ -139,6 +150,7 @@ WITH_ARGUMENT: dict[str, Callable[[list[str], str], Word]] = {
     "inbox": _inbox,
     "list": _list,
     "delete": _delete,
+    "passwd": _passwd,
 }
 
 

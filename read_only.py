@@ -16,8 +16,9 @@ Read next: `connection.py`.
 from __future__ import annotations
 
 from commands import Refusal
-from connection import Connection, Run, Said
+from connection import Connection
 from people import Opened, Session
+from waiting import Proof, Run, Said
 
 
 def refuse(connection: Connection, open_images: set[int]) -> None:
@@ -29,6 +30,8 @@ def refuse(connection: Connection, open_images: set[int]) -> None:
         if isinstance(item, Run) and (refusing or id(item.image) in open_images):
             refusing = True  # the next ones, too, where a query holds them up: they would not follow what the log knows
             line.append(_settled(connection, session, item))
+        elif isinstance(item, Proof) and refusing:
+            line.append(_refused(connection, item))
         else:
             line.append(item)
     if line:
@@ -45,6 +48,13 @@ def _take_up(connection: Connection) -> Session | None:
             session = Session(connection.session, connection.kind)
         connection.opened(Opened(connection.session, connection.home, session))
     return session
+
+
+def _refused(connection: Connection, item: Proof) -> Said:
+    """What becomes of its password is nobody's affair any more."""
+    connection.skip += item.skip + 1
+    connection.blocked -= 1
+    return Said(connection.translator.render(item.number, item.wanted, Refusal.READ_ONLY))
 
 
 def _settled(connection: Connection, session: Session | None, item: Run) -> Said:

@@ -27,7 +27,7 @@ from __future__ import annotations
 if __name__ == "__main__":
     import bootstrap
 
-    bootstrap.ensure(("msgspec", "pandas", "re2", "yaml"))
+    bootstrap.ensure(("argon2", "msgspec", "pandas", "re2", "yaml"))
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ import msgspec
 
 import reports
 import snapshots
-from commands import NO_SESSION, count_ops, sessions_of, system_run
+from commands import count_ops, sessions_of, system_run
 from desk import Desk
 from disk import ReplicaLock
 from events import (
@@ -154,10 +154,14 @@ class Server:
             f"{self.id}.{self.storage.inc}",
             self.state,
             poke=self.poke,
-            new_session=lambda: self.host.random(len(NO_SESSION)),
+            now=self.host.now,
+            dice=self.host.random,
+            work=self.host.work,
+            hasher=self.host.hasher,
             describe_cluster=lambda door: json.dumps(reports.describe(self.settings, self.policy, door)).encode(),
             console=self.console,
             backlog_max=self.settings.doors_backlog_bytes,
+            is_strict=self.settings.accounts.require_password,
         )
 
     def _make_core(self, view: View | None) -> None:

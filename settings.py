@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from account_settings import Accounts
 from marked_yaml import MarkedYaml, Place, name, read_file
 from marked_yaml import SettingsError as SettingsError
 
@@ -83,6 +84,7 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file; `replicas` are in order of their ids, 0 … n-1."""
 
     replicas: tuple[Replica, ...]
+    accounts: Accounts = Accounts()
 
     def replica(self, number: int) -> Replica:
         """The replica with this id."""
@@ -120,6 +122,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     cluster: Cluster
     replicas: Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=REPLICAS_MAX)]
+    accounts: Accounts = Accounts()
 
 
 def load(path: str, doors: Collection[str] = DOORS) -> Settings:
@@ -133,7 +136,8 @@ def parse(raw: bytes, path: str, doors: Collection[str] = DOORS) -> Settings:
     file = source.typed(source.value, _File, (), RULES)
     replicas = tuple(_replica(source, at, line, doors) for at, line in enumerate(file.replicas))
     _check_sense(source, file.cluster, replicas)
-    return Settings(**msgspec.structs.asdict(file.cluster), replicas=tuple(sorted(replicas, key=lambda replica: replica.id)))
+    in_order = tuple(sorted(replicas, key=lambda replica: replica.id))
+    return Settings(**msgspec.structs.asdict(file.cluster), replicas=in_order, accounts=file.accounts)
 
 
 def _replica(source: MarkedYaml, at: int, line: _Line, doors: Collection[str]) -> Replica:
@@ -188,8 +192,7 @@ def _check_ports(source: MarkedYaml, replicas: tuple[Replica, ...]) -> None:
 
 def _check_timers(source: MarkedYaml, cluster: Cluster) -> None:
     """Complains about a key that is in the file: two defaults never contradict each other."""
-    for low, factor, high in (("heartbeat_ms", 4, "suspect_after_ms"),):  # fewer, and one slow sync looks like a death
-        least, given = factor * getattr(cluster, low), getattr(cluster, high)
-        if given < least:
-            key = high if source.has(("cluster", high)) else low
-            source.refuse(("cluster", key), f"{high} ({given}) must be at least {factor} x {low}, which is {least}")
+    least, given = 4 * cluster.heartbeat_ms, cluster.suspect_after_ms  # fewer, and one slow sync looks like a death
+    if given < least:
+        key = "suspect_after_ms" if source.has(("cluster", "suspect_after_ms")) else "heartbeat_ms"
+        source.refuse(("cluster", key), f"suspect_after_ms ({given}) must be at least 4 x heartbeat_ms, which is {least}")

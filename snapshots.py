@@ -48,7 +48,7 @@ from state import ChatState
 from tables import TABLES
 
 FORMAT = 2  # written; 1 is read too
-OLDER: dict[int, dict[str, tuple[str, ...]]] = {1: {"accounts": ("0",)}}  # format: what its rows lack at their ends
+OLDER: dict[int, dict[str, tuple[str, ...]]] = {1: {"accounts": ("0", "")}}  # format: what its rows lack at their ends
 MESSAGES_PER_FILE = 50_000  # a file that opens quickly in an editor; a snapshot copies at most one of them
 KEEP = 2  # snapshots; the older one and the journal above it stand in for a newest one that is damaged
 MANIFEST_MAX = 3 << 20  # bytes; it must fit a packet. Enough for 900 million messages

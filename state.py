@@ -25,8 +25,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 import ledger
+import rights
 import tables
 from commands import (
+    CHANGE_PASSWORD,
     COMMANDS,
     CREATE,
     DELETE,
@@ -37,6 +39,7 @@ from commands import (
     MAILBOX_MAX,
     NO_SESSION,
     ONLINE,
+    OPERATE,
     PAY_IN,
     READ,
     READ_MAX,
@@ -49,11 +52,13 @@ from commands import (
     TEXT_MAX,
     WAITING,
     WINDOW,
+    WRONG,
     Refusal,
     fold,
     is_name,
 )
 from people import Account, Message, Opened, Outcome, Session
+from rights import owned, refusal
 from tables import Row
 
 
@@ -168,6 +173,8 @@ class ChatState:
         _, name, *rest = line.split("|")
         if not is_name(name) or len(rest) > 1:
             return Refusal.INVALID
+        if rest == [WRONG]:
+            return Refusal.NEEDS_PASSWORD
         folded = fold(name)
         if folded in RESERVED or folded in self._folded or folded + ID_SUFFIX in self._folded or self._is_folded_id(folded):
             return Refusal.NAME_TAKEN
@@ -176,14 +183,13 @@ class ChatState:
         return reply
 
     def _log_in(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
-        letter, name = line.split("|")
+        letter, name, proof, secret = [*line.split("|"), "", ""][:4]
         account = self.by_id(name) or (self.accounts.get(name) if letter == LOG_IN_BY_EITHER else None)
-        if account is None:
-            return Refusal.NO_SUCH_ACCOUNT
-        if account.secret:
-            return Refusal.WRONG_PASSWORD
+        refused = refusal(account, proof)
+        if account is None or refused:
+            return refused
         reply = f"l|{account.name}|{account.last_seq}|{account.number}"
-        self._enter(session, account)
+        self._log_in_to(account, session, proof, secret, out)
         return reply
 
     def _log_out(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
@@ -193,8 +199,8 @@ class ChatState:
         return "o"
 
     def _read(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
-        _, name = line.split("|")
-        account = self.owned(session, name)
+        _, name, *proof = line.split("|")
+        account = owned(self, session, name, *proof)
         if not isinstance(account, Account):
             return account
         size, rows = 0, list[str]()
@@ -208,13 +214,13 @@ class ChatState:
         return reply
 
     def _delete(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
-        _, name = line.split("|")
-        account = self.owned(session, name)
+        _, name, *proof = line.split("|")
+        account = owned(self, session, name, *proof)
         if not isinstance(account, Account):
             return account
         if account.mailbox:
             return Refusal.MAILBOX_NOT_EMPTY
-        self._remove(account, fold(account.name))
+        self.remove(account)
         return "d"
 
     # --- system commands ------------------------------------------------------------------------------------------------------------------
@@ -263,14 +269,6 @@ class ChatState:
         """The account whose id this is."""
         return self.accounts.get(name[: -len(ID_SUFFIX)]) if name.endswith(ID_SUFFIX) else None
 
-    def owned(self, session: Session | None, name: str) -> Account | str:
-        """The account with this id, for a guest who may read, empty and delete it; or the refusal."""
-        account = self.by_id(name)
-        if account is None:
-            return Refusal.NO_SUCH_ACCOUNT
-        is_in = session is not None and session.account is account
-        return account if is_in or not account.secret else Refusal.WRONG_PASSWORD
-
     def _is_folded_id(self, folded: str) -> bool:
         return folded.endswith(ID_SUFFIX) and folded[: -len(ID_SUFFIX)] in self._folded
 
@@ -280,11 +278,33 @@ class ChatState:
         self._folded.add(fold(account.name))
         return account
 
-    def _remove(self, account: Account, folded: str) -> None:
+    def remove(self, account: Account) -> None:
+        """The account is gone, and its name is free."""
+        folded = fold(account.name)
         for key in list(account.sessions):
             self._enter(self.sessions[key], None)
         del self.accounts[account.name]
         self._folded.discard(folded)
+
+    def _log_in_to(self, account: Account, session: Session, proof: str, secret: str, out: Outcome) -> None:
+        self._enter(session, account)
+        if proof:
+            out.proved.append(account.name)
+        if secret:
+            account.secret = secret
+
+    def lock(self, account: Account, secret: str, session: Session | None, out: Outcome) -> None:
+        """The account has this password now; only this session of it stays."""
+        account.secret = secret
+        self.expel(account, session, out)
+
+    def expel(self, account: Account, staying: Session | None, out: Outcome) -> None:
+        """All sessions but this one lose the account."""
+        for key in list(account.sessions):
+            session = self.sessions[key]
+            if session is not staying:
+                self._enter(session, None)
+                out.expelled.append(key)
 
     def _deliver(self, account: Account, sender: str, text: str, time: int, out: Outcome) -> None:
         self.message_count = number = self.message_count + 1
@@ -448,6 +468,8 @@ HANDLERS: dict[str, Handler] = {
     SEND: ChatState._send,
     READ: ChatState._read,
     DELETE: ChatState._delete,
+    CHANGE_PASSWORD: rights.change_password,
+    OPERATE: rights.operate,
     PAY_IN: ledger.pay_in,
     TAKE_OUT: ledger.take_out,
 }

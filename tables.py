@@ -4,7 +4,7 @@ What it is not: it knows no file (`snapshots.py`), and no format but the newest;
 
     table       one row is            columns
     accounts    an account            name, number (op that made it), secret (password hash or empty), last_seq (newest message),
-                                      balance (in the smallest unit)
+                                      balance (in the smallest unit), mark (`blocked` or empty)
     mailboxes   an undelivered        account, seq (1, 2, 3 … within the account), id (1, 2, 3 … of all messages),
                 message               time (microseconds since 1970), sender, text
     sessions    a guest the cluster   session, kind, account, home (REPLICA.INC.CONNECTION or empty), last (newest request executed),
@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from state import ChatState
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "accounts": ("name", "number", "secret", "last_seq", "balance"),
+    "accounts": ("name", "number", "secret", "last_seq", "balance", "mark"),
     "mailboxes": ("account", "seq", "id", "time", "sender", "text"),
     "sessions": ("session", "kind", "account", "home", "last", "low", "gone_op", "gone_time", "replies"),
 }
 MESSAGE_COLUMNS = ("id", "time", "sender", "recipient", "text")
+
+BLOCKED = "blocked"  # in the column `mark`
 
 Row = Sequence[str]
 
@@ -49,7 +51,7 @@ def tables_of(state: ChatState) -> dict[str, tuple[tuple[str, ...], Iterable[Row
 
 def _account_rows(state: ChatState) -> Iterator[Row]:
     for a in state.accounts.values():
-        yield a.name, str(a.number), a.secret, str(a.last_seq), str(a.balance)
+        yield a.name, str(a.number), a.secret, str(a.last_seq), str(a.balance), BLOCKED if a.is_blocked else ""
 
 
 def _mailbox_rows(state: ChatState) -> Iterator[Row]:
@@ -87,12 +89,15 @@ def fill(state: ChatState, tables: dict[str, Iterable[Row]]) -> None:
 
 
 def _load_account(state: ChatState, row: Row) -> None:
-    name, number, secret, last_seq, balance = row
+    name, number, secret, last_seq, balance, mark = row
     if name in state.accounts:
         raise ValueError(f"account {name!r} stands there twice")
     if not 0 <= int(balance) <= BALANCE_MAX:
         raise ValueError(f"account {name!r} has an impossible balance")
-    state.add(Account(name, int(number), secret, int(last_seq), int(balance)))
+    if mark not in ("", BLOCKED):
+        raise ValueError(f"account {name!r} has the mark {mark!r}")
+    account = state.add(Account(name, int(number), secret, int(last_seq), int(balance)))
+    account.is_blocked = mark == BLOCKED
 
 
 def _load_session(state: ChatState, row: Row) -> None:

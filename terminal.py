@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import memory
 from client import ChatClient, NoAnswer
+from doors.lines import masked
 from guest import LINE_MAX, Guest, Message
 from phrases import SIMPLE, WITH_ARGUMENT, banner, hint, moved_words, outcome, stamp, understand, visible
 from ports import DEFAULT_CONFIG, Address, label, ports_to_use
@@ -46,7 +47,7 @@ WAIT = 30.0  # seconds a script waits for a replica
 READ_SIZE = 1 << 16  # bytes read from standard input at once
 DRAW_EVERY = 0.03  # seconds between two redraws of the prompt: a burst of messages is one
 PENDING_AFTER = 0.3  # seconds after which an unanswered request is shown as such
-SECRET = re.compile(r"\s*(?:[01]\|[^|]*\||(?:create|login)\s+\S+\s+)\S", re.IGNORECASE)
+SECRET = re.compile(r"\s*(?:[01]\|[^|]*\||(?:create|login)\s+\S+\s+|passwd[\s|])\S", re.IGNORECASE)
 
 ABOUT = """\
 The chat in a terminal, or for scripts: lines in, lines out.
@@ -200,8 +201,9 @@ class Screen:
     def watch(self, typed: str, asked: str, future: asyncio.Future[str]) -> None:
         """Show the reply when it comes, and until then that there is none."""
         loop = asyncio.get_running_loop()
-        self.unanswered[future] = loop.time(), typed
-        future.add_done_callback(functools.partial(self.answered, typed, asked))
+        shown = typed if masked(asked) == asked else masked(asked)
+        self.unanswered[future] = loop.time(), shown
+        future.add_done_callback(functools.partial(self.answered, shown, asked))
         loop.call_later(PENDING_AFTER, self.session.app.invalidate)
 
     def answered(self, typed: str, asked: str, future: asyncio.Future[str]) -> None:
@@ -369,7 +371,7 @@ async def converse(addresses: list[Address], options: argparse.Namespace, *, is_
         screen = Screen(client, line_editor(is_kept=file is not None))
         talk, tell = asyncio.create_task(screen.run()), Plain(times=False).tell
     code = await until_signal(talk)
-    unanswered = client.pending
+    unanswered = list(map(masked, client.pending))
     is_confirmed = await client.leave()
     if not is_plain:
         await screen.draw()  # replies to the last lines

@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from commands import Passwords
 from doors.ledger import LedgerTranslator
+from doors.operator import OperatorTranslator
 from doors.pipe import PipeTranslator
 
 Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text; as `people.Message`
@@ -37,8 +39,12 @@ class Guest(Protocol):
         `owed`: oldest request whose answer it lacks; what was read by it comes before what waits now.
         """
 
-    def ask(self, command: str, number: int = 0, low: int = 0) -> None:
-        """An encoded command; number 0: the connection counts by itself."""
+    def ask(self, command: str, number: int = 0, low: int = 0, passwords: Passwords | None = None) -> None:
+        """An encoded command; number 0: the connection counts by itself.
+
+        With passwords it lacks, at its end, the proof of the old one or the hash of the new one, or both in this order; whatever comes
+        behind it waits while they are worked out.
+        """
 
     def say(self, reply: bytes, number: int = 0) -> None:
         """An answer that needs nobody, given in its turn."""
@@ -100,4 +106,5 @@ class Translator(Protocol):
 TRANSLATORS: dict[str, Callable[[Guest], Translator]] = {
     "pipe": PipeTranslator,
     "ledger": LedgerTranslator,
+    "operator": OperatorTranslator,
 }

@@ -7,6 +7,8 @@ What it is not: it adds nothing up (`ledger.py` does), and it shows no messages:
     1|NAME            Create       ID⏎               4|ID              Balance      BALANCE⏎
     2|ID|AMOUNT       PayIn        BALANCE⏎          anything else                  error: and what is wrong⏎
 
+`0|ID|PASSWORD` and `1|NAME|PASSWORD` for accounts that have one.
+
 Read next: `doors/lines.py`, `ledger.py`.
 """
 
@@ -17,8 +19,9 @@ from typing import TYPE_CHECKING
 from commands import (
     AMOUNT_MAX,
     BALANCE,
+    CHANGE_PASSWORD,
     CREATE,
-    ID_SUFFIX,
+    ID_MAX,
     LOG_IN_BY_EITHER,
     LOG_OUT,
     NAME_MAX,
@@ -28,7 +31,7 @@ from commands import (
     account_id,
     is_name,
 )
-from doors.lines import LineTranslator, text_of
+from doors.lines import CHANGED, LineTranslator, text_of
 
 if TYPE_CHECKING:
     from doors import Guest
@@ -39,6 +42,8 @@ REFUSED = {
     Refusal.NAME_TAKEN: "the name {} is taken",
     Refusal.NO_SUCH_ACCOUNT: "there is no account {}",
     Refusal.WRONG_PASSWORD: "wrong password for {}",
+    Refusal.NEEDS_PASSWORD: "an account needs a password here: 1|{}|PASSWORD",
+    Refusal.BLOCKED: "{} is blocked",
     Refusal.BALANCE_FULL: f"the balance of {{}} would not stay below {AMOUNT_MAX + 1}",
     Refusal.READ_ONLY: "the disk is full: only balances can be read now",
 }
@@ -56,7 +61,7 @@ def encode(line: bytes) -> str | bytes:
         return b"the commands are 0|ID 1|NAME 2|ID|AMOUNT 3|ID|AMOUNT 4|ID"
     if len(fields) != FIELDS[op] or not all(fields):
         return f"command {op} has {FIELDS[op]} field{'s' * (FIELDS[op] > 1)} behind it".encode()
-    if not is_name(fields[0]) if op == "1" else len(fields[0]) > NAME_MAX + len(ID_SUFFIX):
+    if not is_name(fields[0]) if op == "1" else len(fields[0]) > ID_MAX:
         return NAME.encode()
     if op in "23" and not is_amount(fields[1]):
         return AMOUNT.encode()
@@ -76,6 +81,10 @@ def _words(guest: Guest, command: str, reply: str) -> str:
             return f"{balance}\n"
         case ["o"]:
             return "logged out\n"
+        case ["h"]:
+            return CHANGED
+        case [Refusal.TOO_MANY, seconds]:
+            return f"error: too many attempts: try again in {seconds} s\n"
         case [Refusal.INSUFFICIENT, balance]:
             return f"insufficient funds: {balance}\n"
     return f"error: {REFUSED.get(reply, 'this cannot be done').format(command[2:].partition('|')[0])}\n"
@@ -85,7 +94,8 @@ class LedgerTranslator(LineTranslator):
     """One connection at the ledger door."""
 
     listens = False
-    words = dict.fromkeys([*LETTERS.values(), LOG_OUT], _words)
+    log_in = LOG_IN_BY_EITHER
+    words = dict.fromkeys([*LETTERS.values(), LOG_OUT, CHANGE_PASSWORD], _words)
 
     def understand(self, line: bytes) -> str | None:
         command = encode(line)

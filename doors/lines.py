@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from commands import LOG_OUT
+from commands import CHANGE_PASSWORD, CREATE, ID_MAX, LOG_IN, LOG_OUT, Passwords, is_name, is_password
 
 if TYPE_CHECKING:
     from doors import Guest, Message
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LINE_MAX = 80 * 1024  # bytes of one command: the longest text and its envelope
 QUIET_AFTER = 0.04  # seconds after which unframed bytes are a command; clients of old wait 100 ms between two
 CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+CHANGED = "the password is changed\n"  # the answer to `passwd`, at every door of lines
 NUMBERED = {b"bye": LOG_OUT}  # what every numbered mode knows
 HELLO = re.compile(rb"understudy 1 ([0-9a-f]{32})")
 
@@ -36,6 +37,7 @@ class LineTranslator:
 
     greeting = b""
     listens = True
+    log_in = LOG_IN  # the letter for `0|NAME|PASSWORD`
     words: Mapping[str, Words]  # by the letter of the command
 
     def __init__(self, guest: Guest) -> None:
@@ -53,6 +55,10 @@ class LineTranslator:
     def understand_numbered(self, line: bytes) -> str | None:
         """A command that only the numbered mode has."""
         return NUMBERED.get(line)
+
+    def with_password(self, line: bytes) -> tuple[str, Passwords]:
+        """A command that needs passwords, and those; no command: it is none."""
+        return with_password(line, self.log_in) if self.numbered or not line.startswith(b"passwd|") else ("", Passwords())
 
     def complaint(self, line: bytes) -> bytes:
         """The answer to a line that is no command."""
@@ -100,7 +106,7 @@ class LineTranslator:
             if guest.is_watched:
                 _show(guest, line)
             if command is None:
-                guest.say(self.complaint(line))
+                self._unusual(line)
             else:
                 guest.ask(command)
 
@@ -116,11 +122,18 @@ class LineTranslator:
                     return guest.hang_up("a numbered request without its numbers")
                 command = self.understand(asked) or self.understand_numbered(asked)
                 if command is None:
-                    guest.say(self.complaint(asked), int(word))
+                    self._unusual(asked, int(word), int(low))
                 else:
                     guest.ask(command, int(word), int(low))
             elif not self._other_line(word, rest):
                 return
+
+    def _unusual(self, line: bytes, number: int = 0, low: int = 0) -> None:
+        command, passwords = self.with_password(line)
+        if command:
+            self.guest.ask(command, number, low, passwords)
+        else:
+            self.guest.say(self.complaint(line), number)
 
     def _other_line(self, word: bytes, rest: bytes) -> bool:
         guest = self.guest
@@ -181,10 +194,27 @@ def text_of(line: bytes) -> str | None:
         return None
 
 
+def with_password(line: bytes, log_in: str) -> tuple[str, Passwords]:
+    """`0|ID|PASSWORD`, `1|NAME|PASSWORD`, and of the numbered mode `passwd|ID|OLD⇥NEW`: a tab stands in no password."""
+    op, name, secret = [*(text_of(line) or "").split("|", 2), "", ""][:3]
+    if op == "1" and is_name(name) and is_password(secret):
+        return f"{CREATE}|{name}", Passwords(new=secret)
+    if op == "0" and 0 < len(name) <= ID_MAX and is_password(secret):
+        return f"{log_in}|{name}", Passwords(old=secret)
+    old, _, new = secret.partition("\t")
+    if op == "passwd" and 0 < len(name) <= ID_MAX and is_password(new) and (not old or is_password(old)):
+        return f"{CHANGE_PASSWORD}|{name}{'' if old else '|'}", Passwords(old, new)
+    return "", Passwords()
+
+
 def _show(guest: Guest, line: bytes) -> None:
     """What the server's console shows of a command: never a password."""
-    op, *fields = line.decode("utf-8", "replace").split("|")
-    if op in ("0", "1") and len(fields) > 1:
-        fields[1:] = ["***"]
-    guest.watch("|".join([op, *fields]))
-    guest.watch(f"Opcode:{op}")
+    words = masked(line.decode("utf-8", "replace"))
+    guest.watch(words)
+    guest.watch(f"Opcode:{words.partition('|')[0]}")
+
+
+def masked(line: str) -> str:
+    """The line as anybody may see it: a password is three stars."""
+    op, *fields = line.split("|")
+    return "|".join([op, fields[0], "***"]) if op in ("0", "1", "passwd") and len(fields) > 1 else line

@@ -7,13 +7,14 @@ What it is not: it holds no account and no order of messages; where a line ends 
     1|NAME        CreateAccount        3|WHOM|TEXT   SendMessage
     0|ID          LogIn                4|ID          ReadMailbox
     2[|PATTERN]   ListAccounts         5|ID          DeleteAccount
+    1|NAME|PASSWORD, 0|ID|PASSWORD: the same, for an account that has one
 
 Read next: `doors/pipe_words.py`, then `desk.py`.
 """
 
 from __future__ import annotations
 
-from commands import CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, NAME_MAX, PRESENT, READ, SEND, TEXT_MAX, is_name
+from commands import CREATE, DELETE, ID_MAX, LIST, LOG_IN, PRESENT, READ, SEND, TEXT_MAX, is_name
 from doors.lines import LineTranslator, text_of
 from doors.pipe_words import GREETING, INVALID, WORDS
 
@@ -42,7 +43,7 @@ def encode(line: bytes) -> str | None:
     op, bar, rest = text.partition("|")
     if op == "3":
         whom, bar, words = rest.partition("|")
-        if not words or not whom or len(whom) > NAME_MAX + len(ID_SUFFIX) or len(words.encode()) > TEXT_MAX:
+        if not words or not whom or len(whom) > ID_MAX or len(words.encode()) > TEXT_MAX:
             return None
         return f"{SEND}|{rest}"
     if op == "2":
@@ -52,4 +53,4 @@ def encode(line: bytes) -> str | None:
     if op == "1":
         return f"{CREATE}|{rest}" if is_name(rest) else None
     letter = {"0": LOG_IN, "4": READ, "5": DELETE}.get(op)
-    return f"{letter}|{rest}" if letter and len(rest) <= NAME_MAX + len(ID_SUFFIX) else None
+    return f"{letter}|{rest}" if letter and len(rest) <= ID_MAX else None

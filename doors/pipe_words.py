@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from commands import CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, LOG_OUT, PRESENT, READ, SEND, Refusal
+from commands import CHANGE_PASSWORD, CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, LOG_OUT, PRESENT, READ, SEND, Refusal
+from doors.lines import CHANGED
 
 if TYPE_CHECKING:
     from doors import Guest
@@ -24,24 +25,39 @@ GREETING = (
 INVALID = b"Please give a valid input as instructed in the documentation"
 
 
+def _name_in(command: str) -> str:
+    """The first field; behind it may stand a proof or a hash."""
+    return command[2:].partition("|")[0]
+
+
+def _refused(command: str, reply: str) -> str:
+    """What every command about an account may be answered."""
+    kind, _, more = reply.partition("|")
+    words = {
+        Refusal.WRONG_PASSWORD: f"wrong password for {_name_in(command)}\n",
+        Refusal.TOO_MANY: f"too many attempts for {_name_in(command)}: try again in {more} s\n",
+        Refusal.BLOCKED: f"{_name_in(command)} is blocked\n",
+        Refusal.NEEDS_PASSWORD: f"an account needs a password here: 1|{_name_in(command)}|PASSWORD\n",
+    }
+    return words.get(kind) or INVALID.decode()
+
+
 def _created(guest: Guest, command: str, reply: str) -> str:
-    name = command[2:]
+    name = _name_in(command)
     if reply[0] == "c":
         guest.watch(f"New User created. key: {name}{ID_SUFFIX}")
         return f"Success New Account Creation! Your new Account ID: {name}{ID_SUFFIX}\n"
     if reply == Refusal.NAME_TAKEN:
         return f"Username {name} already exists. Please try a different username."
-    return INVALID.decode()
+    return _refused(command, reply)
 
 
 def _logged_in(guest: Guest, command: str, reply: str) -> str:
     if reply[0] == "l":
         return f"user : {reply.split('|')[1]} is now logged in\n"
-    if reply == Refusal.WRONG_PASSWORD:
-        return f"wrong password for {command[2:]}\n"
     if reply == Refusal.NO_SUCH_ACCOUNT:
-        return f"user with ID : {command[2:]} is not recognized in the system, please try a different name or create a new one\n"
-    return INVALID.decode()
+        return f"user with ID : {_name_in(command)} is not recognized in the system, please try a different name or create a new one\n"
+    return _refused(command, reply)
 
 
 def _listed(guest: Guest, command: str, reply: str) -> str:
@@ -74,25 +90,30 @@ def _read(guest: Guest, command: str, reply: str) -> str:
         rows = [row.split("|", 2) for row in reply.split("|", 2)[2].split("\n") if row]
         if not rows:
             return "No new messages\n"
-        return f"undelivered message for user ID {command[2:]}: \n" + "".join(f"{sender} sends: {text}\n\n" for _, sender, text in rows)
+        texts = "".join(f"{sender} sends: {text}\n\n" for _, sender, text in rows)
+        return f"undelivered message for user ID {_name_in(command)}: \n{texts}"
     if reply == Refusal.NO_SUCH_ACCOUNT:
         return "User not Found "
-    return f"wrong password for {command[2:]}\n" if reply == Refusal.WRONG_PASSWORD else INVALID.decode()
+    return _refused(command, reply)
 
 
 def _deleted(guest: Guest, command: str, reply: str) -> str:
     if reply == "d":
-        guest.watch(f"Account ID: {command[2:]} has been deleted")
+        guest.watch(f"Account ID: {_name_in(command)} has been deleted")
         return "Your account has been deleted\n"
     if reply == Refusal.MAILBOX_NOT_EMPTY:
         return "Please check your mailbox before deleting your account! \n"
     if reply == Refusal.NO_SUCH_ACCOUNT:
         return "User Not Found! "
-    return f"wrong password for {command[2:]}\n" if reply == Refusal.WRONG_PASSWORD else INVALID.decode()
+    return _refused(command, reply)
 
 
 def _present(guest: Guest, command: str, reply: str) -> str:
     return f"here now: {reply[2:]}\n"
+
+
+def _password_changed(guest: Guest, command: str, reply: str) -> str:
+    return CHANGED if reply == "h" else _refused(command, reply)
 
 
 def _logged_out(guest: Guest, command: str, reply: str) -> str:
@@ -108,4 +129,5 @@ WORDS = {
     DELETE: _deleted,
     PRESENT: _present,
     LOG_OUT: _logged_out,
+    CHANGE_PASSWORD: _password_changed,
 }

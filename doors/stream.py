@@ -43,7 +43,7 @@ class StreamShell(asyncio.Protocol):
         self.desk, self.door, self.shells = desk, door, shells
         self.log, self.announce, self.clients_max = log, announce, clients_max
         self.loop = asyncio.get_running_loop()
-        self.peer = ""
+        self.peer = self.address = ""
         self.stuck_since = self.unfinished_since = 0.0
         self.written = self.taken = 0  # bytes given to the transport; those of them that were gone at the last look
         self.is_slow = False
@@ -53,7 +53,7 @@ class StreamShell(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base class
         address = transport.get_extra_info("peername") or ("?", 0)
-        self.peer = f"{address[0]} : {address[1]}"
+        self.address, self.peer = str(address[0]), f"{address[0]} : {address[1]}"
         if len(self.shells) >= self.clients_max:
             self.log(f"refused {self.peer}: {self.clients_max} guests are connected already")
             transport.abort()

@@ -7,15 +7,18 @@ Read next: `tests/test_desk.py`, `tests/doors/test_pipe.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from commands import count_ops, system_run
 from connection import Connection
 from desk import Desk
 from packets import BATCH_MAX
+from passwords import Hasher
 from people import Outcome
 from state import ChatState
 
+QUICK = Hasher(time_cost=1, memory_kib=8)
 NOW = 1_700_000_000_000_000
 
 
@@ -27,6 +30,7 @@ class Paper:
         self.closed: str | None = None
         self.paused = False
         self.drained = True
+        self.address = "127.0.0.1"
 
     def write(self, words: bytes) -> None:
         if self.closed is None:
@@ -72,27 +76,34 @@ class WatchedState(ChatState):
 class FrontDesk:
     """One replica's desk. `turn` is one turn of the server's loop at a primary."""
 
-    def __init__(self, log: Log | None = None, place: str = "0.7", *, watched: bool = True) -> None:
+    def __init__(self, log: Log | None = None, place: str = "0.7", *, watched: bool = True, is_strict: bool = False) -> None:
         self.log = log or Log()
         self.state = WatchedState()
         self.state.history = []
         self.console: list[str] = []
         self.pokes = 0
         self.sessions = 0
+        self.time = 1000.0
+        self.works: list[tuple[float, Callable[[], Any], Callable[[Any], None]]] = []  # done in the next turn
         self.desk = Desk(
             place,
             self.state,
             poke=self._poke,
-            new_session=self._new_session,
+            now=lambda: self.time,
+            dice=self._dice,
+            work=lambda *work: self.works.append(work),
+            hasher=QUICK,
             describe_cluster=lambda door: b'{"cluster":"dormitory"}',
             console=self.console.append if watched else None,
+            is_strict=is_strict,
         )
         self.log.desks.append(self)
 
     def _poke(self) -> None:
         self.pokes += 1
 
-    def _new_session(self) -> bytes:
+    def _dice(self, size: int) -> bytes:
+        assert size == 16, "a session or a salt"
         self.sessions += 1
         return self.desk.place.encode().ljust(8, b".") + self.sessions.to_bytes(8, "big")
 
@@ -103,7 +114,11 @@ class FrontDesk:
         """Commit what is open and answer the queries; again until nothing is left. How many batches it took."""
         batches = 0
         desk = self.desk
-        while desk.open_runs or desk.queries:
+        while desk.open_runs or desk.queries or self.works:
+            works, self.works = self.works, []
+            for after, job, done in works:
+                self.time += after
+                done(job())
             if desk.open_runs:
                 self.log.commit(desk.take(limit))
                 batches += 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 import unittest
 
 from commands import NO_SESSION, RUN, WINDOW, count_ops, system_run
-from connection import Run
 from desk import BACKLOG_MAX, matching
 from doors.pipe_words import INVALID
 from state import ChatState
 from tests.front_desk import FrontDesk, Log, Paper, Person
+from waiting import Run
 
 HEX = "00112233445566778899aabbccddeeff"
 
@@ -652,6 +652,27 @@ class ReadOnlyTest(unittest.TestCase):
         self.recover()
         self.assertEqual(guest.read(), b"", "its session was there all the time")
         self.assertEqual(guest.say("3 0 1|wayne\n"), b"3 60\nSuccess New Account Creation! Your new Account ID: wayne123\n")
+
+    def test_one_with_a_password(self) -> None:
+        """Alone, and behind something that is refused, it is refused; later it may be asked again."""
+        guest = self.front.connect()
+        self.hear(guest, f"understudy 1 {HEX}\n")
+        guest.send(b"1 0 1|wayne|secret\n")
+        self.front.desk.refuse_open()
+        self.work()
+        self.assertEqual(self.hear(guest, ""), self.refused(1))
+        self.assertEqual(
+            self.hear(guest, "2 0 1|wayne\n3 0 1|wayne|secret\n4 0 2\n"),
+            self.refused(2) + self.refused(3) + b"4 23\nShowing all accounts: \n",
+        )
+        self.work()
+        self.recover()
+        self.assertEqual(guest.say("5 0 1|wayne|secret\n"), b"5 60\nSuccess New Account Creation! Your new Account ID: wayne123\n")
+
+    def work(self) -> None:
+        works, self.front.works = self.front.works, []
+        for _, job, done in works:
+            done(job())
 
     def test_one_that_comes_back_hears_what_was_done_and_is_shown_what_waits(self) -> None:
         mason = self.front.connect()

@@ -75,6 +75,8 @@ class Understand(unittest.TestCase):
             "who": "who",
             "logout": "bye",
             "delete mason123": "5|mason123",
+            "passwd old new": "passwd|mason123|old\tnew",
+            "passwd new": "passwd|mason123|\tnew",
         }.items():
             self.assertEqual(understand(typed, "mason"), Word(asked), typed)
 
@@ -92,6 +94,7 @@ class Understand(unittest.TestCase):
             "@wayne  ",
             "@ wayne",
             "delete",
+            "passwd",
             "hello there",
             "who am I",
             "bye now",

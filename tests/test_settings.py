@@ -10,6 +10,7 @@ import unittest
 
 import msgspec
 
+import account_settings
 import settings
 from settings import Address, Settings, SettingsError, load, parse
 
@@ -50,7 +51,7 @@ class Good(unittest.TestCase):
     def test_the_shipped_file_explains_every_key(self) -> None:
         with open(SHIPPED, encoding="utf-8") as file:
             lines = file.read().splitlines()
-        for key in settings.Cluster.__struct_fields__:
+        for key in (*settings.Cluster.__struct_fields__, *account_settings.Accounts.__struct_fields__):
             at = next((i for i, line in enumerate(lines) if re.match(rf"  (# )?{key}: ", line)), None)
             assert at is not None, f"{key} is not in cluster.yaml"
             text = " ".join(lines[max(0, at - 3) : at + 2]).lower()

@@ -88,7 +88,8 @@ class Chat:
 def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
     """All of it that later commands can see, order included."""
     accounts = [
-        (n, a.number, a.secret, a.last_seq, a.balance, list(a.mailbox), sorted(a.sessions), a.online) for n, a in state.accounts.items()
+        (n, a.number, a.secret, a.last_seq, a.balance, a.is_blocked, list(a.mailbox), sorted(a.sessions), a.online)
+        for n, a in state.accounts.items()
     ]
     sessions = {
         k: (
@@ -230,7 +231,7 @@ class MessagesTest(unittest.TestCase):
         self.chat.state.add(other)
         self.assertEqual(self.chat.do(A, "S|wayne123|for the name"), "m")
         self.assertEqual([m[4] for m in other.mailbox], ["for the name"])
-        self.chat.state._remove(other, "wayne123")
+        self.chat.state.remove(other)
 
     def test_what_a_message_is(self) -> None:
         chat = self.chat
@@ -592,7 +593,7 @@ class TablesTest(unittest.TestCase):
         self.assertEqual(twin.state.digest, chat.state.digest)
 
     def test_tables_that_contradict_themselves(self) -> None:
-        account = ("mason", "1", "", "2", "0")
+        account = ("mason", "1", "", "2", "0", "")
         letters = [("mason", "1", "1", "5", "mason", "x"), ("mason", "2", "2", "6", "mason", "y")]
         session = (A.hex(), "plain", "mason", "0.7.1", "1", "0", "0", "0", '["o"]')
         good: dict[str, Any] = {"accounts": [account], "mailboxes": letters, "sessions": [session]}
@@ -600,11 +601,12 @@ class TablesTest(unittest.TestCase):
         for table, rows in (
             ("accounts", [account, account]),
             ("accounts", []),
-            ("accounts", [("mason", "one", "", "2", "0")]),
-            ("accounts", [("mason", "1", "", "2")]),
-            ("accounts", [("mason", "1", "", "1", "0")]),
-            ("accounts", [(*account[:4], "-1")]),
-            ("accounts", [(*account[:4], str(1 << 63))]),
+            ("accounts", [("mason", "one", *account[2:])]),
+            ("accounts", [account[:5]]),
+            ("accounts", [(*account[:3], "1", *account[4:])]),
+            ("accounts", [(*account[:4], "-1", "")]),
+            ("accounts", [(*account[:4], str(1 << 63), "")]),
+            ("accounts", [(*account[:5], "holy")]),
             ("mailboxes", [("wayne", *letters[0][1:])]),
             ("mailboxes", letters[::-1]),
             ("mailboxes", [("mason", "0", *letters[0][2:])]),
@@ -677,6 +679,7 @@ def crowd() -> Chat:
     chat = Chat().people()
     chat.open(C, "2.7.1", "plain")
     chat.do(C, "C|secret|hash")
+    chat.do(A, "C|shut|hash", "Z|block|shut", "C|mine|hash", "L|mason123")
     chat.do(A, "S|wayne|one", "S|wayne|" + "x" * TEXT_MAX, *["S|wayne|" + "y" * TEXT_MAX] * 4)
     chat.do(B, "S|mason|hi")
     chat.open(b"d" * 16, "2.7.2")
@@ -699,6 +702,11 @@ COMMAND_LINES = [
     "L|wayne123",
     "L|nobody123",
     "L|secret123",
+    "L|secret123|hash",
+    "L|secret123|hash|newer",
+    "L|shut123|hash",
+    "L|secret123|!TOO_MANY:7",
+    "C|plain2|-",
     "O",
     "R|wayne123",
     "R|empty123",
@@ -708,6 +716,15 @@ COMMAND_LINES = [
     "D|wayne123",
     "D|nobody123",
     "D|secret123",
+    "D|secret123|hash",
+    "H|secret123|hash|newer",
+    "H|mason123||new",
+    "H|mason123|-",
+    "Z|block|mason",
+    "Z|unblock|shut123",
+    "Z|remove|wayne",
+    "Z|reset|mason|new",
+    "Z|reset|nobody|new",
     "N|nobody",
     "N|wayne",
     "N|secret",
@@ -739,7 +756,7 @@ SYSTEM_LINES = [
 
 SOME_WORDS = [
     *("mason", "wayne", "mason123", "wayne123", "zoë", "zoë123", "", "a b", "1", "2", "99", str(1 << 62)),
-    *("0.7.1", "1.7.1", "0.7,1.7", "plain"),
+    *("0.7.1", "1.7.1", "0.7,1.7", "plain", "-", "own", "hash", "!TOO_MANY:5", "block", "unblock", "remove", "reset"),
 ]
 
 
@@ -786,7 +803,7 @@ class TotalTest(unittest.TestCase):
                 bodies = []
                 for line in COMMAND_LINES if letter != "?" else ["?x"]:
                     if line[0] == letter:
-                        bodies.append(run(A, 8, 0, 0, line.encode(), 1))
+                        bodies.append(run(A, 12, 0, 0, line.encode(), 1))
                         bodies.append(run(b"z" * 16, 1, 0, 0, line.encode(), 1))
                 if letter == "?":
                     self.assertEqual(Chat().people().do(A, "?x", "", "|"), [Refusal.INVALID] * 3)
@@ -805,7 +822,7 @@ class TotalTest(unittest.TestCase):
             return reply
 
         with mock.patch.dict(HANDLERS, {"O": rash}), self.assertRaises(AssertionError):
-            self.one(rash, [run(A, 8, 0, 0, b"O", 1)], Refusal.INTERNAL)
+            self.one(rash, [run(A, 12, 0, 0, b"O", 1)], Refusal.INTERNAL)
 
     def test_a_poison_command_is_one_refusal(self) -> None:
         def poison(*_: Any) -> str:
@@ -867,7 +884,7 @@ class TotalTest(unittest.TestCase):
         keys = [A, B, C, b"d" * 16]
         word = st.sampled_from(SOME_WORDS)
         line = st.one_of(
-            st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from("CLOSRDAWNPXB?"), st.lists(word, max_size=3)),
+            st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from("CLOSRDAWNPXBHZ?"), st.lists(word, max_size=3)),
             st.text(max_size=20).filter(lambda t: "\n" not in t),
         )
         number = st.one_of(st.integers(0, 12), st.integers(0, 2**64 - 1))

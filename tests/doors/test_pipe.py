@@ -8,7 +8,7 @@ import random
 import unittest
 from typing import Any
 
-from commands import NAME_MAX, PATTERN_MAX, TEXT_MAX, Refusal
+from commands import NAME_MAX, PATTERN_MAX, TEXT_MAX, Passwords, Refusal
 from doors.lines import LINE_MAX, QUIET_AFTER
 from doors.pipe import PipeTranslator, encode
 from doors.pipe_words import GREETING, INVALID, WORDS
@@ -37,8 +37,8 @@ class Book:
     def open(self, session: bytes, kind: str, seen: int, owed: int = 0) -> None:
         self.asked.append(("open", session.hex(), kind, seen, owed) if owed else ("open", session.hex(), kind, seen))
 
-    def ask(self, command: str, number: int = 0, low: int = 0) -> None:
-        self.asked.append(("ask", command, number, low))
+    def ask(self, command: str, number: int = 0, low: int = 0, passwords: Passwords | None = None) -> None:
+        self.asked.append(("ask", command, number, low, *(passwords or ())))
 
     def say(self, reply: bytes, number: int = 0) -> None:
         self.asked.append(("say", reply, number))
@@ -124,6 +124,66 @@ STORY: list[tuple[str, str, dict[str, str]]] = [
     ("mason", "3|wäyne|x", {"mason": "Receiver: wäyne doesn't exist \n"}),
     ("mason", "3|wayne|grüße 🦊", {"mason": "Sender mason sends a new message grüße 🦊 to wayne\n", "zed": "mason: grüße 🦊"}),
 ]
+
+
+UNKNOWN = "user with ID : {} is not recognized in the system, please try a different name or create a new one\n"
+
+
+class PasswordTest(unittest.TestCase):
+    """An account with a password, line by line."""
+
+    def test_a_story(self) -> None:
+        front = FrontDesk()
+        mason, other = front.connect(), front.connect()
+        for who, line, words in (
+            (mason, "1|mason|se|cret", "Success New Account Creation! Your new Account ID: mason123\n"),
+            (other, "1|mason|other", "Username mason already exists. Please try a different username."),
+            (other, "0|mason123", "wrong password for mason123\n"),
+            (other, "0|mason123|secret", "wrong password for mason123\n"),
+            (other, "4|mason123", "wrong password for mason123\n"),
+            (other, "5|mason123", "wrong password for mason123\n"),
+            (
+                other,
+                "0|nobody123|x",
+                "user with ID : nobody123 is not recognized in the system, please try a different name or create a new one\n",
+            ),
+            (mason, "4|mason123", "No new messages\n"),
+            (other, "1|wayne", "Success New Account Creation! Your new Account ID: wayne123\n"),
+            (mason, "0|wayne123|whatever", "user : wayne is now logged in\n"),
+            (mason, "4|mason123", "wrong password for mason123\n"),
+            (mason, "0|mason123|se|cret", "user : mason is now logged in\n"),
+            (mason, "5|mason123", "Your account has been deleted\n"),
+        ):
+            with self.subTest(line):
+                self.assertEqual(who.say(line + "\n").decode(), words)
+
+    def test_the_password_is_changed_in_the_numbered_mode(self) -> None:
+        front = FrontDesk()
+        mason, other = front.connect(), front.connect()
+        mason.say(f"understudy 1 {HEX}\n1 0 1|mason|old\n")
+        other.say("0|mason123|old\n")
+        for number, (line, words) in enumerate(
+            (
+                ("passwd|mason123|wrong\tnew", "wrong password for mason123\n"),
+                ("passwd|mason123|\tnew", "wrong password for mason123\n"),
+                ("passwd|nobody123|old\tnew", "Please give a valid input as instructed in the documentation"),
+                ("passwd|mason123|old\t", "Please give a valid input as instructed in the documentation"),
+                ("passwd|mason123|old\tnew", "the password is changed\n"),
+                ("0|mason123|new", "user : mason is now logged in\n"),
+            ),
+            2,
+        ):
+            with self.subTest(line):
+                self.assertEqual(mason.say(f"{number} 0 {line}\n"), b"%d %d\n%s" % (number, len(words), words.encode()))
+        self.assertEqual(other.paper.closed, "its account is closed to it", "who knew the old one only is out")
+        self.assertEqual(front.connect().say("0|mason123|old\n"), b"wrong password for mason123\n")
+
+    def test_an_open_account_gets_one(self) -> None:
+        front = FrontDesk()
+        mason = front.connect()
+        mason.say(f"understudy 1 {HEX}\n1 0 1|mason\n")
+        self.assertEqual(mason.say("2 0 passwd|mason123|\tnew\n"), b"2 24\nthe password is changed\n")
+        self.assertEqual(front.connect().say("0|mason123\n"), b"wrong password for mason123\n")
 
 
 class StoryTest(unittest.TestCase):
@@ -216,13 +276,14 @@ class StoryTest(unittest.TestCase):
     def test_the_console_shows_what_its_users_know(self) -> None:
         front = FrontDesk()
         mason, wayne = front.connect(), front.connect()
-        mason.say("1|mason\n0|mason123|secret\n1|x|pass|word\n")
+        mason.say("1|x|pass|word\n0|x123|pass|word\n1|mason\n0|mason123|secret\n")
         wayne.say("1|wayne\n2|w.yne\n3|mason|hello\n3|mason123x|hello\n5|wayne123\n1|zoe\n")
         wayne.connection.end()
         self.assertEqual(
             front.console,
             [
-                *("1|mason", "Opcode:1", "0|mason123|***", "Opcode:0", "1|x|***", "Opcode:1", "New User created. key: mason123"),
+                *("1|x|***", "Opcode:1", "0|x123|***", "Opcode:0", "1|mason", "Opcode:1", "0|mason123|***", "Opcode:0"),
+                *("New User created. key: x123", "New User created. key: mason123"),
                 *("1|wayne", "Opcode:1", "2|w.yne", "Opcode:2", "3|mason|hello", "Opcode:3", "3|mason123x|hello", "Opcode:3"),
                 *("5|wayne123", "Opcode:5", "1|zoe", "Opcode:1", "New User created. key: wayne123", "key: w.yne"),
                 *("Account matched: wayne", "Sender wayne sends a new message hello", "Receiver doesnt exist: mason123x"),
@@ -302,8 +363,12 @@ class BadInputTest(unittest.TestCase):
         lines += [
             b"5",
             b"5|",
-            b"1|a|b",
-            b"0|a|b|c",
+            b"1|a|",
+            b"1|a b|secret",
+            b"0||secret",
+            b"0|" + b"a" * 36 + b"|secret",
+            b"0|a|" + b"x" * 1025,
+            b"passwd|a123|\tnew",
             b"4|a|b",
             b"6|mason",
             b" 2",

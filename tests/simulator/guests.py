@@ -22,6 +22,8 @@ SILENCE_CHECK = 0.1
 class Shell:
     """The server's end of one connection (what `doors/stream.py` is in production)."""
 
+    address = "127.0.0.1"
+
     def __init__(self, world: World, process: Process, guest: SimGuest) -> None:
         self.world, self.process, self.guest = world, process, guest
         self.is_closing = False

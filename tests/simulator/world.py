@@ -23,6 +23,7 @@ from typing import Any
 
 from events import Effect, Event, Persisted
 from packets import AnyPacket, Packet, View
+from passwords import Hasher
 from server import DESK_PACKETS, Server
 from snapshot_worker import Maker, rows_through_csv
 from state import ChatState
@@ -33,6 +34,7 @@ from tests.simulator.mix import Mix
 BASE = "data"
 WALL_AT_START = 1_700_000_000_000_000
 LATE_S = 3.0  # how late a repeated packet may come
+HASHING = 0.05  # seconds at most that a password takes
 DIAL = (0.02, 0.1)  # seconds between two attempts to link
 LOOK_EVERY = 8  # events between two looks at whether a phase is over
 
@@ -110,6 +112,8 @@ class WatchedServer(Server):
 class Process:
     """One incarnation: clock, disk and wires as its server sees them."""
 
+    hasher = Hasher(time_cost=1, memory_kib=8)
+
     def __init__(self, world: World, replica: int) -> None:
         self.world, self.id, self.mix = world, replica, world.mix
         self.disk: Any = SimDisk(world.dice, world.files)
@@ -186,6 +190,9 @@ class Process:
 
     def close_doors(self) -> None:
         self.doors_open = False
+
+    def work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.world.push(self.world.now + after + self.world.dice.random() * HASHING, self, lambda: done(job()))
 
     def ready_worker(self) -> None:
         """It is."""

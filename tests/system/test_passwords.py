@@ -1,0 +1,98 @@
+"""Passwords on real processes: they work at every replica and through failovers, and no byte of them is written anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from client import ChatClient
+from tests.system.stage import SystemTest
+
+PASSWORD, NEWER, GUESS = "correct-horse-battery", "staple-of-the-horse", "guess-of-a-stranger"
+FLOOD = 60  # log-ins at once; each is some 30 ms of a processor
+
+
+class Passwords(SystemTest):
+    """One cluster a test."""
+
+    async def client(self, replica: int) -> ChatClient:
+        ports = self.cluster.pipes
+        client = ChatClient(ports[replica:] + ports[:replica])
+        self.addAsyncCleanup(client.leave)
+        client.start()
+        return client
+
+    async def test_a_password_works_everywhere_and_stands_nowhere(self) -> None:
+        primary = await self.start()
+        backup = next(i for i in self.cluster.ids if i != primary)
+        mason = await self.client(backup)
+        self.assertIn("Success", await mason.request(f"1|mason|{PASSWORD}"))
+        other = await self.client(primary)
+        self.assertEqual(await other.request(f"0|mason123|{GUESS}"), "wrong password for mason123\n")
+        self.assertIn("logged in", await other.request(f"0|mason123|{PASSWORD}"))
+        self.assertIn("No new", await other.request("4|mason123"))
+        asked = asyncio.ensure_future(mason.request(f"passwd|mason123|{PASSWORD}\t{NEWER}"))
+        await self.aside(self.cluster.kill, primary)
+        self.assertEqual(await asked, "the password is changed\n")
+        late = await self.client(backup)
+        self.assertEqual(await late.request(f"0|mason123|{PASSWORD}"), "wrong password for mason123\n")
+        self.assertIn("logged in", await late.request(f"0|mason123|{NEWER}"))
+        given = await self.aside(self.cluster.run, "account", "reset", "mason")
+        self.assertEqual(given.returncode, 0, given.stderr)
+        word = given.stdout.split()[-1]
+        self.assertIn("logged in", await late.request(f"0|mason123|{word}"))
+        self.cluster.start(primary)
+        await self.aside(self.cluster.wait_members)
+        await self.aside(self.cluster.wait_level)
+        self.assertEqual(self.cluster.differences(), [])
+        (row,) = self.cluster.table(backup, "accounts")
+        self.assertTrue(row["secret"].startswith("$argon2id$v=19$m=19456,t=2,p=1$"))
+        await self.aside(self.look_for, PASSWORD, NEWER, GUESS, word)
+
+    def look_for(self, *words: str) -> None:
+        """In every file the cluster has written: journals, snapshots, logs, what was printed."""
+        looked = 0
+        for directory, _, names in os.walk(self.cluster.where):
+            for name in names:
+                path = os.path.join(directory, name)
+                if os.path.isfile(path):
+                    looked += 1
+                    with open(path, "rb") as file:
+                        content = file.read()
+                    for word in words:
+                        self.assertNotIn(word.encode(), content, path)
+        self.assertGreater(looked, 20)
+
+    async def test_accounts_are_blocked_and_removed(self) -> None:
+        await self.start()
+        mason = await self.client(1)
+        await mason.request("1|mason")
+        for what, words in (("block", "blocked"), ("unblock", "unblocked"), ("remove", "removed")):
+            done = await self.aside(self.cluster.run, "account", what, "mason")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn(f"account mason: {words}", done.stdout)
+            if what == "block":
+                await self.soon("it is logged out", lambda: not mason.account)
+                self.assertEqual(await mason.request("0|mason123"), "mason123 is blocked\n")
+        self.assertIn("not recognized", await mason.request("0|mason123"))
+        done = await self.aside(self.cluster.run, "account", "remove", "mason")
+        self.assertEqual((done.returncode, done.stderr), (1, "account mason: there is no such account\n"))
+
+    async def test_a_flood_of_log_ins_leaves_others_alone(self) -> None:
+        """Somebody talks while many passwords are hashed at the same replica: no answer of hers waits for them."""
+        await self.start()
+        await self.begin_talk("ann", "bob")
+        people = [await self.client(0) for _ in range(FLOOD)]
+        for n, one in enumerate(people):
+            await one.about()
+            del n
+        began = time.monotonic()
+        asked = [asyncio.ensure_future(one.request(f"1|crowd{n}|{PASSWORD}")) for n, one in enumerate(people)]
+        ann = self.talkers[0]
+        before = len(ann.acked_at)
+        await asyncio.wait(asked)
+        took = time.monotonic() - began
+        self.assertTrue(all("Success" in one.result() for one in asked))
+        self.assertGreater(len(ann.acked_at) - before, FLOOD, f"in {took:.1f} s, one hash after the other")
+        await self.end_talk()
