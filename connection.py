@@ -19,8 +19,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from commands import NO_SESSION, NOT_AS_IT_IS, QUERIES, STRICT, WINDOW, Passwords, account_id, run, system_run
-from doors import TRANSLATORS, Translator
+from commands import NO_SESSION, NOT_AS_IT_IS, QUERIES, STRICT, WINDOW, Passwords, run, system_run
+from doors import TRANSLATORS, Render, Translator
+from noting import note, out_of_step
 from people import DEAF, Message, Opened
 from waiting import Proof, Query, Run, Said
 
@@ -127,16 +128,9 @@ class Connection:
         return system_run(f"open|{self.session.hex()}|{self.home}|{self.kind}")
 
     def ask(self, command: str, number: int = 0, low: int = 0, passwords: Passwords | None = None) -> None:
-        if not self.opening:
-            self.open(self.desk.dice(len(NO_SESSION)), "plain", 0)
+        number = self._count(number, 1, low)
         if not number:
-            number = self.count + 1
-        elif number != self.count + 1 and self.count:
-            return self._misnumbered(number)
-        self.count = number
-        if low > self.low:
-            self.low = low
-        self.unanswered += 1
+            return
         if command[0] in NOT_AS_IT_IS:
             if passwords:
                 return self._hold_back(Proof(number, self.skip, command, passwords), 0)
@@ -156,6 +150,29 @@ class Connection:
         self.line.append(item)
         self.blocked += 1
         self.skip = skip
+
+    def ask_all(self, commands: list[str], render: Render, first: int = 0, low: int = 0) -> None:
+        first = self._count(first, len(commands), low)
+        if first:
+            item = Run(first, self.skip)
+            item.commands, item.render = commands, render
+            self.skip = 0
+            self._place(item)
+
+    def _count(self, first: int, count: int, low: int) -> int:
+        """The number of the first of so many requests, which follow the last one; 0: it does not."""
+        if not self.opening:
+            self.open(self.desk.dice(len(NO_SESSION)), "plain", 0)
+        if not first:
+            first = self.count + 1
+        elif first != self.count + 1 and self.count:
+            self._misnumbered(first)
+            return 0
+        self.count = first + count - 1
+        if low > self.low:
+            self.low = low
+        self.unanswered += count
+        return first
 
     def say(self, reply: bytes, number: int = 0) -> None:
         if number:
@@ -212,16 +229,19 @@ class Connection:
         if filling is None:
             return
         self.filling = None
-        self._complete(filling)
-        self.line.append(filling)
+        self._place(filling)
+
+    def _place(self, item: Run) -> None:
+        self._complete(item)
+        self.line.append(item)
         if not self.blocked:
-            self._send(filling)
+            self._send(item)
 
     def _complete(self, full: Run) -> None:
-        lines = "\n".join(full.commands).encode()
-        full.image = run(self.session, full.first, self.low, full.skip, lines, len(full.commands))
-        self.bytes_unanswered += len(full.image)
-        self.desk.unanswered_bytes += len(full.image)
+        commands = full.commands
+        full.image = image = run(self.session, full.first, self.low, full.skip, "\n".join(commands).encode(), len(commands))
+        self.bytes_unanswered += len(image)
+        self.desk.unanswered_bytes += len(image)
 
     def flush(self) -> None:
         """A chunk is read."""
@@ -278,6 +298,35 @@ class Connection:
         """This replica has applied a run of this session."""
         if not self.is_open:
             return  # by the connection before this one, in the batch that the last primary left; this one's copy follows its `open`
+        line = self.line
+        front = line[0] if line else None
+        if type(front) is not Run:
+            return
+        count = len(replies)
+        if front.render is None or front.first != first or len(front.commands) != count or not front.commands[0]:
+            words = self._answered_singly(first, replies)
+        elif replies[0].startswith(("!GAP", "!SESSION")):
+            return out_of_step(self, replies[0])
+        else:
+            words = front.render(first, front.commands, replies)
+            self.told = first + count - 1
+            if self.is_plain:
+                self.low = self.told
+            self.unanswered -= count
+            self._pop_run(front)
+        self.tell(words)
+        if self.withheld and words:
+            self.withheld = False
+            self.desk.newcomers.append(self)
+        if not line:
+            self._emptied()
+        elif type(line[0]) is not Run:
+            self.advance()
+        if self.paused:
+            self.ease()
+
+    def _answered_singly(self, first: int, replies: list[str]) -> bytes:
+        """The same for commands of any kind, perhaps of an older copy of the run that holds only some of them."""
         line, out = self.line, []
         render = self.translator.render
         for number, reply in enumerate(replies, first):
@@ -288,27 +337,23 @@ class Connection:
             if index < 0 or index >= len(front.commands) or not front.commands[index]:
                 continue  # an older copy of the run
             if reply.startswith(("!GAP", "!SESSION")):
-                self._out_of_step(reply)
+                out_of_step(self, reply)
                 break
             command, front.commands[index] = front.commands[index], ""
-            out.append(render(number, command, reply if command[0] == "S" else self.note(command, reply)))
+            out.append(render(number, command, reply if command[0] == "S" else note(self, command, reply)))
             self.told = number
             if self.is_plain:
                 self.low = number
             self.unanswered -= 1
             if index == len(front.commands) - 1:
-                line.popleft()
-                self.bytes_unanswered -= len(front.image)
-                self.desk.unanswered_bytes -= len(front.image)
-        self.tell(b"".join(out))
-        if self.withheld and out:
-            self.withheld = False
-            self.desk.newcomers.append(self)
-        if not line:
-            self._emptied()
-        elif not isinstance(line[0], Run):
-            self.advance()
-        self.ease()
+                self._pop_run(front)
+        return b"".join(out)
+
+    def _pop_run(self, front: Run) -> None:
+        self.line.popleft()
+        size = len(front.image)
+        self.bytes_unanswered -= size
+        self.desk.unanswered_bytes -= size
 
     def ease(self) -> None:
         """Read again when half of what was asked is answered."""
@@ -316,40 +361,6 @@ class Connection:
             self.paused = False
             if not self.desk.is_full:
                 self.shell.resume()
-
-    def note(self, command: str, reply: str) -> str:
-        """What a reply changes here: the account, and which messages this connection has been shown."""
-        letter = reply[0]
-        if letter in "cl":
-            _, name, seq, number = reply.split("|")
-            self.desk.unwatch(self)
-            self.account, self.account_number = name, int(number)
-            self.base = self.shown = self.acked = 0 if self.translator.is_resumable() else int(seq)
-            self.holes.clear()
-            self.desk.newcomers.append(self)
-        elif letter == "o" or (letter == "d" and command.split("|")[1] == account_id(self.account)):
-            self.desk.unwatch(self)
-            self.account = ""
-        elif letter == "r":
-            return self._unshown(reply)
-        return reply
-
-    def _unshown(self, reply: str) -> str:
-        """Messages of this connection's own account that were pushed to it are not shown again."""
-        _, name, rows = reply.split("|", 2)
-        if name != self.account or not rows:
-            return reply
-        numbered = [(int(row[: row.index("|")]), row) for row in rows.split("\n")]
-        fresh = [row for seq, row in numbered if not self.base < seq <= self.shown or any(low <= seq <= high for low, high in self.holes)]
-        last = numbered[-1][0]
-        self.shown, self.acked = max(self.shown, last), max(self.acked, last)
-        return f"r|{name}|" + "\n".join(fresh)
-
-    def _out_of_step(self, reply: str) -> None:
-        """The session is forgotten, or an earlier request never arrived."""
-        expected = reply.partition("|")[2]
-        self.tell(self.translator.trouble(f"gap {expected}" if expected else "session"))
-        self.hang_up("the session is out of step" if expected else "the session is not known any more")
 
     def take_answer(self, query: Query, words: str) -> None:
         """The answer to the query at the front."""

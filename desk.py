@@ -122,7 +122,7 @@ class Desk:
         self.open_runs.append(image)
         self.open_bytes += len(image)
         self.poke()
-        if not self.is_full and max(self.open_bytes, self.unanswered_bytes) > self.backlog_max:
+        if (self.open_bytes > self.backlog_max or self.unanswered_bytes > self.backlog_max) and not self.is_full:
             self.is_full = True
             for connection in self.connections.values():
                 connection.shell.pause()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from commands import Refusal
 from connection import Connection
+from noting import note
 from people import Opened, Session
 from waiting import Proof, Run, Said
 
@@ -66,7 +67,7 @@ def _settled(connection: Connection, session: Session | None, item: Run) -> Said
         reply: str = Refusal.READ_ONLY
         if session is not None and number <= session.last:
             reply = connection.desk.state.stored(session, number)
-            reply = reply if command[0] == "S" else connection.note(command, reply)
+            reply = reply if command[0] == "S" else note(connection, command, reply)
             upto = number
         words.append(translator.render(number, command, reply))
     connection.skip += item.skip + len(item.commands)

@@ -242,7 +242,8 @@ class Replica:
     def step(self, now: float, event: Event) -> list[Effect]:
         """One event in, effects out, to be carried out in order. `now`: monotonic seconds."""
         self.now = now
-        self.effects = effects = list[Effect]()
+        effects: list[Effect] = []
+        self.effects = effects
         if self.status != HALTED:
             HANDLERS[type(event)](self, event)
             assert self.applied <= self.commit and self.log_view <= self.view, f"ladder: {self}"

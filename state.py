@@ -79,19 +79,23 @@ class ChatState:
     def apply(self, first_op: int, count: int, time: int, body: bytes) -> Outcome:
         """Execute a committed batch: `count` commands, the i-th at op first_op + i and time + i (microseconds). Never raises."""
         assert first_op == self.op + 1, f"batch {first_op} applied after op {self.op}"
-        out, said, at, op = Outcome(), [], 0, first_op
-        while len(body) - at >= RUN.size:
-            kind, length, lines, key, first, low, skip = RUN.unpack_from(body, at)
-            at += RUN.size + length
-            text = body[at - length : at]
+        out, at, op, size = Outcome(), 0, first_op, len(body)
+        said: list[str] = []
+        head, unpack = RUN.size, RUN.unpack_from
+        while size - at >= head:
+            kind, length, lines, key, first, low, skip = unpack(body, at)
+            start = at + head
+            at = start + length
+            texts = _lines_of(body[start:at], lines)
             if kind == COMMANDS:
-                replies = self._apply_run(key, first, low, skip, _lines_of(text, lines), op, time + op - first_op, out)
+                replies = self._apply_run(key, first, low, skip, texts, op, time, out)
                 out.replies.append((key, first, replies))
                 said += replies
             else:
-                for line in _lines_of(text, lines):
-                    self._guarded_system(line, op, time + op - first_op, out)
+                for line in texts:
+                    self._guarded_system(line, op, time, out)
             op += lines
+            time += lines
         self.op = first_op + count - 1
         self.digest = zlib.crc32("\n".join(said).encode(), self.digest)
         return out
@@ -102,22 +106,35 @@ class ChatState:
             return [Refusal.SESSION_UNKNOWN] * len(lines)
         last, kept = session.last, session.replies
         if low > session.low:
-            del kept[: min(low, last) - session.low]
-            session.low = min(low, last)
+            if low > last:
+                low = last
+            del kept[: low - session.low]
+            session.low = low
+        replies: list[str] = []
         if first > last + 1:
             if first - skip > last + 1:
                 return [f"{Refusal.GAP}|{last + 1}"] * len(lines)
             kept += [""] * min(first - 1 - last, WINDOW)
-            session.last = first - 1
-            session.low = session.last - len(kept)
-        done = max(0, session.last + 1 - first)  # lines that were executed before
-        replies = [self.stored(session, first + i) for i in range(min(done, len(lines)))] if done else []
-        fresh = []
-        for line in lines[done:] if done else lines:
-            fresh.append(self._guarded(session, line, op + done, time + done, out))
-            done += 1
+            last = first - 1
+            session.low = last - len(kept)
+        elif first <= last:  # lines that were executed before
+            done = min(last + 1 - first, len(lines))
+            replies = [self.stored(session, first + i) for i in range(done)]
+            lines, op, time = lines[done:], op + done, time + done
+        fresh: list[str] = []
+        for line in lines:
+            # Nothing else catches everything, so that a poison command is one refusal instead of three dead replicas.
+            try:
+                reply = HANDLERS[line[0]](self, session, line, op, time, out)
+            except (MemoryError, RecursionError):
+                raise
+            except Exception:
+                reply = Refusal.INTERNAL if line and line[0] in HANDLERS else Refusal.INVALID
+            fresh.append(reply)
+            op += 1
+            time += 1
         kept += fresh
-        session.last += len(fresh)
+        session.last = last + len(fresh)
         if len(kept) > WINDOW:
             session.low += len(kept) - WINDOW
             del kept[: len(kept) - WINDOW]
@@ -126,15 +143,6 @@ class ChatState:
     def stored(self, session: Session, request: int) -> str:
         """The reply to a request that was executed."""
         return session.replies[request - session.low - 1] or Refusal.DONE if request > session.low else Refusal.DONE
-
-    def _guarded(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
-        """One command; the only place that catches everything, so that a poison command is one refusal instead of three dead replicas."""
-        try:
-            return HANDLERS.get(line[:1], ChatState._invalid)(self, session, line, op, time, out)
-        except (MemoryError, RecursionError):
-            raise
-        except Exception:
-            return Refusal.INTERNAL
 
     def _guarded_system(self, line: str, op: int, time: int, out: Outcome) -> None:
         try:
@@ -146,9 +154,6 @@ class ChatState:
             return
 
     # --- commands -------------------------------------------------------------------------------------------------------------------------
-
-    def _invalid(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
-        return Refusal.INVALID
 
     def _send(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         _, name, text = line.split("|", 2)

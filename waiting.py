@@ -31,17 +31,19 @@ from passwords import SALT_SIZE
 
 if TYPE_CHECKING:
     from connection import Connection
+    from doors import Render
 
 
 class Run:
     """Commands of one connection that travel together."""
 
-    __slots__ = ("commands", "first", "image", "sent", "skip")
+    __slots__ = ("commands", "first", "image", "render", "sent", "skip")
 
     def __init__(self, first: int, skip: int) -> None:
         self.first, self.skip = first, skip
         self.commands: list[str] = []
         self.image = b""  # set when it is complete
+        self.render: Render | None = None  # gives all replies their words at once; None: they are given theirs one by one
         self.sent = False
 
 

@@ -22,6 +22,7 @@ from doors.operator import OperatorTranslator
 from doors.pipe import PipeTranslator
 
 Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text; as `people.Message`
+Render = Callable[[int, list[str], list[str]], bytes]  # first number, commands and their replies to the door's words
 
 
 class Guest(Protocol):
@@ -45,6 +46,9 @@ class Guest(Protocol):
         With passwords it lacks, at its end, the proof of the old one or the hash of the new one, or both in this order; whatever comes
         behind it waits while they are worked out.
         """
+
+    def ask_all(self, commands: list[str], render: Render, first: int = 0, low: int = 0) -> None:
+        """All that a chunk asks: encoded commands, none of them a query, none that changes who the guest is; `first` as in `ask`."""
 
     def say(self, reply: bytes, number: int = 0) -> None:
         """An answer that needs nobody, given in its turn."""

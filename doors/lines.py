@@ -64,11 +64,15 @@ class LineTranslator:
         """The answer to a line that is no command."""
         raise NotImplementedError
 
+    def take_all(self, whole: bytes) -> bool:
+        """Whether these lines could be asked together; else they are looked at one by one."""
+        return False
+
     # --- bytes in ------------------------------------------------------------------------------------------------------------------------
 
     def feed(self, chunk: bytes) -> bool:
         whole, newline, self.rest = (self.rest + chunk if self.rest else chunk).rpartition(b"\n")
-        if newline:
+        if newline and not (self.framed and not self.fresh and self.take_all(whole)):
             lines = whole.split(b"\n")
             if b"\r" in whole:
                 lines = [line.removesuffix(b"\r") for line in lines]

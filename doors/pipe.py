@@ -9,7 +9,7 @@ What it is not: it holds no account and no order of messages; where a line ends 
     2[|PATTERN]   ListAccounts         5|ID          DeleteAccount
     1|NAME|PASSWORD, 0|ID|PASSWORD: the same, for an account that has one
 
-Read next: `doors/pipe_words.py`, then `desk.py`.
+Read next: `doors/pipe_words.py`, `doors/sends.py`, then `desk.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 from commands import CREATE, DELETE, ID_MAX, LIST, LOG_IN, PRESENT, READ, SEND, TEXT_MAX, is_name
 from doors.lines import LineTranslator, text_of
 from doors.pipe_words import GREETING, INVALID, WORDS
+from doors.sends import numbered_sends_of, sends_of, sentences
 
 
 class PipeTranslator(LineTranslator):
@@ -30,6 +31,34 @@ class PipeTranslator(LineTranslator):
 
     def understand_numbered(self, line: bytes) -> str | None:
         return PRESENT if line == b"who" else super().understand_numbered(line)
+
+    def take_all(self, whole: bytes) -> bool:
+        if self.numbered:
+            found = numbered_sends_of(whole)
+            if found is not None:
+                first, low, commands = found
+                self.guest.ask_all(commands, self.render_all, first, low)
+                return True
+        elif not self.guest.is_watched:
+            sends = sends_of(whole)
+            if sends is not None:
+                self.guest.ask_all(sends, self.render_all)
+                return True
+        return False
+
+    def render_all(self, first: int, commands: list[str], replies: list[str]) -> bytes:
+        """The replies to what `take_all` has asked."""
+        if len(replies) == 1:
+            return self.render(first, commands[0], replies[0])
+        out = sentences(self.guest, commands, replies)
+        if not out:
+            return b"".join([self.render(n, c, r) for n, (c, r) in enumerate(zip(commands, replies, strict=True), first)])
+        if not self.numbered:
+            return "".join(out).encode()
+        words = "".join([f"{n} {len(sentence)}\n{sentence}" for n, sentence in enumerate(out, first)])
+        if words.isascii():
+            return words.encode()
+        return b"".join([self.frame(n, sentence.encode()) for n, sentence in enumerate(out, first)])
 
     def complaint(self, line: bytes) -> bytes:
         return INVALID

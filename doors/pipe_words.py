@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from commands import CHANGE_PASSWORD, CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, LOG_OUT, PRESENT, READ, SEND, Refusal
+from commands import CHANGE_PASSWORD, CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, LOG_OUT, ONLINE, PRESENT, READ, SEND, WAITING, Refusal
 from doors.lines import CHANGED
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GREETING = (
     b"To get started on this chat room, please create or login your account first and type command as instructed in the documentation \n"
 )
+WAITS = "message from %s has been delivered to %s's mailbox\n"
+TOLD = "Sender %s sends a new message %s to %s\n"
 INVALID = b"Please give a valid input as instructed in the documentation"
 
 
@@ -72,13 +74,15 @@ def _listed(guest: Guest, command: str, reply: str) -> str:
 
 
 def _sent(guest: Guest, command: str, reply: str) -> str:
+    if reply == WAITING:
+        return WAITS % (guest.account, command[2 : command.index("|", 2)])
     kind, _, name = reply.partition("|")
-    if kind == "m":
-        return f"message from {guest.account} has been delivered to {name or command[2 : command.index('|', 2)]}'s mailbox\n"
     whom, _, text = command[2:].partition("|")
-    if kind == "p":
+    if kind == WAITING:
+        return WAITS % (guest.account, name)
+    if kind == ONLINE:
         guest.watch(f"Sender {guest.account} sends a new message {text}")
-        return f"Sender {guest.account} sends a new message {text} to {name or whom}\n"
+        return TOLD % (guest.account, text, name or whom)
     if kind == Refusal.NO_SUCH_ACCOUNT:
         guest.watch(f"Receiver doesnt exist: {whom}")
         return f"Receiver: {whom} doesn't exist \n"

@@ -9,6 +9,7 @@ import unittest
 from typing import Any
 
 from commands import NAME_MAX, PATTERN_MAX, TEXT_MAX, Passwords, Refusal
+from doors import Render
 from doors.lines import LINE_MAX, QUIET_AFTER
 from doors.pipe import PipeTranslator, encode
 from doors.pipe_words import GREETING, INVALID, WORDS
@@ -39,6 +40,9 @@ class Book:
 
     def ask(self, command: str, number: int = 0, low: int = 0, passwords: Passwords | None = None) -> None:
         self.asked.append(("ask", command, number, low, *(passwords or ())))
+
+    def ask_all(self, commands: list[str], render: Render, first: int = 0, low: int = 0) -> None:
+        self.asked += [("ask", command, first and first + i, low) for i, command in enumerate(commands)]
 
     def say(self, reply: bytes, number: int = 0) -> None:
         self.asked.append(("say", reply, number))

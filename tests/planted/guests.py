@@ -13,15 +13,16 @@ BUGS = (
     planted(
         "duplicate_executed",
         "2.10: a request is executed once, however often it is sent",
-        Edit(STATE, "        done = max(0, session.last + 1 - first)  # lines that were executed before\n", "        done = 0\n"),
+        Edit(STATE, "            done = min(last + 1 - first, len(lines))\n", "            done = 0\n"),
     ),
     planted(
         "numbers_used_again",
         "2.10: a number stands for one request for ever",
         Edit(
             CONNECTION,
-            "        self.count = number\n        if low > self.low:\n",
-            "        if command[0] in QUERIES:\n            number = self.count\n        self.count = number\n        if low > self.low:\n",
+            "        number = self._count(number, 1, low)\n",
+            "        number = self._count(number, 1, low)\n"
+            "        if command[0] in QUERIES:\n            number = self.count = self.count - 1\n",
         ),
     ),
     planted(

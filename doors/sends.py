@@ -1,0 +1,78 @@
+"""Sends in bulk: a chunk in which every line is a send is understood, and later answered, as a whole.
+
+What it is not: another grammar. What it does not recognise at a glance (a long text, a stray line, a broken character) is left to the line
+by line way of `lines.py` and `pipe.py`, which decides what it means; what it does recognise must come to the same.
+
+    `3|wayne|one⏎3|bob|two`  →  commands `S|wayne|one`, `S|bob|two`          a busy chat hardly says anything else
+    replies `m`, `p`         →  the sentences of `pipe_words.py`, one `write`
+
+Read next: `pipe.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from commands import ID_SUFFIX, NAME_MAX, ONLINE, TEXT_MAX, WAITING
+from doors.pipe_words import TOLD, WAITS
+
+if TYPE_CHECKING:
+    from doors import Guest
+
+WHOM_MAX = NAME_MAX + len(ID_SUFFIX)
+SHORT = TEXT_MAX // 4  # characters of a text that is short enough whatever they are made of
+SEND = rf"3(\|[^|\n]{{1,{WHOM_MAX}}}\|[^\n]{{1,{SHORT}}})$"
+PLAIN = re.compile(rf"^{SEND}", re.M)
+NUMBERED = re.compile(rf"^([1-9][0-9]{{0,17}}) ([0-9]{{1,18}}) {SEND}", re.M)
+ONE_NUMBERED = re.compile(rf"([1-9][0-9]{{0,17}}) ([0-9]{{1,18}}) 3(\|[^|]{{1,{WHOM_MAX}}}\|.{{1,{SHORT}}})", re.S)
+CONTROLS = bytes((*range(9), *range(11, 32), 127))  # all but TAB, and the newline between two lines
+
+
+def sends_of(whole: bytes) -> list[str] | None:
+    """The commands that these lines ask for; None: not all of them are sends."""
+    text = _text_of(whole)
+    found = PLAIN.findall(text)
+    return ["S" + rest for rest in found] if len(found) == text.count("\n") + 1 else None
+
+
+def numbered_sends_of(whole: bytes) -> tuple[int, int, list[str]] | None:
+    """The same in the numbered mode, with the first number and the last LOW; None also if the numbers do not follow one another."""
+    text = _text_of(whole)
+    if "\n" not in text:
+        one = ONE_NUMBERED.fullmatch(text)
+        if one is None:
+            return None
+        number, low, rest = one.groups()
+        return int(number), int(low), ["S" + rest]
+    found = NUMBERED.findall(text)
+    count = text.count("\n") + 1
+    first = int(found[0][0]) if found else 0
+    if len(found) != count or [number for number, _, _ in found] != [str(n) for n in range(first, first + count)]:
+        return None
+    return first, int(found[-1][1]), ["S" + rest for _, _, rest in found]
+
+
+def _text_of(whole: bytes) -> str:
+    """The text of these lines; empty, which is no send, if no line may hold such bytes."""
+    try:
+        text = str(whole, "utf-8")
+    except UnicodeDecodeError:
+        return ""
+    # One line of what can be printed, or a closer look.
+    return text if text.isprintable() or len(whole.translate(None, CONTROLS)) == len(whole) else ""
+
+
+def sentences(guest: Guest, commands: list[str], replies: list[str]) -> list[str]:
+    """What `pipe_words.py` says to these sends; empty where it has more to say than that."""
+    account = guest.account
+    out: list[str] = []
+    for command, reply in zip(commands, replies):  # noqa: B905, strict costs as much as a sentence: who asks has compared their lengths
+        if reply == WAITING:
+            out.append(WAITS % (account, command[2 : command.index("|", 2)]))
+        elif reply == ONLINE and not guest.is_watched:
+            _, whom, text = command.split("|", 2)
+            out.append(TOLD % (account, text, whom))
+        else:
+            return []
+    return out

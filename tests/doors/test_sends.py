@@ -1,0 +1,105 @@
+"""Sends in bulk come to the same as line by line: commands, numbers, words."""
+
+from __future__ import annotations
+
+import random
+import unittest
+
+from commands import ID_SUFFIX, NAME_MAX, ONLINE, WAITING, Refusal
+from doors.pipe import PipeTranslator
+from doors.sends import SHORT, numbered_sends_of, sends_of
+from tests.doors.test_pipe import HEX, Book
+
+GOOD = ("3|wayne|hello", "3|wayne123|a|b", "3|bob|\tétoile", "3|żółw|x", f"3|{'n' * (NAME_MAX + len(ID_SUFFIX))}|x")
+ODD = (
+    *(
+        "3|wayne|",
+        "3||x",
+        "3|wayne",
+        "3",
+        "",
+        "4|wayne123",
+        "2",
+        "2|w.*",
+        "1|new",
+        "0|wayne123",
+        "who",
+        "-",
+        "3|w|\x07",
+        "3|w|\x7f",
+        "33|w|x",
+    ),
+    *("3|w|x\r", f"3|{'n' * (NAME_MAX + len(ID_SUFFIX) + 1)}|x", f"3|w|{'x' * (SHORT + 1)}", "3|w|\u2028", "3|w|\u00a0x", " 3|w|x"),
+)
+
+
+class LineByLine(PipeTranslator):
+    """The same door without the bulk way."""
+
+    def take_all(self, whole: bytes) -> bool:
+        return False
+
+
+class Alike(unittest.TestCase):
+    def both(self, chunk: bytes, *, numbered: bool, watched: bool = False) -> int:
+        """Compare; returns how many commands were asked."""
+        books = []
+        for make in (PipeTranslator, LineByLine):
+            book = Book()
+            book.is_watched = watched
+            translator = make(book)
+            translator.feed(b"understudy 1 %s\nresume 0 0\n" % HEX.encode() if numbered else b"2\n")
+            translator.feed(chunk)
+            books.append(book)
+        fast, slow = books
+        self.assertEqual((fast.asked, fast.closed, fast.watched), (slow.asked, slow.closed, slow.watched), chunk)
+        return len(fast.asked)
+
+    def test_any_mixture_of_lines(self) -> None:
+        dice = random.Random(6)
+        for _ in range(3000):
+            lines = [dice.choice(GOOD if dice.random() < 0.9 else ODD) for _ in range(dice.choice((1, 1, 2, 3, 8)))]
+            numbered, number = dice.random() < 0.6, dice.randrange(1, 12)
+            if numbered:
+                lines = [f"{number + i} {number // 2} {line}" for i, line in enumerate(lines)]
+            self.both("".join(line + "\n" for line in lines).encode(), numbered=numbered, watched=dice.random() < 0.1)
+
+    def test_numbers_that_do_not_follow_one_another(self) -> None:
+        for first, second in (("1", "3"), ("2", "1"), ("1", "02"), ("0", "1"), ("1", "1"), ("1" * 19, "2"), ("1", "２")):
+            self.both(f"{first} 0 3|w|x\n{second} 0 3|w|y\n".encode(), numbered=True)
+            self.both(f"{second} 0 3|w|x\n".encode(), numbered=True)
+
+    def test_broken_utf8_and_every_control_character(self) -> None:
+        for byte in [*range(32), 127, 0x80, 0xC3, 0xFF]:
+            chunk = b"3|w|a%cb\n" % byte
+            self.both(chunk, numbered=False)
+            self.both(b"1 0 " + chunk + b"2 0 3|w|x\n", numbered=True)
+
+    def test_the_bulk_way_is_taken(self) -> None:
+        self.assertEqual(sends_of(b"3|a|x\n3|b|y"), ["S|a|x", "S|b|y"])
+        self.assertEqual(numbered_sends_of(b"7 5 3|a|x\n8 6 3|b|y"), (7, 6, ["S|a|x", "S|b|y"]))
+        self.assertEqual(numbered_sends_of(b"7 5 3|a|x"), (7, 5, ["S|a|x"]))
+
+    def test_words(self) -> None:
+        commands = ["S|wayne|hello", "S|żółw|x", "S|bob123|a|b", "S|wayne|ça"]
+        dice = random.Random(7)
+        for numbered in (False, True):
+            for _ in range(300):
+                book = Book()
+                book.is_watched = dice.random() < 0.3
+                translator = PipeTranslator(book)
+                translator.numbered = numbered
+                asked = [dice.choice(commands) for _ in range(dice.randrange(1, 5))]
+                most = 2 if dice.random() < 0.7 else 6
+                said = (WAITING, ONLINE, "p|bob", "m|bob", Refusal.NO_SUCH_ACCOUNT, Refusal.MAILBOX_FULL)
+                replies = [dice.choice(said[:most]) for _ in asked]
+                whole, watched = translator.render_all(5, asked, replies), book.watched[:]
+                book.watched.clear()
+                singly = [translator.render(n, c, r) for n, (c, r) in enumerate(zip(asked, replies, strict=True), 5)]
+                self.assertEqual(whole, b"".join(singly))
+                if book.is_watched:  # else nobody sees it
+                    self.assertEqual(watched, book.watched)
+
+
+if __name__ == "__main__":
+    unittest.main()
