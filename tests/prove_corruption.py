@@ -1,6 +1,6 @@
 """Damaged files, sampled: what a replica alone makes of them, and that healthy ones repair it.
 
-Every bit and every length: `python scripts/corruption_sweep.py --full`. Read next: `tests/wreck.py`.
+Every bit and every length: `python scripts/corruption_sweep.py --full`. Read next: `tests/sweep.py`, `tests/wreck.py`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,38 @@ from __future__ import annotations
 import random
 import unittest
 from collections import Counter
+from unittest import mock
 
-from tests.wreck import CUT, DETECTED, FLIP, HARMLESS, KINDS, MENDED, OUTCOMES, TAIL, UNREAD, WIPE, WIPE_BUSY, Damage, Wreck, small_sizes
+from disk import LockContent
+from tests.simulator.checks import Checks
+from tests.simulator.guests import SimGuest
+from tests.simulator.world import BASE, World
+from tests.sweep import Sweep
+from tests.wreck import (
+    CUT,
+    DETECTED,
+    FLIP,
+    GONE,
+    HARMLESS,
+    KINDS,
+    MENDED,
+    OUTCOMES,
+    TAIL,
+    UNREAD,
+    WIPE,
+    WIPE_BUSY,
+    Damage,
+    Wreck,
+    make_mix,
+    small_sizes,
+)
 
 PLACES = 9  # of each file and kind of damage
 # What may come of a damage; everything else is a mistake.
 ALLOWED = {
     FLIP: {DETECTED, MENDED, UNREAD, HARMLESS},
     CUT: {DETECTED, MENDED, UNREAD, HARMLESS},
+    GONE: {DETECTED, MENDED, UNREAD, HARMLESS},
     WIPE: {DETECTED},
     WIPE_BUSY: {DETECTED, TAIL},
 }
@@ -35,14 +59,15 @@ class Case(unittest.TestCase):
 class Alone(Case):
     def test_no_damage_is_believed(self) -> None:
         dice = random.Random(7)
+        sweep = Sweep(self.wreck)
         seen: Counter[tuple[str, str]] = Counter()
         for kind, path, places in self.wreck.damages():
-            for at in {0, places - 1, *(dice.randrange(places) for _ in range(PLACES))}:
-                verdict = self.wreck.alone(Damage(kind, path, at), thorough=at % 5 == 0)
-                if verdict is not None:
-                    self.assertIn(verdict.outcome, ALLOWED[kind], f"{kind} of {path} at {at}: {verdict}")
-                    self.assertTrue(verdict.words)
-                    seen[kind, verdict.outcome] += 1
+            some = {0, places - 1, *(dice.randrange(places) for _ in range(PLACES))}
+            row = sweep.row(kind, path, sorted(some), trial=1, repair=False)
+            self.assertEqual(row.wrong, [])
+            self.assertLessEqual(set(row.outcomes), ALLOWED[kind], f"{kind} of {path}: {row.examples}")
+            self.assertTrue(all(row.examples.values()))
+            seen.update({(kind, outcome): count for outcome, count in row.outcomes.items()})
         # A sample that misses a whole outcome says nothing about it.
         self.assertEqual({kind for kind, _ in seen}, set(KINDS))
         self.assertEqual({outcome for _, outcome in seen}, set(OUTCOMES))
@@ -61,11 +86,31 @@ class Alone(Case):
 
     def test_every_cut_between_two_batches_of_a_quiet_journal_is_noticed(self) -> None:
         """The only cuts that leave nothing torn behind: only the lock file knows."""
+        sweep = Sweep(self.wreck)
         for kind, path, places in self.wreck.damages():
             if kind == WIPE:
-                for at in range(512, places, 512):
-                    verdict = self.wreck.alone(Damage(WIPE, path, at))
-                    self.assertTrue(verdict is None or verdict.outcome == DETECTED, f"{path} at {at}: {verdict}")
+                row = sweep.row(kind, path, range(512, places, 512), trial=7, repair=False)
+                self.assertEqual((row.wrong, set(row.outcomes)), ([], {DETECTED}), path)
+
+
+class TwoSeconds(Case):
+    def test_a_journal_that_was_quiet_for_two_seconds_says_how_long_it_was(self) -> None:
+        """What `WIPE` relies on, at three replicas that run: each lock file names the head, and no request hurries it."""
+        world = World(1, make_mix(), random.Random(1))
+        world.checks = Checks(world)
+        guest = SimGuest(world, world.checks, "ann", 0)
+        world.checks.guests = [guest]
+        for replica in range(3):
+            world.start(replica)
+        for line in ("1|ann", "3|ann|one", "3|ann|two"):
+            guest.ask(line)
+            self.assertTrue(world.run(world.now + 5, lambda: guest.is_done))
+        world.run(world.now + 2)
+        for replica, process in world.processes.items():
+            lock = world.files.file(f"{BASE}/cluster/replica-{replica}.lock")
+            said = int.from_bytes(lock.content[20:28], "little")
+            self.assertEqual(said, process.server.storage.journal.head_op)
+            self.assertGreater(said, 3)
 
 
 class Together(Case):
@@ -79,7 +124,36 @@ class Together(Case):
 
     def test_a_superblock_that_cannot_be_read_at_all_is_repaired(self) -> None:
         path = next(path for _, path, _ in self.wreck.damages() if path.endswith("superblock"))
-        self.assertIn("this disk counts as empty", self.wreck.together(Damage(CUT, path, 0)))
+        for damage in (Damage(CUT, path, 0), Damage(GONE, path, 0)):
+            self.assertIn("this disk counts as empty", self.wreck.together(damage))
+
+
+class Same(bytes):
+    """A hash that is like every other."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = bytes.__hash__
+
+
+class Planted(Case):
+    """The sweep itself: a reader that believes too much is found."""
+
+    def wrong(self, kind: str, places: range) -> list[str]:
+        path = next(path for _, path, _ in self.wreck.damages() if path.endswith("6e.seg"))
+        return Sweep(self.wreck).row(kind, path, places, trial=1, repair=False).wrong
+
+    def test_a_hash_that_nobody_looks_at(self) -> None:
+        body = range((512 + 80) * 8, (512 + 84) * 8)
+        self.assertEqual(self.wrong(FLIP, body), [])
+        with mock.patch("packets.digest", lambda head, body: Same(16)):
+            self.assertEqual(len(self.wrong(FLIP, body)), len(body))
+
+    def test_a_lock_file_that_nobody_looks_at(self) -> None:
+        self.assertEqual(self.wrong(WIPE, range(512, 513)), [])
+        with mock.patch.object(LockContent, "durable_op", 0):
+            self.assertIn("serves op 109, held op 196", self.wrong(WIPE, range(512, 513))[0])
 
 
 if __name__ == "__main__":
