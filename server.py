@@ -197,7 +197,13 @@ class Server:
         if self.ending:
             return
         self.depth += 1
-        for effect in self.replica.step(self.host.now(), event):
+        replica = self.replica
+        effects = replica.step(self.host.now(), event)
+        if replica.status == NORMAL and not replica.is_primary and self._has_new_role():
+            # What a backup's guests ask travels before its PrepareOk, so that the first batch of the view holds it.
+            self._notice_role()
+            self.turn()
+        for effect in effects:
             CARRY_OUT[type(effect)](self, effect)
         self.depth -= 1
         if not self.depth:
@@ -206,10 +212,8 @@ class Server:
     def _settled(self) -> None:
         """The core has nothing more to say for now."""
         replica = self.replica
-        role = (replica.view, replica.status, replica.primary, replica.serving)
-        if role != self.seen_role:
-            before, self.seen_role = self.seen_role, role
-            self._role_changed(before)
+        if self._has_new_role():
+            self._notice_role()
         if replica.is_primary:
             if self.desk.open_runs and replica.can_prepare:
                 return self._submit()
@@ -217,6 +221,17 @@ class Server:
                 self.poke()
         if self.timer is None or replica.wake_at < self.timer_when - 0.0005:
             self._set_timer(replica.wake_at)
+
+    def _role(self) -> tuple[Any, ...]:
+        replica = self.replica
+        return replica.view, replica.status, replica.primary, replica.serving
+
+    def _has_new_role(self) -> bool:
+        return self._role() != self.seen_role
+
+    def _notice_role(self) -> None:
+        before, self.seen_role = self.seen_role, self._role()
+        self._role_changed(before)
 
     def _submit(self) -> None:
         body = self.desk.take(BATCH_MAX)

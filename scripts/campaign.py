@@ -104,7 +104,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long faults are injected (default: 1)")
     parser.add_argument("--seed", type=int, default=None, help="of the dice that choose faults; times are never the same")
     parser.add_argument("--people", type=int, default=6, help="talking clients (default: 6)")
-    parser.add_argument("--pace-ms", type=float, default=5.0, help="pause of each between two messages (default: 5)")
+    parser.add_argument("--pace-ms", type=float, default=8.0, help="pause of each between two messages (default: 8)")
     parser.add_argument("--only", action="append", default=[], metavar="KIND", choices=list(SHARES), help="this kind only; may be repeated")
     parser.add_argument("--story", action="store_true", help="print every fault and what was measured")
     parser.add_argument("--keep", action="store_true", help="leave files and logs behind also when all is well")

@@ -45,7 +45,7 @@ from packets import (
     SnapshotOffer,
     StartView,
 )
-from replication import HALTED, HANDLERS, LEARNER, NORMAL, READ_ONLY, STATUS_CHANGES, VIEW_CHANGE, Replica
+from replication import APPLY_FIRST_MAX, HALTED, HANDLERS, LEARNER, NORMAL, READ_ONLY, STATUS_CHANGES, VIEW_CHANGE, Replica
 from tests.cores import Core, World
 
 
@@ -333,6 +333,33 @@ class ViewTest(Story):
         self.assertEqual((r.status, r.start_op, r.commit, r.serving, r.can_prepare), (NORMAL, 2, 1, False, False))
         world.release(2)
         self.assertEqual((r.commit, r.serving, r.can_prepare), (2, True, True))
+
+    def test_the_others_store_the_view_while_the_new_primary_does(self) -> None:
+        """What they answer before its own disk has the view is counted, and commits nothing until then."""
+        world = self.begin(b"a")
+        world.part(0, 2)
+        world.say(0, b"b")
+        world.heal()
+        world.hold(1)
+        world.kill(0)
+        world.run(0.02)
+        r = self.replica(1)
+        self.assertEqual((r.status, self.replica(2).status, r.acks, r.commit), (VIEW_CHANGE, NORMAL, {2}, 1))
+        self.assertEqual(len(world.sent(StartView, by=1)), 1)
+        world.release(1)
+        self.assertEqual((r.status, r.commit, r.serving), (NORMAL, 2, True), "nobody needs to answer again")
+        self.assertEqual(len(world.sent(StartView, by=1)), 1)
+
+    def test_a_small_batch_is_applied_before_the_next_is_stored(self) -> None:
+        """Its guests wait for one sync less; a large one would keep the primary waiting."""
+        for ops, order in ((APPLY_FIRST_MAX, [Apply, Persist]), (APPLY_FIRST_MAX + 1, [Persist, Apply])):
+            self.setUp()
+            world = self.begin(b"a")
+            world.lose = {Commit}
+            world.say(0, b"b", ops)
+            (batch,) = chain(b"c", after=world.stores[0].log[-1])
+            effects = self.feed(2, 0, Prepare(1, batch.first_op - 1, 0, batch.image))
+            self.assertEqual([type(e) for e in effects if isinstance(e, (Apply, Persist))], order)
 
     def test_2b_the_other_backup_has_another_batch(self) -> None:
         """Two primaries die one after the other, each with a batch only one other has."""

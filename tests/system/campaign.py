@@ -9,6 +9,8 @@ What it is not: it knows no fault (`faults.py`) and prints no report (`figures.p
 
 Everything happens in one loop, the people's own, and nothing here blocks it: a thread would take their processor from them at the very
 moment that is measured. When this process itself stood still during a measurement, that is counted beside the figure, and the figure stays.
+So that a slow disk can be told from a slow cluster, one sector is synced now and then beside it: a failover needs four such syncs, one after
+the other, and an answer one more.
 
 Read next: `faults.py`.
 """
@@ -26,7 +28,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from disk import OsDisk
+from disk import SECTOR, OsDisk
 from packets import View
 from register import Register
 from tests.system.cluster import ASK_S, Cluster, TooLate, settled_primary
@@ -37,6 +39,11 @@ WHOLE_S = 30.0  # seconds after a fault until all replicas must be members again
 LOOK_S = 0.01  # seconds between two questions to the replicas: each costs them a little
 CLOSE_LOOK_S = 0.0005  # seconds between two looks at a file, when a moment of a few milliseconds is waited for
 STOOD_STILL_S = 0.01  # seconds by which this process's own loop may be late before a measurement is marked
+SYNC_EVERY_S = 0.1  # seconds between two syncs beside the cluster
+CALM_EVERY_S, CALM_S = (
+    40.0,
+    8.0,
+)  # seconds of faults after which all may make a snapshot, or no journal would ever get shorter; how long at most
 REST_S = 0.1  # seconds at most between two faults
 STORY_LINES = 60  # what was done last, told when something is found
 KILLED = "kill -9 of the primary alone, to the next answer at each client"
@@ -46,6 +53,7 @@ HUNG_BACKUP = "SIGSTOP of a backup, to the same"
 STOPPED = "clean stop of the primary, to the same"
 ALONE = "start of one member alone after the death of all, to the moment it serves"
 WHOLE = "a fault to the moment all are members again"
+BESIDE = "one sector synced beside the cluster, on the same disk"
 MARKED = "measured failovers in which the campaign's own process was late by more than 10 ms"
 
 T = TypeVar("T")
@@ -101,9 +109,13 @@ class Campaign:
         gc.freeze()  # what is there stays there: no collection walks over it while a failover is measured
         ending, names = asyncio.Event(), [t.name for t in self.talkers]
         talking = [asyncio.create_task(t.talk(self._shuffled(n for n in names if n != t.name), ending)) for t in self.talkers]
-        clock = asyncio.create_task(self._feel_own_pulse())
+        clocks = [asyncio.create_task(self._feel_own_pulse()), asyncio.create_task(self._feel_the_disk())]
         await self.whole()
+        calm_at = time.monotonic() + CALM_EVERY_S
         while time.monotonic() - self.began < seconds:
+            if time.monotonic() > calm_at:
+                await self._calm()
+                calm_at = time.monotonic() + CALM_EVERY_S
             kind, fault = draw()
             before = time.monotonic()
             self.tell(kind)
@@ -117,7 +129,8 @@ class Campaign:
                     task.result()
         self.figures.seconds = time.monotonic() - self.began
         await finish(self.everybody, talking, ending, WHOLE_S)
-        clock.cancel()
+        for clock in clocks:
+            clock.cancel()
 
     def judge(self) -> None:
         """The audit, with everybody silent."""
@@ -169,6 +182,25 @@ class Campaign:
         self.tell(f"  {what}: {', '.join(f'{gap * 1000:.1f}' for gap in gaps)} ms")
         self.figures.took(what, gaps)
         self.figures.injected[MARKED] += any(at > moment for at in self.late_at)
+
+    async def _calm(self) -> None:
+        """Nothing is done to anybody until each has made a snapshot of what there is now."""
+        op = min(row["applied"] for row in (await self.statuses()).values())
+        await self.watch(lambda: all(self.cluster.csv_op(i) >= op for i in self.cluster.ids), CALM_S)
+
+    async def _feel_the_disk(self) -> None:
+        handle = os.open(os.path.join(self.cluster.where, "beside"), os.O_RDWR | os.O_CREAT)
+        try:
+            os.pwrite(handle, bytes(SECTOR), 0)
+            os.fsync(handle)
+            while True:
+                await asyncio.sleep(SYNC_EVERY_S)
+                before = time.monotonic()
+                os.pwrite(handle, bytes(SECTOR), 0)
+                await asyncio.get_running_loop().run_in_executor(None, os.fdatasync, handle)
+                self.figures.took(BESIDE, [time.monotonic() - before])
+        finally:
+            os.close(handle)
 
     async def _feel_own_pulse(self) -> None:
         while True:

@@ -55,7 +55,7 @@ SHARES = {
     "start": 8,
     "snapshot": 6,
     "worker": 2,
-    "pause": 24,
+    "pause": 34,
     "cut": 6,
     "empty": 2,
     "stop": 3,
