@@ -235,8 +235,8 @@ BUGS = (
 """,
             """        elif replica.status == NORMAL and replica.primary is not None:
             if desk.queries and self.storage.register.is_last(replica.view):
-                for ticket, (_, query) in list(desk.queries.items()):
-                    desk.answer(ticket, desk.evaluate(query.command))
+                for ticket, (guest, query) in list(desk.queries.items()):
+                    desk.answer(ticket, desk.evaluate(guest.session, query.command))
             self._forward(replica.primary.replica)
 """,
         ),
