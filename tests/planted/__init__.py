@@ -65,7 +65,9 @@ def changed(mutation: Mutation) -> dict[str, str]:
                 texts[file] = source.read()
         count = texts[file].count(old)
         if count != 1:
-            raise DoesNotApply(f"{mutation.name} no longer applies: its text stands {count} times in {file}: {old.strip().splitlines()[0]!r}")
+            raise DoesNotApply(
+                f"{mutation.name} no longer applies: its text stands {count} times in {file}: {old.strip().splitlines()[0]!r}"
+            )
         assert old != new, f"{mutation.name} changes nothing"
         texts[file] = texts[file].replace(old, new)
     return texts

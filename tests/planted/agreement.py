@@ -114,7 +114,11 @@ BUGS = (
     planted(
         "ack_of_another_incarnation",
         "2.1: a member is replica and incarnation; one that starts again is another",
-        Edit(POLICY, "(sender in self.last.members or sender == self.joint)", "(sender.replica in self.last.replicas or sender == self.joint)"),
+        Edit(
+            POLICY,
+            "(sender in self.last.members or sender == self.joint)",
+            "(sender.replica in self.last.replicas or sender == self.joint)",
+        ),
     ),
     planted(
         "two_in_flight",
@@ -186,7 +190,9 @@ BUGS = (
     planted(
         "start_view_once",
         "2.11: StartView and Prepare are repeated until they are answered",
-        Edit(CORE, "            self._tell_commit(self.round)\n            self._repeat()\n", "            self._tell_commit(self.round)\n"),
+        Edit(
+            CORE, "            self._tell_commit(self.round)\n            self._repeat()\n", "            self._tell_commit(self.round)\n"
+        ),
     ),
     planted(
         "time_goes_back",

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from tests.planted import Edit, planted
 
-CORE, POLICY, JOURNAL, SEGMENTS, STORAGE, SUPERBLOCK = "replication.py", "survivor.py", "journal.py", "segments.py", "storage.py", "superblock.py"
+CORE, POLICY, JOURNAL, SEGMENTS, STORAGE, SUPERBLOCK = (
+    "replication.py",
+    "survivor.py",
+    "journal.py",
+    "segments.py",
+    "storage.py",
+    "superblock.py",
+)
 SNAPSHOTS, WORKER, UPKEEP, TRANSFER, TABLES = "snapshots.py", "snapshot_worker.py", "upkeep.py", "transfer.py", "tables.py"
 
 BUGS = (
@@ -78,7 +85,11 @@ BUGS = (
     planted(
         "torn_tail_taken_for_rot",
         "2.9, tail rule: a batch with an all-zero sector was never synced, and is cut",
-        Edit(SEGMENTS, "        return TORN\n    return f\"the batch behind op", "        return \"a torn batch\"\n    return f\"the batch behind op"),
+        Edit(
+            SEGMENTS,
+            '        return TORN\n    return f"the batch behind op',
+            '        return "a torn batch"\n    return f"the batch behind op',
+        ),
     ),
     planted(
         "torn_tail_not_cut",
@@ -106,15 +117,19 @@ BUGS = (
     planted(
         "durable_op_not_lowered",
         "L10: a deliberate cut first writes the lower durable op",
-        Edit(STORAGE, "        self.lock.write(self.inc, self.journal.parent_op, sync=True)\n        self.journal.cut()\n", "        self.journal.cut()\n"),
+        Edit(
+            STORAGE,
+            "        self.lock.write(self.inc, self.journal.parent_op, sync=True)\n        self.journal.cut()\n",
+            "        self.journal.cut()\n",
+        ),
     ),
     planted(
         "cuts_two",
         "S2: nothing but the last batch is ever cut",
         Edit(
             CORE,
-            "        self.trace(f\"cuts op {self.last.first_op}-{self.head_op}: {why}\")\n        self.head_op, self.head_hash, self.last = self.parent_op, self.parent_hash, None\n",
-            "        self.trace(f\"cuts op {self.last.first_op}-{self.head_op}: {why}\")\n        self.applied = self.commit = min(self.applied, self.parent_op - 1)\n"
+            '        self.trace(f"cuts op {self.last.first_op}-{self.head_op}: {why}")\n        self.head_op, self.head_hash, self.last = self.parent_op, self.parent_hash, None\n',
+            '        self.trace(f"cuts op {self.last.first_op}-{self.head_op}: {why}")\n        self.applied = self.commit = min(self.applied, self.parent_op - 1)\n'
             "        self.head_op, self.head_hash, self.last = self.parent_op, self.parent_hash, None\n",
         ),
     ),

@@ -35,8 +35,7 @@ BUGS = (
                 self.desk.submit(item.image)
         if self.line:
             self.advance()
-
-    def refuse""",
+""",
             """            if isinstance(item, Run):
                 item.sent = True
                 item.first, self.count = self.count + 1, self.count + len(item.commands)
@@ -44,14 +43,17 @@ BUGS = (
                 self.desk.submit(item.image)
         if self.line:
             self.advance()
-
-    def refuse""",
+""",
         ),
     ),
     planted(
         "resent_out_of_order",
         "A3: what is unanswered is sent again in order",
-        Edit(CONNECTION, "        for item in self.line:\n            if isinstance(item, Query):\n                item.ticket = 0\n", "        for item in reversed(self.line):\n            if isinstance(item, Query):\n                item.ticket = 0\n"),
+        Edit(
+            CONNECTION,
+            "        for item in self.line:\n            if isinstance(item, Query):\n                item.ticket = 0\n",
+            "        for item in reversed(self.line):\n            if isinstance(item, Query):\n                item.ticket = 0\n",
+        ),
     ),
     planted(
         "not_resent",
@@ -137,7 +139,11 @@ BUGS = (
     planted(
         "members_not_named",
         "H11: the first batch of a view names its members, and presence at others ends",
-        Edit(SERVER, " if replica.is_primary else b\"\"\n            self.desk.renew(first)\n", " if replica.view < 0 else b\"\"\n            self.desk.renew(first)\n"),
+        Edit(
+            SERVER,
+            ' if replica.is_primary else b""\n            self.desk.renew(first)\n',
+            ' if replica.view < 0 else b""\n            self.desk.renew(first)\n',
+        ),
     ),
     planted(
         "close_told_once",
@@ -147,7 +153,11 @@ BUGS = (
     planted(
         "ack_of_another_account",
         "2.10: an ack trims the mailbox of the account it was given for, not of a later one of that name",
-        Edit(STATE, "        if account is None or account.number != int(number):\n            return\n        self._trim", "        if account is None:\n            return\n        self._trim"),
+        Edit(
+            STATE,
+            "        if account is None or account.number != int(number):\n            return\n        self._trim",
+            "        if account is None:\n            return\n        self._trim",
+        ),
     ),
     planted(
         "ack_trims_everything",
@@ -157,7 +167,11 @@ BUGS = (
     planted(
         "push_before_the_answers",
         "H11: nothing is pushed while the log is ahead of what the guest was told",
-        Edit(CONNECTION, "        if session is not None and session.last > self.told:\n", "        if session is not None and session.last < 0:\n"),
+        Edit(
+            CONNECTION,
+            "        if session is not None and session.last > self.told:\n",
+            "        if session is not None and session.last < 0:\n",
+        ),
     ),
     planted(
         "push_from_the_batch",
@@ -171,7 +185,11 @@ BUGS = (
     planted(
         "older_connection_keeps_the_session",
         "row 43: the newest connection of a session wins",
-        Edit(DESK, "        self.by_session[connection.session] = connection\n", "        self.by_session.setdefault(connection.session, connection)\n"),
+        Edit(
+            DESK,
+            "        self.by_session[connection.session] = connection\n",
+            "        self.by_session.setdefault(connection.session, connection)\n",
+        ),
         Edit(DESK, "        if older is not None and older is not connection:\n            older.give_way()\n", ""),
     ),
     planted(
@@ -180,7 +198,7 @@ BUGS = (
         Edit(
             SERVER,
             "desk.refuse_open(sessions_of(replica.in_flight.body) if replica.in_flight else frozenset())",
-            "desk.refuse_open(frozenset(sessions_of(b\"\")))",
+            'desk.refuse_open(frozenset(sessions_of(b"")))',
         ),
     ),
     planted(
@@ -195,7 +213,11 @@ BUGS = (
     planted(
         "forwarded_answer_of_an_older_view",
         "H8: an answer to a query counts in the view in which it was asked",
-        Edit(SERVER, "        if packet.view == self.replica.view and sender == self.replica.primary:\n", "        if packet.view <= self.replica.view:\n"),
+        Edit(
+            SERVER,
+            "        if packet.view == self.replica.view and sender == self.replica.primary:\n",
+            "        if packet.view <= self.replica.view:\n",
+        ),
         Edit(SERVER, "            self.queries.clear()\n            members", "            members"),
     ),
 )

@@ -192,7 +192,9 @@ BUGS = (
 """,
             "",
         ),
-        Edit(CORE, "        if packet.op <= self.parent_op or self.acked_view == self.view:\n", "        if packet.op <= self.parent_op:\n"),
+        Edit(
+            CORE, "        if packet.op <= self.parent_op or self.acked_view == self.view:\n", "        if packet.op <= self.parent_op:\n"
+        ),
     ),
     planted(
         "older_snapshot_taken",

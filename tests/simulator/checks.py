@@ -33,6 +33,7 @@ class Checks(Invariants):
         self.spec = Spec()
         self.canon: dict[int, tuple[int, int, bytes, int]] = {}  # first op -> count, time, body, digest after it
         self.replies: dict[tuple[bytes, int], str] = {}
+        self.clock = 0  # the earliest time of the next batch
         self.unharmed: dict[int, float] = {}  # replicas of whose damaged file there is another copy, and when it was damaged
         self.guests: list[SimGuest] = []
         self.acked_op = 0
@@ -63,6 +64,9 @@ class Checks(Invariants):
         if first_op != self.spec.op + 1:
             self.fail(f"replica {process.id} commits op {first_op} while op {self.spec.op + 1} is missing: acknowledged batches are lost")
         self.canon[first_op] = what
+        if time < self.clock:
+            self.fail(f"the time of op {first_op} is {time}, and that of the op before was {self.clock - 1}")
+        self.clock = time + count
         try:
             self.spec.apply(first_op, count, body)
         except AssertionError as error:
@@ -77,6 +81,10 @@ class Checks(Invariants):
             for number, reply in enumerate(replies, first):
                 if not reply.startswith(PASSING) and self.replies.setdefault((key, number), reply) != reply:
                     self.fail(f"request {number} of {key.hex()} is answered {reply!r}, and was {self.replies[key, number]!r}")
+
+    def after_step(self, process: Process) -> None:
+        super().after_step(process)
+        witness.look(process)
 
     def on_start(self, process: Process) -> None:
         witness.attach(process)

@@ -185,6 +185,7 @@ class Faults:
             seconds = self.world.dice.choice((0.1, 0.6, 1.5, 4.0)) * self.world.dice.uniform(0.5, 1.5)
             self.say(f"{process.id} stands still for {seconds:.2f} s")
             process.paused_until = max(process.paused_until, self.world.now + seconds)
+            process.timers_first = self.world.dice.random() < 0.5
 
     def _stop(self) -> None:
         process = self._any()
@@ -240,7 +241,7 @@ class Faults:
 
     def disk_fault(self, process: Process, call: str, path: str) -> OSError | None:
         """What this call to the disk shall raise."""
-        if call == "link" and path.startswith(f"{BASE}/cluster/view-") and self.world.dice.random() < 0.5:
+        if call in ("link", "rename") and path.startswith(f"{BASE}/cluster/view-") and self.world.dice.random() < 0.5:
             self.world.meanwhile(process, self.world.dice.choice((0.002, 0.02, 0.2)))
             if not process.alive:
                 raise Stopped  # the power failed meanwhile

@@ -52,6 +52,18 @@ FAULTS = (
 )
 
 
+# A seed draws its faults from one of these: what must come together to do harm comes together often.
+THEMES = {
+    "anything": FAULTS,
+    "disks": (
+        *("kill all", "kill at an effect", "power cut", "power cut at an effect", "disk error", "full disk", "empty directory"),
+        *("old directory", "bit flip", "register full", "stop all"),
+    ),
+    "processes": ("kill", "kill two", "kill all", "pause", "slow disk", "stop", "stop all", "clock jump", "wrong memory"),
+    "wires": ("kill", "kill two", "pause", "cut link", "partition", "one-way partition", "stop"),
+}
+
+
 class Mix(NamedTuple):
     """See the module's page. Times are seconds."""
 
@@ -69,6 +81,7 @@ class Mix(NamedTuple):
     fault_gap: float  # mean time between two faults
     paced: bool  # whether a number of answers brings the next fault sooner, so that it strikes in the middle of the load
     fault_count: int  # at least
+    theme: str
     faults: tuple[str, ...]  # what may go wrong in this seed
     patience: float  # a guest that hears nothing for so long tries the next port
     undrained: float  # chance that a guest's socket is not drained
@@ -78,10 +91,11 @@ class Mix(NamedTuple):
     settings: Settings
 
 
-def draw(dice: random.Random, seed_faults: tuple[str, ...] = FAULTS) -> Mix:
+def draw(dice: random.Random) -> Mix:
     """The mix of one seed."""
-    few = dice.sample(seed_faults, dice.randint(2, min(8, len(seed_faults))))
-    datagrams = dice.random() < 0.25
+    theme = dice.choice(("anything", *THEMES))
+    few = dice.sample(THEMES[theme], dice.randint(2, min(8, len(THEMES[theme]))))
+    datagrams = dice.random() < (0.6 if theme == "wires" else 0.2)
     sizes = {
         "segment": dice.choice((20, 32, 64)) << 10,
         "chunk": dice.choice((512, 4096, 256 << 10)),
@@ -104,6 +118,7 @@ def draw(dice: random.Random, seed_faults: tuple[str, ...] = FAULTS) -> Mix:
         fault_gap=dice.choice((0.2, 0.4, 0.8, 2.0)),
         paced=dice.random() < 0.6,
         fault_count=dice.randint(10, 16),
+        theme=theme,
         faults=tuple(sorted(few)),
         patience=dice.choice((0.4, 0.4, 1.0, 2.0)),
         undrained=dice.choice((0.0, 0.0, 0.3)),

@@ -4,6 +4,8 @@ What it is not: it changes nothing that the code does.
 
     a query      was evaluated at an op not older than what anybody had heard of when it was asked: names alone would rarely show it
     a new view   of a healed cluster sends nobody away who lives, works, and does not want to go
+    a restart    of the cluster is not begun by who has heard that a member lives
+    a guest      is not kept by a replica that is not in the view
     a start      of a replica, one bit of whose disk turned over in something that stands there twice, trusts its disk
     the end      every session is at home in a connection that is there; no replica goes on with a memory that was found wrong
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from packets import View
+from replication import LEARNER, LIVE
 from tests.simulator.world import Process, Violation, World
 
 UNJUST = ("was silent", "did not", "died", "restart by")  # reasons that are wrong about a member that lives and works
@@ -36,6 +39,13 @@ def attach(process: Process) -> None:
     at = checks.unharmed.pop(process.id, None)
     if damage and at is not None and checks.spoiled.get(process.id) == at:
         raise Violation(f"replica {process.id} distrusts its disk, of which all is sound but one copy: {damage}")
+
+
+def look(process: Process) -> None:
+    """After a step: who is not in the view serves nobody, since its state may be old."""
+    server = process.server
+    if server.replica.status == LEARNER and server.policy.last is not None and server.desk.connections:
+        raise Violation(f"replica {process.id} is not in view {server.replica.view} and keeps {len(server.desk.connections)} guests")
 
 
 def _watch_queries(process: Process) -> None:
@@ -72,6 +82,7 @@ def _watch_views(process: Process) -> None:
         made = propose(view)
         if made is not None and before is not None and (made.number, made.members) == (view.number, view.members):
             _judge(world, before, made)
+            _judge_restart(process, before, made)
         return made
 
     storage.propose = proposed  # type: ignore[method-assign]
@@ -87,6 +98,16 @@ def _judge(world: World, before: View, made: View) -> None:
             raise Violation(f"view {made.number} of a healed cluster is without {member.replica}, which lives and works: {made.reason}")
 
 
+def _judge_restart(process: Process, before: View, made: View) -> None:
+    """Nobody restarts the cluster who has heard from a member that it lives in the view."""
+    if not made.reason.startswith("restart by") or before.closed:
+        return
+    for member in before.members:
+        peer = process.server.policy.peers.get(member.replica)
+        if peer is not None and peer.linked and peer.inc == member.inc and peer.status in LIVE and peer.heard > process.world.now - 0.5:
+            raise Violation(f"view {made.number}: {made.reason}, which knows that {member.replica} lives in view {before.number}")
+
+
 def at_end(world: World) -> None:
     """All is healed and quiet."""
     for process in world.living():
@@ -96,4 +117,6 @@ def at_end(world: World) -> None:
     for process in world.living():
         for session in process.server.state.sessions.values():
             if session.home and homes.get(session.home) != session.key:
-                raise Violation(f"replica {process.id} believes that a guest is at home at {session.home}, where no connection has its session")
+                raise Violation(
+                    f"replica {process.id} believes that a guest is at home at {session.home}, where no connection has its session"
+                )

@@ -33,6 +33,7 @@ from tests.simulator.mix import Mix
 
 BASE = "data"
 WALL_AT_START = 1_700_000_000_000_000
+BEHIND = 1 << 60  # added to the number of an event that comes after all others of its time
 LATE_S = 3.0  # how late a repeated packet may come
 HASHING = 0.05  # seconds at most that a password takes
 DIAL = (0.02, 0.1)  # seconds between two attempts to link
@@ -122,6 +123,7 @@ class Process:
         self.disk.knows_sites = False
         self.alive = True
         self.paused_until = 0.0
+        self.timers_first = True  # whether a loop that stood still looks at its clock before its sockets
         self.stall = 0.0
         self.settled_at = 0.0
         self.doors_open = False
@@ -308,7 +310,8 @@ class World:
                 callback(*args)
             elif process.alive:
                 if process.paused_until > self.now:
-                    heapq.heappush(heap, (process.paused_until, number, process, callback, args))
+                    is_behind = type(callback) is SimTimer and number < BEHIND and not process.timers_first
+                    heapq.heappush(heap, (process.paused_until, number + BEHIND * is_behind, process, callback, args))
                     continue
                 self.turn(process, callback, args)
             handled += 1
