@@ -36,7 +36,7 @@ BUGS = (
         if self.line:
             self.advance()
 
-    def refuse""",
+    # --- deliveries""",
             """            if isinstance(item, Run):
                 item.sent = True
                 item.first, self.count = self.count + 1, self.count + len(item.commands)
@@ -45,7 +45,7 @@ BUGS = (
         if self.line:
             self.advance()
 
-    def refuse""",
+    # --- deliveries""",
         ),
     ),
     planted(
