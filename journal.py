@@ -7,8 +7,8 @@ power cut left half-written (the tail rule, drawn in `segments.py` with the layo
     journal/00000000-00000000000012f7.seg      the newest: batches go behind its last one
     journal/spare.tmp                          the next, being filled with zeros
 
-`open` changes nothing on the disk. What it found torn is overwritten by the first append or cut, so a replica that may not change its disk
-(a learner that the register still lists) can open its journal, and evidence stays where it is.
+`open` writes nothing but the last batch once more, as it stands. What it found torn is overwritten by the first append or cut, so a replica
+that may not change its disk (a learner that the register still lists) can open its journal, and evidence stays where it is.
 
 Invariants:
 - Each batch carries the hash of the one before it; each segment the hash of the batch before its first one.
@@ -29,22 +29,7 @@ from typing import NoReturn
 
 from disk import SECTOR, Disk
 from packets import HEADER, NO_HASH, Batch, DamagedBatch
-from segments import (
-    ENDS,
-    SUFFIX,
-    TORN,
-    ZEROS,
-    Place,
-    Segment,
-    Spare,
-    first_op_of,
-    images,
-    judge,
-    open_segments,
-    padded,
-    read_batches,
-    walk,
-)
+from segments import ENDS, SUFFIX, TORN, ZEROS, Place, Segment, Spare, first_op_of, images, judge, open_segments, padded, read_batches, walk
 from segments import JournalDamaged as JournalDamaged
 from segments import read_segments as read_segments
 
@@ -115,7 +100,10 @@ class Journal:
                     raise damage
                 self.damage = str(damage or "")
             if self._segments:
-                # A process that was killed may have left a batch that no disk holds yet: it must not be counted before one does.
+                # A process that was killed may have left a batch that no disk holds yet. If a sync of it had failed, the kernel takes its
+                # pages for clean, and the next sync lies: so it is written again before it counts.
+                if self.last is not None and self._last_at:
+                    disk.pwrite(self._fd, self.last.image, self._last_at)
                 self._sync(self._fd)
                 disk.sync_dir(path)
         except BaseException:
@@ -167,7 +155,7 @@ class Journal:
             segment = segments[index]
             if (op, hash) != (segment.first_op - 1, segment.prev_hash):
                 return (index if op >= base_op else 0), JournalDamaged(f"the segment does not follow op {op}", (segment.path, 0))
-            at = SECTOR
+            at, self._last_at = SECTOR, 0
             for after, batch in read_batches(self._disk, segment, at, op, hash):
                 if batch.first_op <= base_op <= batch.op and (batch.op, batch.hash) != (base_op, base_hash):
                     return 0, JournalDamaged(f"this batch is not the one that the snapshot of op {base_op} ends with", (segment.path, at))

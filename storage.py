@@ -124,6 +124,11 @@ class Storage:
                 f"{self.path} belongs to cluster {self.superblock.cluster!r}, cluster.yaml names {self.cluster!r}:"
                 " correct the name, or give another --data"
             )
+        if self.superblock.replicas != blank.replicas:
+            raise BootFailed(
+                f"{self.path} belongs to a cluster of {self.superblock.replicas} replicas, cluster.yaml lists {blank.replicas}:"
+                " their number cannot be changed yet; correct the list, or give another --data"
+            )
         if self.superblock.suspect and not self.damage:
             self.damage = "an earlier write failed on this disk, or its log was never made whole again"
         if 0 < self.superblock.inc < last_inc and not self.damage:

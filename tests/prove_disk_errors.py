@@ -379,6 +379,23 @@ class LastSurvivor(Case):
         self.assertEqual(self.server.replica.status, NORMAL)
         self.assertTrue(self.ask("3|g0|after"))
 
+    def test_what_a_failed_sync_left_in_the_page_cache_is_written_again_before_it_counts(self) -> None:
+        """The last member cannot distrust its disk. Killed and started again it reads a batch that no disk holds, and a sync of it succeeds."""
+        for seed in range(8):
+            with self.subTest(seed=seed):
+                self.setUp()
+                self.world.dice.seed(seed)
+                self.fail_with(errno.EIO, "sync")
+                self.assertFalse(self.ask("3|g0|in flight"))
+                self.world.processes[0].die("kill -9")
+                self.world.disk_fault = lambda process, call, path: None
+                self.story.start(0)
+                self.assertTrue(self.world.run(self.world.now + 5, lambda: self.guest.is_done), str(self.story.states()))
+                self.world.processes[0].die("power cut")
+                self.world.files.crash()
+                self.story.start(0)
+                self.assertTrue(self.ask("3|g0|after"), str(self.story.states()))
+
     def test_after_a_power_cut_nothing_acknowledged_is_missing(self) -> None:
         self.assertTrue(self.ask("3|g0|kept"))
         self.fail_with(errno.EIO, "sync")

@@ -6,8 +6,10 @@ import errno
 import random
 import unittest
 
+import msgspec
+
 from packets import NO_HASH, Batch
-from storage import Storage
+from storage import BootFailed, Storage
 from superblock import Superblock
 from tests.simulator.disk import SimDirectory, SimDisk, SimFiles
 from tests.simulator.faults import clone
@@ -68,6 +70,21 @@ class Beginnings(StorageTest):
         unused.save(born=0, view=3, log_view=3)
         self.end(unused)
         self.assertEqual(self.start().superblock.born, 0)
+
+
+class OtherClusters(StorageTest):
+    def test_22_a_list_with_another_number_of_replicas(self) -> None:
+        """The register may name one that nobody knows any more."""
+        self.end(self.start())
+        storage = Storage(SimDisk(random.Random(4), self.files), BASE, 0, "dormitory", lambda text: None)
+        with self.assertRaisesRegex(BootFailed, "a cluster of 3 replicas, cluster.yaml lists 2"):
+            storage.open(msgspec.structs.replace(BLANK, replicas=2), WALL)
+
+    def test_another_name(self) -> None:
+        self.end(self.start())
+        storage = Storage(SimDisk(random.Random(4), self.files), BASE, 0, "kitchen", lambda text: None)
+        with self.assertRaisesRegex(BootFailed, "belongs to cluster 'dormitory', cluster.yaml names 'kitchen'"):
+            storage.open(BLANK, WALL)
 
 
 class FailedSaves(StorageTest):
