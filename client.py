@@ -220,12 +220,11 @@ class ChatClient:
         loop, tries, anew_at = asyncio.get_running_loop(), 0, 0.0
         while True:
             wire = await self._connect(self.addresses[self._at])
-            # a server that takes the session up and lets go of it again and again must not be asked without a pause
-            is_found = wire.opened_at and loop.time() - anew_at > SETTLED_AFTER
-            tries, anew_at = (1, loop.time()) if is_found else (tries + 1, anew_at)
+            tries += 1
+            if wire.opened_at and loop.time() - anew_at > SETTLED_AFTER:  # who lets go of us again and again is asked with pauses
+                tries, anew_at = 1, loop.time()
             self._at = (self._at + 1) % len(self.addresses)
-            beyond = tries - len(self.addresses)
-            if beyond > 0:
+            if (beyond := tries - len(self.addresses)) > 0:
                 await asyncio.sleep(random.uniform(0.5, 1.0) * PAUSES[min(beyond, len(PAUSES)) - 1])
 
     async def _connect(self, address: Address) -> Wire:
