@@ -36,7 +36,7 @@ PAUSES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)  # seconds between tries, 
 UNANSWERED_MAX = WINDOW // 2  # requests under way; half of what a session may have, so that the server never stops reading
 WORRY_AFTER = 2.0  # seconds without a server after which the person is told; a view change takes up to 1.5
 LEAVE_WITHIN = 2.0  # seconds for a good-bye; a failover fits in
-SETTLED_AFTER = 0.25  # seconds a server must serve us to count as found
+SETTLED_AFTER = 0.25  # seconds from one server found to the next that counts as found
 RIVALS_MAX = 5  # times in a row that the session was taken over: our own late echo does it once, another client again and again
 ADDRESSES_MAX = 64  # ports learned
 
@@ -217,14 +217,14 @@ class ChatClient:
     # --- the connection -------------------------------------------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
-        loop, tries = asyncio.get_running_loop(), 0
+        loop, tries, anew_at = asyncio.get_running_loop(), 0, 0.0
         while True:
             wire = await self._connect(self.addresses[self._at])
-            # a server that takes the session up and lets go of it again and again must not be asked without a pause
-            tries = 1 if wire.opened_at and loop.time() - wire.opened_at > SETTLED_AFTER else tries + 1
+            tries += 1
+            if wire.opened_at and loop.time() - anew_at > SETTLED_AFTER:  # who lets go of us again and again is asked with pauses
+                tries, anew_at = 1, loop.time()
             self._at = (self._at + 1) % len(self.addresses)
-            beyond = tries - len(self.addresses)
-            if beyond > 0:
+            if (beyond := tries - len(self.addresses)) > 0:
                 await asyncio.sleep(random.uniform(0.5, 1.0) * PAUSES[min(beyond, len(PAUSES)) - 1])
 
     async def _connect(self, address: Address) -> Wire:

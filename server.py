@@ -91,7 +91,7 @@ from packets import (
     image_hash,
 )
 from register import RegisterDamaged
-from replication import LEARNER, LIVE, NORMAL, READ_ONLY, Replica, Start, Timers
+from replication import LEARNER, LIVE, NORMAL, READ_ONLY, VIEW_CHANGE, Replica, Start, Timers
 from settings import Settings
 from state import ChatState
 from storage import FULL, BootFailed, Storage
@@ -127,6 +127,7 @@ class Server:
         self.state: ChatState
         self.upkeep: Upkeep
         self.linked: dict[int, Member] = {}
+        self.early: list[tuple[int, AnyPacket]] = []  # what backups have asked before this primary's disk had the view
         self.last_trouble = ""
         self.ending = False
         self.has_register = True
@@ -232,6 +233,10 @@ class Server:
     def _notice_role(self) -> None:
         before, self.seen_role = self.seen_role, self._role()
         self._role_changed(before)
+        early, self.early = self.early, []
+        for replica, packet in early:
+            if replica in self.linked:
+                self.on_packet(replica, packet)
 
     def _submit(self) -> None:
         body = self.desk.take(BATCH_MAX)
@@ -361,10 +366,12 @@ class Server:
 
     def on_packet(self, replica: int, packet: AnyPacket) -> None:
         """What is not the core's affair stays here."""
-        sender = self.linked[replica]
+        sender, mine = self.linked[replica], self.replica
         handler = DESK_PACKETS.get(type(packet))
         if handler is None:
             self.feed(Received(sender, packet))
+        elif mine.status == VIEW_CHANGE and mine.is_primary and packet.view == mine.view:
+            self.early.append((replica, packet))  # a backup was faster, and says it only once
         else:
             handler(self, sender, packet)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import unittest
 from typing import Any
+from unittest import mock
 
-from client import ChatClient, Moved, NoAnswer
+from client import PAUSES, SETTLED_AFTER, ChatClient, Moved, NoAnswer, Wire
 from guest import Guest, Message
+from ports import Address
 from tests.fake_replicas import Account, FakeReplicas
 
 LIMIT = 20.0  # seconds; ten times what the slowest story needs
@@ -163,6 +165,47 @@ class Deaths(ClientTest):
         await self.replicas[2].revive()
         self.assertIn("a to mason", await future)
         self.assertEqual(len(self.troubles), 1, "told once, not each second")
+
+    async def test_one_that_dies_as_soon_as_it_was_found_costs_no_pause(self) -> None:
+        """However long the search was before."""
+        client = await self.entered("mason")
+        tried, connect = [0], client._connect
+
+        async def counted(address: Address) -> Wire:
+            tried[0] += 1
+            return await connect(address)
+
+        pauses = [0.001] * len(PAUSES)
+        with mock.patch.object(client, "_connect", counted), mock.patch("client.PAUSES", pauses):
+            for replica in self.replicas.replicas:
+                await replica.die()
+            anew_at = asyncio.get_running_loop().time() + 2 * SETTLED_AFTER
+            await self.until(lambda: tried[0] > 20 and asyncio.get_running_loop().time() > anew_at)
+            await self.replicas[1].revive()
+            await self.until(lambda: client.guest.is_open)
+            await self.replicas[2].revive()
+            pauses[:] = [10 * LIMIT] * len(pauses)
+            await self.replicas[1].die()
+            self.assertIn("a to mason", await client.request("3|mason|a"))
+
+    async def test_one_that_takes_the_session_up_and_lets_go_again_and_again_is_asked_with_pauses(self) -> None:
+        client = await self.entered("mason")
+
+        class Asked(list[float]):
+            def __getitem__(self, index: Any) -> Any:
+                asked.append(index)
+                return 0.0
+
+        asked = list[int]()
+        with mock.patch("client.PAUSES", Asked(PAUSES)), mock.patch("client.SETTLED_AFTER", 10 * LIMIT):
+            cut: set[Any] = set()
+            while len(asked) < 5:
+                await self.until(lambda: client.guest.is_open and client._wire not in cut)
+                cut.add(client._wire)
+                for replica in self.replicas.replicas:
+                    for connection in list(replica.connections):
+                        connection.cut()
+        self.assertEqual(asked[:5], list(range(5)), "longer each time")
 
     async def test_who_gives_up_says_so_to_everybody_who_waits(self) -> None:
         client = await self.entered("mason", give_up_after=0.3)

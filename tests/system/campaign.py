@@ -8,9 +8,9 @@ What it is not: it knows no fault (`faults.py`) and prints no report (`figures.p
     watch, Tail         wait for a moment that can be seen from outside: a file, a line in a replica's log
 
 Everything happens in one loop, the people's own, and nothing here blocks it: a thread would take their processor from them at the very
-moment that is measured. When this process itself stood still during a measurement, that is counted beside the figure, and the figure stays.
-So that a slow disk can be told from a slow cluster, one sector is synced now and then beside it: a failover needs four such syncs, one after
-the other, and an answer one more.
+moment that is measured. When this process itself stood still during a measurement, that is counted beside the figure, and the figure
+stays. So that a slow disk can be told from a slow cluster, one sector is synced now and then beside it: a failover needs four such syncs,
+one after the other, and an answer one more.
 
 Read next: `faults.py`.
 """
