@@ -1,8 +1,8 @@
 """Does the simulator notice? `python scripts/planted_bugs.py [--only NAME] [--seeds N] [--jobs J] [--first K] [--list]`.
 
-Each planted bug (`tests/planted/`) is the program with one rule of the protocol removed, in the memory of a process of its own; seeds of the
-simulator run over it until one finds something. A find counts only if it is a checker's violation or an assertion of the program, and if the
-same seed is clean without the bug. The report is a table. Ends with 0 when every bug was found within --seeds.
+Each planted bug (`tests/planted/`) is the program with one rule of the protocol removed, in the memory of a process of its own; seeds of
+the simulator run over it until one finds something. A find counts only if it is a checker's violation or an assertion of the program, and
+if the same seed is clean without the bug. The report is a table. Ends with 0 when every bug was found within --seeds.
 
     --redundant     try those that no seed can tell, because another rule covers them (docs/testing.md); one that is found fails
 

@@ -1,4 +1,4 @@
-"""The simulator notices: every planted bug still applies, and some are found within a few seeds. All of them: `python scripts/planted_bugs.py`.
+"""The simulator notices: every planted bug still applies, and some are found within a few seeds. All: `python scripts/planted_bugs.py`.
 
 Read next: `tests/planted/__init__.py`.
 """

@@ -3,7 +3,7 @@
 What it is not: it runs no seed (`hunt.py`) and reports nothing (`scripts/planted_bugs.py`). Nothing on the disk is ever changed: a mutated
 module exists only in the memory of the process that imports it.
 
-A mutation is words: its name, the rule it removes, and edits, each the exact text that stands in one file once, and what stands there instead.
+A mutation is words: its name, the rule it removes, and edits, each the exact text that stands in a file once, and what is there instead.
 
     agreement.py   batches, acks, commits, views as they are run          replication.py, survivor.py
     views.py       who decides a view, who joins, who restarts            survivor.py, register.py

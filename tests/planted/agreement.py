@@ -53,8 +53,12 @@ BUGS = (
         ),
         Edit(
             CORE,
-            "        elif self.log_view == self.view and (self.status == NORMAL or self.policy.is_joining()):\n            self.send_ok()\n",
-            "        else:\n            self.send_ok()\n",
+            """        elif self.log_view == self.view and (self.status == NORMAL or self.policy.is_joining()):
+            self.send_ok()
+""",
+            """        else:
+            self.send_ok()
+""",
         ),
         Edit(
             CORE,

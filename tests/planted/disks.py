@@ -128,9 +128,10 @@ BUGS = (
         "S2: nothing but the last batch is ever cut",
         Edit(
             CORE,
-            '        self.trace(f"cuts op {self.last.first_op}-{self.head_op}: {why}")\n        self.head_op, self.head_hash, self.last = self.parent_op, self.parent_hash, None\n',
-            '        self.trace(f"cuts op {self.last.first_op}-{self.head_op}: {why}")\n        self.applied = self.commit = min(self.applied, self.parent_op - 1)\n'
             "        self.head_op, self.head_hash, self.last = self.parent_op, self.parent_hash, None\n",
+            """        self.applied = self.commit = min(self.applied, self.parent_op - 1)
+        self.head_op, self.head_hash, self.last = self.parent_op, self.parent_hash, None
+""",
         ),
     ),
     planted(
@@ -236,7 +237,9 @@ BUGS = (
         Edit(UPKEEP, "            if receiver.generation != self.replica.generation:\n", "            if receiver.generation < 0:\n"),
         Edit(
             CORE,
-            "        if event.generation != self.generation or self.status != LEARNER or self.writing:\n            return\n        self.transfer_at",
+            """        if event.generation != self.generation or self.status != LEARNER or self.writing:
+            return
+        self.transfer_at""",
             "        if self.status != LEARNER or self.writing:\n            return\n        self.transfer_at",
         ),
         Edit(UPKEEP, "receiver is not None and sender == self.replica.primary:", "receiver is not None:"),

@@ -133,7 +133,11 @@ BUGS = (
         Edit(
             STATE,
             "        self._deliver(account, sender.name, text, time, out)\n        return reply\n",
-            "        self._deliver(account, sender.name, text, time, out)\n        if account.online > 1:\n            account.mailbox.pop()\n        return reply\n",
+            """        self._deliver(account, sender.name, text, time, out)
+        if account.online:
+            account.mailbox.pop()
+        return reply
+""",
         ),
     ),
     planted(

@@ -70,7 +70,8 @@ def _watch_queries(process: Process) -> None:
                 )
         answer(ticket, words)
 
-    desk.evaluate, desk.answer = evaluated, answered  # type: ignore[method-assign]
+    desk.evaluate = evaluated  # type: ignore[method-assign, assignment]
+    desk.answer = answered  # type: ignore[method-assign]
 
 
 def _watch_views(process: Process) -> None:
