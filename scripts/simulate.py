@@ -22,6 +22,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
 from tests.simulator.simulation import SAFETY_S, Report, simulate  # noqa: E402
+from tests.simulator.tenants import TENANTS  # noqa: E402
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--seconds", type=float, default=SAFETY_S, help="simulated seconds at most in which things go wrong")
     parser.add_argument("--trace", action="store_true", help="print the story of every seed")
+    parser.add_argument("--state", choices=sorted(TENANTS), default="chat", help="what is replicated")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     asked = parser.parse_args()
@@ -40,11 +42,11 @@ def main() -> None:
     sys.exit(_run(asked))
 
 
-def _one(work: tuple[int, float, bool]) -> Report:
-    seed, seconds, trace = work
+def _one(work: tuple[int, float, bool, str]) -> Report:
+    seed, seconds, trace, state = work
     faulthandler.dump_traceback_later(STUCK_S, exit=True)
     gc.disable()
-    report = simulate(seed, trace=trace, seconds=seconds)
+    report = simulate(seed, trace=trace, seconds=seconds, state=state)
     gc.enable()
     faulthandler.cancel_dump_traceback_later()
     gc.collect(0)
@@ -53,7 +55,7 @@ def _one(work: tuple[int, float, bool]) -> Report:
 
 def _run(asked: argparse.Namespace) -> int:
     began = time.monotonic()
-    todo = [(seed, asked.seconds, asked.trace) for seed in range(asked.seed, asked.seed + asked.seeds)]
+    todo = [(seed, asked.seconds, asked.trace, asked.state) for seed in range(asked.seed, asked.seed + asked.seeds)]
     totals: Counter[str] = Counter()
     failed = 0
     jobs = min(asked.jobs, len(todo))

@@ -12,7 +12,7 @@ import errno
 from typing import Any
 
 from replication import NORMAL, READ_ONLY
-from tests.simulator.checks import Checks
+from tests.simulator.checks import LogChecks
 from tests.simulator.disk import SimDirectory, SimFile, Stopped
 from tests.simulator.world import BASE, Process, World
 
@@ -23,7 +23,7 @@ LATER_GAP = 1.5  # mean seconds between two faults once there were enough, so th
 class Faults:
     """Draws one fault after the other until the world heals."""
 
-    def __init__(self, world: World, checks: Checks) -> None:
+    def __init__(self, world: World, checks: LogChecks) -> None:
         self.world, self.checks = world, checks
         self.count = 0
         self.turn = 0  # of the fault that comes next

@@ -72,7 +72,7 @@ class WatchedServer(Server):
     def state(self, state: ChatState) -> None:
         self._state = state
         process = self.process
-        real = ChatState.apply
+        real = type(state).apply
 
         def apply(first_op: int, count: int, time: int, body: bytes) -> Any:
             outcome = real(state, first_op, count, time, body)
