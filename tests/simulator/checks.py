@@ -249,6 +249,7 @@ class Checks(LogChecks):
         if list(state.accounts) != list(self.spec.accounts):
             self.fail(f"accounts {list(state.accounts)}, the log says {list(self.spec.accounts)}")
         for name, account in self.spec.accounts.items():
+            self.looked[13] += 1
             box = [(m[0], m[3], m[4]) for m in state.accounts[name].mailbox]
             if box != account.box:
                 self.fail(f"mailbox of {name}: {box}, the log says {account.box}")

@@ -427,10 +427,10 @@ class Invariants:
             self.fail(f"replica {process.id} acknowledges op {op} after a failed sync of its log")
         self.acked_view[process.id] = packet.view
 
-    def on_sync(self, process: Process, path: str) -> None:
-        """A sync of this file begins."""
-        if path in process.failed_files:
-            self.fail(f"replica {process.id} syncs {path} again after a sync of it failed: what was lost is not written by that")
+    def on_sync(self, process: Process) -> None:
+        """A sync begins, after one of the log has failed."""
+        if process.disk.syncing in process.failed_files:
+            self.fail(f"replica {process.id} syncs its log again after a sync of it failed: what was lost is not written by that")
 
     def on_answering(self, process: Process) -> None:
         """It is about to evaluate queries."""

@@ -38,6 +38,8 @@ class Report(NamedTuple):
     faults: int
     steps: int
     counted: dict[str, int]
+    struck: dict[str, int]  # faults by kind
+    looked: dict[int, int]  # invariants by number: how often each was looked at
     story: list[str]
     mix: mixes.Mix
 
@@ -66,7 +68,11 @@ def simulate(seed: int, *, trace: bool = False, seconds: float = SAFETY_S, state
     finally:
         move_in(TENANTS["chat"])
         mixes.restore()
-    return Report(seed, violation, world.crc, world.now, faults.count, world.steps, checks.counted, world.story, mix)
+    struck = {**faults.struck, **{f"packet {kind}": count for kind, count in world.wires.items()}, **world.files.lost}
+    struck |= {"restart": len(checks.incs), "join": sum("joined" in view.reason for view in checks.views)}
+    return Report(
+        seed, violation, world.crc, world.now, faults.count, world.steps, checks.counted, struck, dict(checks.looked), world.story, mix
+    )
 
 
 def _run(world: World, checks: LogChecks, faults: Faults, make_guest: Callable[..., BareGuest], seconds: float) -> None:
@@ -77,13 +83,14 @@ def _run(world: World, checks: LogChecks, faults: Faults, make_guest: Callable[.
     load = Load(world, checks, faults, guests)
     faults.begin()
     world.run(seconds, load.is_over)
-    deadline = world.now + CALM_S + ANSWER_S
-    faults.heal(deadline)
+    faults.heal()
     load.rest()
+    deadline = world.now + CALM_S + ANSWER_S
     if not world.run(deadline, lambda: all(g.is_done for g in guests)):
         late = [f"{g.name} waits for {list(g.under_way.values())[:2]}" for g in guests if not g.is_done]
         raise Violation(f"healed for {CALM_S + ANSWER_S} s and not answered: {'; '.join(late)}\n{_states(world)}")
-    world.kept_down = None
+    checks.looked[19] += len(guests)
+    faults.heal_all()
     if not world.run(world.now + CONVERGE_S, lambda: _converged(world, checks)):
         raise Violation(f"the replicas do not come together\n{_states(world)}")
     _last_requests(world, checks, guests)
