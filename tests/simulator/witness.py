@@ -70,7 +70,7 @@ def _watch_queries(process: Process) -> None:
                 )
         answer(ticket, words)
 
-    desk.evaluate, desk.answer = evaluated, answered  # type: ignore[method-assign]
+    desk.evaluate, desk.answer = evaluated, answered  # type: ignore[method-assign, assignment]
 
 
 def _watch_views(process: Process) -> None:
