@@ -225,7 +225,8 @@ class Desk:
 
     def state_changed(self, names: set[str]) -> None:
         """Push what these accounts' guests were not shown yet."""
-        for name in self.watching.keys() & names if len(names) < len(self.watching) else names & self.watching.keys():
+        some = self.watching.keys() & names if len(names) < len(self.watching) else names & self.watching.keys()
+        for name in sorted(some):  # a replayed day is the same day: the order of a set is not
             for connection in tuple(self.watching.get(name, ())):
                 connection.push(self.state.undelivered(name, connection.account_number, connection.shown))
 

@@ -18,32 +18,28 @@ from tests.simulator import witness
 from tests.simulator.blind import Displayed, Seen, judge
 from tests.simulator.guests import Asked, SimGuest
 from tests.simulator.invariants import Invariants
-from tests.simulator.spec import Account, Spec
+from tests.simulator.spec import Account, LogSpec, Spec
 from tests.simulator.world import Process, Violation, World
 
 Outcome = tuple[str, ...]
 PASSING = ("!GAP", "!SESSION", "!DONE")  # what a repetition may be told instead of its reply
 
 
-class Checks(Invariants):
-    """See the module's page."""
+class LogChecks(Invariants):
+    """What every state owes, whatever it is: one log, one digest at each op, one reply to each request. `spec` says what the log means."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, spec: LogSpec) -> None:
         super().__init__(world)
-        self.spec = Spec()
+        self.spec: Any = spec
         self.canon: dict[int, tuple[int, int, bytes, int]] = {}  # first op -> count, time, body, digest after it
         self.replies: dict[tuple[bytes, int], str] = {}
         self.clock = 0  # the earliest time of the next batch
         self.unharmed: dict[int, float] = {}  # replicas of whose damaged file there is another copy, and when it was damaged
-        self.guests: list[SimGuest] = []
+        self.guests: list[Any] = []
         self.acked_op = 0
         self.gaps = 0
         self.abandoned: list[tuple[str, Asked]] = []  # of sessions that never were
-        self.shown: dict[tuple[str, int], list[str]] = {}
-        self.history: list[Seen] = []  # for the blind opinion
-        self.displays_seen: list[Displayed] = []
-        self.refused: list[tuple[bytes, int]] = []
-        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "snapshots": 0, "windows": 0, "in windows": 0}
+        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "windows": 0, "in windows": 0}
 
     # --- the log --------------------------------------------------------------------------------------------------------------------------
 
@@ -96,6 +92,60 @@ class Checks(Invariants):
 
     # --- guests ---------------------------------------------------------------------------------------------------------------------------
 
+    def answered(self, guest: Any, asked: Asked, words: str) -> Outcome:
+        """A reply has come."""
+        raise NotImplementedError
+
+    def logged(self, guest: Any, asked: Asked, words: str) -> Outcome:
+        """What the log says the answer to this request is. Nobody may have it before."""
+        found: tuple[int, Outcome] | None = self.spec.results.get((guest.session, asked.number))
+        if found is None:
+            raise Violation(f"{guest.name}'s request {asked.number} {asked.line!r} was answered {words!r} before it was committed")
+        self.acked_op = max(self.acked_op, found[0])
+        return found[1]
+
+    # --- the end --------------------------------------------------------------------------------------------------------------------------
+
+    def at_end(self) -> None:
+        """All is healed and quiet."""
+        world = self.world
+        tables = {}
+        for process in world.living():
+            state = process.server.state
+            if state.op != self.spec.op:
+                self.fail(f"replica {process.id} ends at op {state.op}, committed is {self.spec.op}")
+            tables[process.id] = {name: list(rows) for name, (_, rows) in state.tables().items()}
+        first = next(iter(tables.values()))
+        if any(t != first for t in tables.values()):
+            self.fail("tables differ at equal op")
+        self.compare_folders()
+        self.compare_state(world.living()[0].server.state)
+
+    def compare_state(self, state: Any) -> None:
+        """The program's state against the specification's."""
+        raise NotImplementedError
+
+
+class Checks(LogChecks):
+    """The chat's."""
+
+    spec: Spec
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, Spec())
+        self.shown: dict[tuple[str, int], list[str]] = {}
+        self.history: list[Seen] = []  # for the blind opinion
+        self.displays_seen: list[Displayed] = []
+        self.refused: list[tuple[bytes, int]] = []
+
+    def bounds(self, process: Process) -> None:
+        super().bounds(process)
+        for key, session in process.server.state.sessions.items():
+            if len(session.replies) > self.world.mix.sizes["window"]:
+                self.fail(f"replica {process.id} keeps {len(session.replies)} replies of session {key.hex()}")
+
+    # --- guests ---------------------------------------------------------------------------------------------------------------------------
+
     def answered(self, guest: SimGuest, asked: Asked, words: str) -> Outcome:
         """A reply has come."""
         self.counted["acknowledged"] += 1
@@ -109,12 +159,7 @@ class Checks(Invariants):
             self.refused.append((guest.session, asked.number))
             return outcome
         self.history.append(Seen(guest.name, asked.called, self.world.now, asked.line, outcome))
-        found = self.spec.results.get((guest.session, asked.number))
-        if found is None:
-            self.fail(f"{guest.name}'s request {asked.number} {asked.line!r} was answered {words!r} before it was committed")
-        assert found is not None
-        op, expected = found
-        self.acked_op = max(self.acked_op, op)
+        expected = self.logged(guest, asked, words)
         if outcome[0] == "read":
             self._check_read(guest, outcome[1:], expected)
         elif outcome != expected:
@@ -183,23 +228,11 @@ class Checks(Invariants):
     # --- the end --------------------------------------------------------------------------------------------------------------------------
 
     def at_end(self) -> None:
-        """All is healed and quiet."""
-        world = self.world
-        tables = {}
-        for process in world.living():
-            state = process.server.state
-            if state.op != self.spec.op:
-                self.fail(f"replica {process.id} ends at op {state.op}, committed is {self.spec.op}")
-            tables[process.id] = {name: list(rows) for name, (_, rows) in state.tables().items()}
-        first = next(iter(tables.values()))
-        if any(t != first for t in tables.values()):
-            self.fail("tables differ at equal op")
         for key in self.refused:
             if key in self.spec.results:
                 self.fail(f"request {key[1]} was refused and executed")
-        self._compare_state(world.living()[0].server.state)
+        super().at_end()
         self._check_displays()
-        self.compare_folders()
         self._ask_blind()
 
     def _ask_blind(self) -> None:
@@ -212,11 +245,11 @@ class Checks(Invariants):
         if wrong:
             self.fail(wrong)
 
-    def _compare_state(self, state: Any) -> None:
-        """The program's state against the specification's."""
+    def compare_state(self, state: Any) -> None:
         if list(state.accounts) != list(self.spec.accounts):
             self.fail(f"accounts {list(state.accounts)}, the log says {list(self.spec.accounts)}")
         for name, account in self.spec.accounts.items():
+            self.looked[13] += 1
             box = [(m[0], m[3], m[4]) for m in state.accounts[name].mailbox]
             if box != account.box:
                 self.fail(f"mailbox of {name}: {box}, the log says {account.box}")

@@ -75,9 +75,9 @@ class SimFile:
         self.pending.clear()
         self.durable_size = len(self.content)
 
-    def crash(self, dice: random.Random, keep: float) -> None:
-        """Each sector goes back to one of the states it had since the last sync, or stays."""
-        size = len(self.content)
+    def crash(self, dice: random.Random, keep: float) -> int:
+        """Each sector goes back to one of the states it had since the last sync, or stays. Returns how many went back."""
+        size, lost = len(self.content), len(self.lost)
         settled: set[int] = set()
         for at, old in reversed(self.pending):
             for a, b in _sectors(at, len(old)):
@@ -86,6 +86,7 @@ class SimFile:
                 if dice.random() < keep:
                     settled.add(a // SECTOR)
                 else:
+                    lost += 1
                     self._put(a, old[a - at : b - at])
         for at, old in reversed(self.lost):
             self._put(at, old)
@@ -95,6 +96,7 @@ class SimFile:
         self.pending.clear()
         self.lost.clear()
         self.durable_size = size
+        return lost
 
     def _put(self, at: int, old: bytes) -> None:
         if at > len(self.content):
@@ -133,6 +135,7 @@ class SimFiles:
         self.inodes = 0
         self.root = SimDirectory(self.new_inode())
         self.changes: list[Change] = []  # names that are not synced, oldest first
+        self.lost: Counter[str] = Counter()  # what power cuts took
         self.version = 0  # grows with every name that is made or goes
         self.locks: dict[int, tuple[str, set[tuple[SimDisk, int]]]] = {}  # inode -> kind, holders
         self.disks: list[SimDisk] = []
@@ -148,7 +151,10 @@ class SimFiles:
         dice = self.dice
         for file in self._files(self.root, set()):
             if file.pending or file.lost or file.durable_size != len(file.content):
-                file.crash(dice, dice.choice((0.0, 0.5, 0.9, 1.0)))
+                was_torn, kept = len(file.pending) > 1, dice.choice((0.0, 0.5, 0.9, 1.0))
+                lost = file.crash(dice, kept)
+                self.lost["unsynced sectors lost"] += lost
+                self.lost["files torn"] += bool(lost) and was_torn and 0.0 < kept < 1.0
         keep = dice.choice((0.0, 0.5, 0.9, 1.0))
         settled: set[tuple[int, str]] = set()
         for change in reversed(self.changes):
@@ -156,6 +162,7 @@ class SimFiles:
             if names & settled or dice.random() < keep:
                 settled |= names
             else:
+                self.lost["unsynced names lost"] += 1
                 for directory, name, before in change:
                     if before is None:
                         directory.entries.pop(name, None)
@@ -244,6 +251,7 @@ class SimDisk:
         self.fault: Callable[[str, str, str], OSError | None] | None = None
         self.counts: Counter[tuple[str, str]] = Counter()  # by call and call site
         self.knows_sites = True  # looking up who calls costs as much as the call
+        self.syncing: SimFile | None = None  # the file of the newest sync; its path may lead elsewhere by now
         self.effects = 0
         self.stop_at = 0  # number of the effect at which the process stops; 0: never
         self.stop_after = False  # whether that effect still happens
@@ -314,6 +322,7 @@ class SimDisk:
     def sync(self, fd: int) -> None:
         file = self._file(fd)
         path = self.open_files[fd][1]
+        self.syncing = file
         with _Effect(self, "sync", path):
             if self.slow_sync and self.dice.random() < self.slow_sync:
                 self.waited += self.dice.random() * self.slowest

@@ -9,10 +9,12 @@ Read next: `simulation.py`.
 from __future__ import annotations
 
 import errno
-from typing import Any
+from collections import Counter
+from typing import Any, NamedTuple
 
+from disk import SECTOR
 from replication import NORMAL, READ_ONLY
-from tests.simulator.checks import Checks
+from tests.simulator.checks import LogChecks
 from tests.simulator.disk import SimDirectory, SimFile, Stopped
 from tests.simulator.world import BASE, Process, World
 
@@ -20,21 +22,32 @@ PACE = (4, 40)  # answers between two faults
 LATER_GAP = 1.5  # mean seconds between two faults once there were enough, so that the load comes to its end
 
 
+class Damaged(NamedTuple):
+    """A file that goes bad; `is_first`: nothing else has ever been wrong with this replica's disk."""
+
+    replica: int
+    name: str
+    file: SimFile
+    is_first: bool
+
+
 class Faults:
     """Draws one fault after the other until the world heals."""
 
-    def __init__(self, world: World, checks: Checks) -> None:
+    def __init__(self, world: World, checks: LogChecks) -> None:
         self.world, self.checks = world, checks
         self.count = 0
+        self.struck: Counter[str] = Counter()  # by kind; one that found nothing to strike does not count
         self.turn = 0  # of the fault that comes next
         self.due_at_answers: int | None = None
         self.full: set[int] = set()
         self.register_full = False
-        self.failing: dict[int, tuple[float, str]] = {}  # until when, and which call fails
         self.flipped: set[int] = set()  # replicas in whose files a bit has turned over
         self.fuse: Process | None = None  # the power fails when this one stops at its effect
+        self.failing: dict[int, tuple[str, float]] = {}  # replica -> which call of its disk fails, until when
         self.copies: dict[int, tuple[SimDirectory, int]] = {}
         self.healed = False
+        self.frozen: list[Process] = []
         world.disk_fault = self.disk_fault
         world.after_death = self._after_death
 
@@ -61,21 +74,21 @@ class Faults:
     def _strike(self, turn: int) -> None:
         if self.healed or turn != self.turn:
             return
-        kind = self.world.dice.choice(self.world.mix.faults)
+        kind, before = self.world.dice.choice(self.world.mix.faults), self.count
         getattr(self, "_" + kind.replace(" ", "_").replace("-", "_"))()
+        self.struck[kind] += self.count - before
         self._next()
 
     def say(self, text: str) -> None:
         self.count += 1
         self.world.say(f"** {text}")
 
-    def heal(self, until: float) -> None:
-        """Everything is put right, but sometimes for one replica that hangs or stays dead until then: requests must be answered now."""
+    def heal(self) -> None:
+        """No more faults, and all that went wrong is put right, but for what `rest` keeps down."""
         world = self.world
-        world.kept_down = self._choose_broken()
         self.healed = world.healed = True
         world.healed_at = world.now
-        world.say("** all is healed")
+        world.say("** no more faults")
         self.full.clear()
         self.failing.clear()
         self.register_full = False
@@ -84,19 +97,42 @@ class Faults:
             process.disk.slow_sync = 0.0
             process.disk.stop_at = process.stop_after = 0
             process.misremembers = False
-            if process.id == world.kept_down:
-                world.say(f"** but {process.id} hangs")
-                process.paused_until = until
+            process.set_clock(1.0)
+        world.extra_delay = 0.0
         for pair in sorted(world.blocked):
             world.release(*pair)
+        self._rest()
         self.tend()
 
-    def _choose_broken(self) -> int | None:
-        """Sometimes one; among the others is a member of the last view whose disk is sound, so that they can do without it."""
-        dice, view = self.world.dice, self.checks.view
-        broken = dice.randrange(3)
-        sound = [m for m in view.members if m.replica != broken and m.replica not in self.checks.spoiled] if view is not None else []
-        return broken if sound and dice.random() < 0.4 else None
+    def _rest(self) -> None:
+        """Some replicas stay dead or stand still, never the last intact member: the others have to manage without them."""
+        world, dice, view = self.world, self.world.dice, self.checks.view
+        intact = [m.replica for m in view.members if m.replica not in self.checks.spoiled] if view else []
+        if not intact or any(self._is_last_hope(p) for p in world.living()) or dice.random() < 0.3:
+            return
+        core = dice.choice(intact)
+        for replica in range(3):
+            process = world.processes.get(replica)
+            if replica == core or dice.random() < 0.4:
+                continue
+            if process is not None and process.alive and dice.random() < 0.3:
+                world.say(f"** {replica} stands still for now")
+                process.paused_until = world.now + 1e6
+                self.frozen.append(process)
+            else:
+                world.say(f"** {replica} stays down for now")
+                world.down.add(replica)
+                if process is not None:
+                    process.die("kill -9")
+
+    def heal_all(self) -> None:
+        """Whoever was kept down or still comes back."""
+        world = self.world
+        world.say("** all is healed")
+        world.down.clear()
+        for process in self.frozen:
+            process.paused_until = world.now
+        world.thaw()
 
     def tend(self) -> None:
         """Whatever died is started again."""
@@ -215,6 +251,22 @@ class Faults:
         self.say(f"the wall clock jumps by {seconds} s")
         self.world.wall_offset += seconds * 1_000_000
 
+    def _slow_clock(self) -> None:
+        """Its clock goes slow, or fast: what it believes about silence and lateness is wrong."""
+        process = self._any()
+        if process:
+            rate = self.world.dice.choice((0.4, 0.7, 1.5))
+            self.say(f"the clock of {process.id} runs at {rate} of its speed")
+            process.set_clock(rate)
+            self.world.push(self.world.now + self.world.dice.random() * 4, None, process.set_clock, 1.0)
+
+    def _second_start(self) -> None:
+        """Somebody starts a replica that runs: it must see that, and end."""
+        process = self._any()
+        if process and hasattr(process.server, "replica"):
+            self.say(f"{process.id} is started a second time")
+            self.world.start_again(process)
+
     # --- wires ----------------------------------------------------------------------------------------------------------------------------
 
     def _cut_link(self) -> None:
@@ -223,6 +275,30 @@ class Faults:
             pair = self.world.dice.choice(links)
             self.say(f"the link {pair} is cut")
             self.world.cut(self.world.links[pair], flushes=self.world.dice.random() < 0.5)
+
+    def _cut_guest(self) -> None:
+        """A guest's connection breaks in the middle of a line; or only the guest hears of it, and the server keeps a dead one."""
+        guests = [g for g in self.checks.guests if g.shell is not None and hasattr(g.shell, "connection")]
+        if not guests:
+            return
+        dice = self.world.dice
+        guest = dice.choice(guests)
+        shell = guest.shell
+        if dice.random() < 0.5:
+            self.say(f"the connection of {guest.name} to {shell.process.id} breaks")
+            shell.break_off()
+        else:
+            self.say(f"{guest.name} loses its connection to {shell.process.id}, which does not hear of it")
+            guest.shell = None
+            self.world.push(self.world.now + dice.random() * 0.05, None, guest.connect)
+            self.world.push(self.world.now + dice.random() * 6, None, shell.hang_up)
+
+    def _slow_network(self) -> None:
+        dice = self.world.dice
+        seconds, delay = dice.random() * 2, dice.choice((0.05, 0.3, 0.8))
+        self.say(f"every packet takes up to {delay} s longer, for {seconds:.2f} s")
+        self.world.extra_delay = delay
+        self.world.push(self.world.now + seconds, None, setattr, self.world, "extra_delay", 0.0)
 
     def _partition(self, *, both: bool = True) -> None:
         dice = self.world.dice
@@ -249,25 +325,30 @@ class Faults:
         if self.register_full and needs_room and path.startswith(f"{BASE}/cluster/") and "lock" not in path:
             return OSError(errno.ENOSPC, "ENOSPC", path)
         if process.failed_files and call == "sync":
-            self.checks.on_sync(process, path)
+            self.checks.on_sync(process)
         if not path.startswith(f"{BASE}/replica-{process.id}/"):
             return None
         if process.id in self.full and call in ("pwrite", "allocate", "symlink"):
             self.checks.touched.add(process.id)
             return OSError(errno.ENOSPC, "ENOSPC", path)
-        until, failing = self.failing.get(process.id, (0.0, ""))
-        if until > self.world.now and call == failing and self._may_spoil(process.id):
+        what, until = self.failing.get(process.id, ("", 0.0))
+        if call == what and until > self.world.now and self._may_spoil(process.id):
             self.checks.spoiled[process.id] = self.world.now
             del self.failing[process.id]
-            if call == "sync" and path.endswith(".seg"):
-                process.sync_failed = True
-                process.failed_files.add(path)
-                entry = self.world.files.find(path)
-                if isinstance(entry, SimFile):
-                    entry.fail_sync(self.world.dice)
+            file = process.disk.syncing
+            if call == "sync" and file is not None:
+                file.fail_sync(self.world.dice)
+                if self._is_segment(process.id, file):
+                    process.sync_failed = True
+                    process.failed_files.append(file)
             self.world.say(f"** EIO of {call} {path}")
             return OSError(errno.EIO, "EIO", path)
         return None
+
+    def _is_segment(self, replica: int, file: SimFile) -> bool:
+        """Whether the file belongs to the log. By itself, not by the path it was opened with: a segment was `spare.tmp` once."""
+        journal = self.world.files.find(f"{BASE}/replica-{replica}/journal")
+        return isinstance(journal, SimDirectory) and any(n.endswith(".seg") and e is file for n, e in journal.entries.items())
 
     def _may_spoil(self, replica: int) -> bool:
         """One disk at a time, and never the only one that could go on."""
@@ -286,12 +367,22 @@ class Faults:
             self.say(f"the disk of {process.id} is slow")
             self.world.push(self.world.now + dice.random() * 2, None, setattr, process.disk, "slow_sync", 0.0)
 
-    def _disk_error(self) -> None:
+    def _fail_soon(self, call: str, words: str) -> None:
+        """The next such call of this disk fails; what it was for is not on the disk, or cannot be read."""
         process = self._any()
         if process and self._may_spoil(process.id):
-            self.say(f"the disk of {process.id} fails soon")
-            self.failing[process.id] = (self.world.now + 1.0, self.world.dice.choice(("sync", "pwrite")))
+            self.say(f"the next {words} of the disk of {process.id} fails")
+            self.failing[process.id] = (call, self.world.now + 1.0)
             self.world.push(self.world.now + 3.0, None, self.restart, process.id)
+
+    def _failing_sync(self) -> None:
+        self._fail_soon("sync", "sync")
+
+    def _failing_write(self) -> None:
+        self._fail_soon("pwrite", "write")
+
+    def _failing_read(self) -> None:
+        self._fail_soon("pread", "reading")
 
     def _full_disk(self) -> None:
         process = self._any()
@@ -394,29 +485,46 @@ class Faults:
             return sum(a != b for a, b in zip(file.content[:half], file.content[half:], strict=True)) == 1
         return len(folders) > 1 and f"/snapshots/{folders[-1]}/" in name and file.names == 1
 
-    def _bit_flip(self) -> None:
+    def _damaged_file(self) -> Damaged | None:
+        """A file of a dead replica that may be damaged now."""
         replica = self._dead_or_killed()
         if replica is None:
-            return
-        dice = self.world.dice
+            return None
+        self.restart(replica)
         entry = self.world.files.find(f"{BASE}/replica-{replica}")
         files = sorted(_all_files(entry, f"replica-{replica}")) if isinstance(entry, SimDirectory) else []
         files = [name for name in files if "ballast" not in name]
-        if files:
-            name = dice.choice(files)
-            file = self.world.files.find(f"{BASE}/{name}")
-            if isinstance(file, SimFile) and file.content:
-                is_first = replica not in self.checks.spoiled and replica not in self.checks.touched and replica not in self.flipped
-                self.flipped.add(replica)
-                self.checks.spoiled[replica] = self.world.now
-                self.checks.rotten.add(replica)
-                used = len(bytes(file.content).rstrip(b"\0")) or 1
-                bit = dice.randrange(used * 8)
-                file.content[bit // 8] ^= 1 << bit % 8
-                self.say(f"bit {bit} of {name} turns over")
-                if is_first and self._is_written_twice(name, file):
-                    self.checks.unharmed[replica] = self.world.now
-        self.restart(replica)
+        if not files:
+            return None
+        name = self.world.dice.choice(files)
+        file = self.world.files.find(f"{BASE}/{name}")
+        if not isinstance(file, SimFile) or not file.content:
+            return None
+        is_first = replica not in self.checks.spoiled and replica not in self.checks.touched and replica not in self.flipped
+        self.flipped.add(replica)
+        self.checks.spoiled[replica] = self.world.now
+        self.checks.rotten.add(replica)
+        return Damaged(replica, name, file, is_first)
+
+    def _bit_flip(self) -> None:
+        found = self._damaged_file()
+        if found is not None:
+            used = len(bytes(found.file.content).rstrip(b"\0")) or 1
+            bit = self.world.dice.randrange(used * 8)
+            found.file.content[bit // 8] ^= 1 << bit % 8
+            self.say(f"bit {bit} of {found.name} turns over")
+            if found.is_first and self._is_written_twice(found.name, found.file):
+                self.checks.unharmed[found.replica] = self.world.now
+
+    def _wrong_sector(self) -> None:
+        """What belongs to one sector was written over another."""
+        found = self._damaged_file()
+        if found is not None:
+            name = found.name
+            used = len(bytes(found.file.content).rstrip(b"\0")) // SECTOR + 1
+            source, target = self.world.dice.randrange(used), self.world.dice.randrange(used)
+            self.world.files.misdirect(f"{BASE}/{name}", source, target)
+            self.say(f"sector {source} of {name} stands in sector {target} too")
 
 
 def _folders(directory: SimDirectory) -> list[str]:

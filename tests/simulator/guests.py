@@ -24,7 +24,7 @@ class Shell:
 
     address = "127.0.0.1"
 
-    def __init__(self, world: World, process: Process, guest: SimGuest) -> None:
+    def __init__(self, world: World, process: Process, guest: BareGuest) -> None:
         self.world, self.process, self.guest = world, process, guest
         self.is_closing = False
         self.is_reading = True
@@ -127,8 +127,8 @@ class Asked(NamedTuple):
     acked_op: int  # newest op that anybody had heard of by then
 
 
-class SimGuest:
-    """See the module's page."""
+class BareGuest:
+    """A guest of whatever state: its session, its connection, its numbers. What it asks and what it makes of answers, a subclass says."""
 
     def __init__(self, world: World, history: Any, name: str, todo: int) -> None:
         self.world, self.history, self.name, self.todo = world, history, name, todo
@@ -137,17 +137,12 @@ class SimGuest:
         self.used = False
         self.firm = self.sent = 0  # newest request known to be in the log; newest said on this connection
         self.under_way: dict[int, Asked] = {}
-        self.account = ""  # as far as answered; empty while it may be changing
-        self.births = 0
-        self.displayed: dict[str, int] = {}  # newest seq displayed of the account that was made by this guest's nth create
         self.shell: Shell | None = None
         self.buffer = b""
         self.heard_at = 0.0
         self.confirmed = self.was_confirmed = False
         self.port = world.dice.randrange(3)
         self.backoff = 0.0
-        self.acked = 0
-        self.texts = 0
         self.closing = False
         self.stays = world.dice.random() < 0.3  # waits for the session before it sends
         self.failures = 0
@@ -201,8 +196,7 @@ class SimGuest:
         words = f"understudy 1 {self.session.hex()}\n"
         self.sent = 0
         if self.was_confirmed:
-            owed = min(self.under_way, default=0)
-            words += f"resume {self.displayed.get(self.account, 0) if self.account else 0} {owed}\n"
+            words += f"resume {self.newest_displayed()} {min(self.under_way, default=0)}\n"
         self.used = True
         shell.send(words.encode())
         if not self.stays:
@@ -261,42 +255,17 @@ class SimGuest:
         """What next? A guest that has to wait for an answer first thinks again when it comes."""
         self.is_thinking = False
         if self.todo > 0 and len(self.under_way) < self.world.mix.window:
-            line = self._choose()
+            line = self.choose()
             if line:
                 self.todo -= 1
                 self.ask(line)
                 self.think_soon()
-
-    def _choose(self) -> str:
-        dice, world = self.world.dice, self.world
-        if not self.account:
-            if self.under_way:
-                return ""
-            return f"1|{self.name}" if not self.births or dice.random() < 0.5 else f"0|{self.name}123"
-        roll = dice.random()
-        other = dice.choice(self.history.guests).name
-        if roll < 0.70:
-            self.texts += 1
-            return f"3|{other}|{self.name}-{self.texts}" + "x" * (dice.randrange(700) if dice.random() < 0.1 else 0)
-        if roll < 0.78:
-            return "2"
-        if roll < 0.82:
-            return f"2|{self.name[:1]}.*"
-        if roll < 0.86:
-            return "who"
-        if roll < 0.93 or self.under_way or world.healed:
-            return f"4|{self.name}123"
-        if roll < 0.95:
-            return "bye"
-        return f"5|{self.name}123" if roll < 0.98 else f"0|{self.name}123"
 
     def ask(self, line: str) -> None:
         """A new intent, a new number."""
         self.number += 1
         asked = Asked(self.number, line, self.world.now, self.history.acked_op)
         self.under_way[self.number] = asked
-        if line[0] in "015b":
-            self.account = ""
         if self.shell is not None and hasattr(self.shell, "connection") and self.used and (self.confirmed or not self.stays):
             self._write(asked)
 
@@ -326,7 +295,7 @@ class SimGuest:
     def _framed(self, parts: list[bytes], payload: str) -> None:
         if parts[0] == b"*":
             sender, _, _, text = payload.split("|", 3)
-            self._push(int(parts[1]), sender, text)
+            self.push(int(parts[1]), sender, text)
         elif parts[0] != b"@":
             self._reply(int(parts[0]), payload)
 
@@ -361,37 +330,105 @@ class SimGuest:
         if asked is None:
             if number > self.number:
                 raise Violation(f"{self.name} got a reply to request {number}, which it never made")
-            if "valid input" in words:
+            if "valid input" in words or words == "!READ_ONLY":
                 return
             raise Violation(f"{self.name} got a second reply to request {number}: {words!r}")
         if number != min(self.under_way):
             raise Violation(f"{self.name}: reply {number} before {min(self.under_way)}")
         del self.under_way[number]
         outcome = self.history.answered(self, asked, words)
-        kind = asked.line[0]
-        if kind not in "2w" and outcome != ("invalid",):
+        if asked.line[0] not in "2w" and outcome != ("invalid",):
             self.firm = max(self.firm, number)
+        self.heard(asked, outcome)
+        self.think_soon()
+
+    # --- what a subclass says -----------------------------------------------------------------------------------------------------------
+
+    def choose(self) -> str:
+        """The next line; empty: an answer has to come first."""
+        raise NotImplementedError
+
+    def last_line(self) -> str:
+        """What it asks when all is over and everybody must be answered."""
+        return "2"
+
+    def heard(self, asked: Asked, outcome: tuple[str, ...]) -> None:
+        """An answer has come."""
+
+    def newest_displayed(self) -> int:
+        """The newest message of its account that it has displayed."""
+        return 0
+
+    def push(self, seq: int, sender: str, text: str) -> None:
+        """A delivery."""
+        raise Violation(f"{self.name} gets a delivery it did not ask for")
+
+
+class SimGuest(BareGuest):
+    """A guest of the chat; each has an account of its own name."""
+
+    def __init__(self, world: World, history: Any, name: str, todo: int) -> None:
+        super().__init__(world, history, name, todo)
+        self.account = ""  # as far as answered; empty while it may be changing
+        self.births = 0
+        self.displayed = 0  # newest seq displayed of the account
+        self.texts = 0
+
+    def newest_displayed(self) -> int:
+        return self.displayed if self.account else 0
+
+    def last_line(self) -> str:
+        return f"1|{self.name}" if not self.births else f"0|{self.name}123" if not self.account else "2"
+
+    def ask(self, line: str) -> None:
+        if line[0] in "015b":
+            self.account = ""
+        super().ask(line)
+
+    def choose(self) -> str:
+        dice, world = self.world.dice, self.world
+        if not self.account:
+            if self.under_way:
+                return ""
+            return f"1|{self.name}" if not self.births or dice.random() < 0.5 else f"0|{self.name}123"
+        roll = dice.random()
+        other = dice.choice(self.history.guests).name
+        if roll < 0.70:
+            self.texts += 1
+            return f"3|{other}|{self.name}-{self.texts}" + "x" * (dice.randrange(700) if dice.random() < 0.1 else 0)
+        if roll < 0.78:
+            return "2"
+        if roll < 0.82:
+            return f"2|{self.name[:1]}.*"
+        if roll < 0.86:
+            return "who"
+        if roll < 0.93 or self.under_way or world.healed:
+            return f"4|{self.name}123"
+        if roll < 0.95:
+            return "bye"
+        return f"5|{self.name}123" if roll < 0.98 else f"0|{self.name}123"
+
+    def heard(self, asked: Asked, outcome: tuple[str, ...]) -> None:
+        kind = asked.line[0]
         if kind == "1" and outcome == ("ok",):
             self.births += 1
         if kind == "5" and outcome == ("ok",):
-            self.displayed[self.name] = 0
+            self.displayed = 0
         if kind in "01":
             self.account = self.name if outcome == ("ok",) else ""
         elif kind == "5" and outcome == ("not empty",):
             self.account = self.name
-        self.think_soon()
 
-    def _push(self, seq: int, sender: str, text: str) -> None:
+    def push(self, seq: int, sender: str, text: str) -> None:
         self.history.pushed(self, seq, sender, text)
-        key = self.name
-        if seq <= self.displayed.get(key, 0):
+        if seq <= self.displayed:
             return
-        self.displayed[key] = seq
+        self.displayed = seq
         self.history.displays(self, seq, sender, text)
         if self.world.dice.random() < 0.5:
             self.world.push(self.world.now + self.world.dice.random() * 0.2, None, self.acknowledge, self.shell, seq)
 
     def acknowledge(self, shell: Shell, seq: int) -> None:
         """Messages up to `seq` are displayed."""
-        if self.shell is shell and self.account and seq <= self.displayed.get(self.name, 0):
+        if self.shell is shell and self.account and seq <= self.displayed:
             shell.send(f"ack {seq}\n".encode())

@@ -35,15 +35,22 @@ FAULTS = (
     "power cut",
     "power cut at an effect",
     "pause",
+    "slow clock",
+    "second start",
     "cut link",
+    "cut guest",
+    "slow network",
     "partition",
     "one-way partition",
     "slow disk",
-    "disk error",
+    "failing sync",
+    "failing write",
+    "failing read",
     "full disk",
     "empty directory",
     "old directory",
     "bit flip",
+    "wrong sector",
     "stop",
     "stop all",
     "clock jump",
@@ -56,11 +63,14 @@ FAULTS = (
 THEMES = {
     "anything": FAULTS,
     "disks": (
-        *("kill all", "kill at an effect", "power cut", "power cut at an effect", "disk error", "full disk", "empty directory"),
-        *("old directory", "bit flip", "register full", "stop all"),
+        *("kill all", "kill at an effect", "power cut", "power cut at an effect", "failing sync", "failing write", "failing read"),
+        *("full disk", "empty directory", "old directory", "bit flip", "wrong sector", "register full", "stop all"),
     ),
-    "processes": ("kill", "kill two", "kill all", "pause", "slow disk", "stop", "stop all", "clock jump", "wrong memory"),
-    "wires": ("kill", "kill two", "pause", "cut link", "partition", "one-way partition", "stop"),
+    "processes": (
+        *("kill", "kill two", "kill all", "pause", "slow disk", "stop", "stop all", "clock jump", "slow clock", "wrong memory"),
+        "second start",
+    ),
+    "wires": ("kill", "kill two", "pause", "cut link", "cut guest", "slow network", "partition", "one-way partition", "stop"),
 }
 
 

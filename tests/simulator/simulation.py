@@ -8,14 +8,16 @@ Read next: `scripts/simulate.py`.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from replication import NORMAL
 from tests.simulator import mix as mixes
 from tests.simulator import witness
-from tests.simulator.checks import Checks
+from tests.simulator.checks import LogChecks
 from tests.simulator.faults import Faults
-from tests.simulator.guests import SimGuest
+from tests.simulator.guests import BareGuest
+from tests.simulator.tenants import TENANTS, move_in
 from tests.simulator.world import Violation, World
 
 SAFETY_S = 60.0  # simulated seconds at most in which things go wrong
@@ -36,22 +38,26 @@ class Report(NamedTuple):
     faults: int
     steps: int
     counted: dict[str, int]
+    struck: dict[str, int]  # faults by kind
+    looked: dict[int, int]  # invariants by number: how often each was looked at
     story: list[str]
     mix: mixes.Mix
 
 
-def simulate(seed: int, *, trace: bool = False, seconds: float = SAFETY_S) -> Report:
-    """Run one seed."""
+def simulate(seed: int, *, trace: bool = False, seconds: float = SAFETY_S, state: str = "chat") -> Report:
+    """Run one seed; `state`: who takes the place of the chat (`tenants.py`)."""
     dice = random.Random(seed)
     mix = mixes.draw(dice)
     mixes.shrink(mix.sizes)
+    tenant = TENANTS[state]
+    move_in(tenant)
     world = World(seed, mix, dice, trace=trace)
     world.say(f"seed {seed}: {mix}")
-    checks = world.checks = Checks(world)
+    checks = world.checks = tenant.checks(world)
     faults = Faults(world, checks)
     violation = ""
     try:
-        _run(world, checks, faults, seconds)
+        _run(world, checks, faults, tenant.guest, seconds)
     except Violation as error:
         violation = str(error)
         world.say(f"VIOLATION: {violation}")
@@ -60,25 +66,31 @@ def simulate(seed: int, *, trace: bool = False, seconds: float = SAFETY_S) -> Re
 
             world.story += traceback.format_exception(error.__cause__)
     finally:
+        move_in(TENANTS["chat"])
         mixes.restore()
-    return Report(seed, violation, world.crc, world.now, faults.count, world.steps, checks.counted, world.story, mix)
+    struck = {**faults.struck, **{f"packet {kind}": count for kind, count in world.wires.items()}, **world.files.lost}
+    struck |= {"restart": len(checks.incs), "join": sum("joined" in view.reason for view in checks.views)}
+    return Report(
+        seed, violation, world.crc, world.now, faults.count, world.steps, checks.counted, struck, dict(checks.looked), world.story, mix
+    )
 
 
-def _run(world: World, checks: Checks, faults: Faults, seconds: float) -> None:
+def _run(world: World, checks: LogChecks, faults: Faults, make_guest: Callable[..., BareGuest], seconds: float) -> None:
     mix = world.mix
     for replica in range(3):
         world.push(world.dice.random() * 0.2, None, world.start, replica)
-    checks.guests = guests = [SimGuest(world, checks, f"g{i}", 0) for i in range(mix.guests)]
+    checks.guests = guests = [make_guest(world, checks, f"g{i}", 0) for i in range(mix.guests)]
     load = Load(world, checks, faults, guests)
     faults.begin()
     world.run(seconds, load.is_over)
-    deadline = world.now + CALM_S + ANSWER_S
-    faults.heal(deadline)
+    faults.heal()
     load.rest()
+    deadline = world.now + CALM_S + ANSWER_S
     if not world.run(deadline, lambda: all(g.is_done for g in guests)):
         late = [f"{g.name} waits for {list(g.under_way.values())[:2]}" for g in guests if not g.is_done]
         raise Violation(f"healed for {CALM_S + ANSWER_S} s and not answered: {'; '.join(late)}\n{_states(world)}")
-    world.kept_down = None
+    checks.looked[19] += len(guests)
+    faults.heal_all()
     if not world.run(world.now + CONVERGE_S, lambda: _converged(world, checks)):
         raise Violation(f"the replicas do not come together\n{_states(world)}")
     _last_requests(world, checks, guests)
@@ -93,7 +105,7 @@ def _run(world: World, checks: Checks, faults: Faults, seconds: float) -> None:
 class Load:
     """How much the guests may ask: a share with each fault, so that no fault strikes an idle cluster."""
 
-    def __init__(self, world: World, checks: Checks, faults: Faults, guests: list[SimGuest]) -> None:
+    def __init__(self, world: World, checks: LogChecks, faults: Faults, guests: list[BareGuest]) -> None:
         self.world, self.checks, self.faults, self.guests = world, checks, faults, guests
         self.granted = self.seen = 0
         self._grant(BEFORE_FAULTS)
@@ -121,15 +133,15 @@ class Load:
         self._grant(max(0, self.world.mix.requests - self.checks.counted["acknowledged"] - sum(len(g.under_way) for g in self.guests)))
 
 
-def _last_requests(world: World, checks: Checks, guests: list[SimGuest]) -> None:
+def _last_requests(world: World, checks: LogChecks, guests: list[BareGuest]) -> None:
     """Each guest asks once more; a whole cluster answers fast."""
     for guest in guests:
-        guest.ask(f"1|{guest.name}" if not guest.births else f"0|{guest.name}123" if not guest.account else "2")
+        guest.ask(guest.last_line())
     if not world.run(world.now + ANSWER_S, lambda: all(g.is_done for g in guests)):
         raise Violation(f"a whole cluster did not answer within {ANSWER_S} s\n{_states(world)}")
 
 
-def _converged(world: World, checks: Checks) -> bool:
+def _converged(world: World, checks: LogChecks) -> bool:
     living = world.living()
     if len(living) < 3 or checks.view is None or len(checks.view.members) < 3:
         return False

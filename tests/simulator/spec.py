@@ -31,17 +31,13 @@ class Session:
         self.account: Account | None = None
 
 
-class Spec:
-    """One copy, brought forward by each committed batch. `results`: (session, request) -> (op, outcome)."""
+class LogSpec:
+    """What every state owes the log, whatever its commands mean. `results`: (session, request) -> (op, outcome)."""
 
     def __init__(self) -> None:
         self.op = 0
-        self.accounts: dict[str, Account] = {}
-        self.ever: dict[tuple[str, int], Account] = {}
         self.sessions: dict[bytes, Session] = {}
         self.results: dict[tuple[bytes, int], tuple[int, tuple[str, ...]]] = {}
-        self.names: list[tuple[int, tuple[str, ...]]] = [(0, ())]  # op, live names from then on
-        self.sent: dict[str, int] = {}  # text -> op of its delivery into a mailbox
 
     def apply(self, first_op: int, count: int, body: bytes) -> None:
         """Execute a batch."""
@@ -54,23 +50,20 @@ class Spec:
             assert len(texts) == lines
             for i, text in enumerate(texts):
                 if kind == b"S":
-                    self._system(text)
+                    self.system(text)
                 else:
                     self._request(key, first + i, first if i else first - skip, text, op)
                 op += 1
         assert op == first_op + count
         self.op = op - 1
 
-    def _system(self, text: str) -> None:
+    def system(self, text: str) -> None:
+        """A system command."""
         word, *fields = text.split("|")
         if word == "open":
             key = bytes.fromhex(fields[0])
             if key not in self.sessions and fields[2] != "resumed":
                 self.sessions[key] = Session()
-        elif word == "ack":
-            account = self.accounts.get(fields[0])
-            if account is not None and account.number == int(fields[1]):
-                account.box = [m for m in account.box if not int(fields[2]) < m[0] <= int(fields[3])]
 
     def _request(self, key: bytes, number: int, reaches: int, text: str, op: int) -> None:
         session = self.sessions.get(key)
@@ -80,9 +73,32 @@ class Spec:
             return  # a gap
         session.last = number
         assert (key, number) not in self.results, f"request {number} of {key.hex()} executed twice"
-        self.results[key, number] = (op, self._execute(session, text, op))
+        self.results[key, number] = (op, self.execute(session, text, op))
 
-    def _execute(self, session: Session, text: str, op: int) -> tuple[str, ...]:
+    def execute(self, session: Session, text: str, op: int) -> tuple[str, ...]:
+        """A guest's command."""
+        raise NotImplementedError
+
+
+class Spec(LogSpec):
+    """The chat, brought forward by each committed batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.accounts: dict[str, Account] = {}
+        self.ever: dict[tuple[str, int], Account] = {}
+        self.names: list[tuple[int, tuple[str, ...]]] = [(0, ())]  # op, live names from then on
+        self.sent: dict[str, int] = {}  # text -> op of its delivery into a mailbox
+
+    def system(self, text: str) -> None:
+        super().system(text)
+        word, *fields = text.split("|")
+        if word == "ack":
+            account = self.accounts.get(fields[0])
+            if account is not None and account.number == int(fields[1]):
+                account.box = [m for m in account.box if not int(fields[2]) < m[0] <= int(fields[3])]
+
+    def execute(self, session: Session, text: str, op: int) -> tuple[str, ...]:
         letter, _, rest = text.partition("|")
         if letter == "O":
             if session.account is None:

@@ -70,8 +70,7 @@ def _watch_queries(process: Process) -> None:
                 )
         answer(ticket, words)
 
-    desk.evaluate = evaluated  # type: ignore[method-assign, assignment]
-    desk.answer = answered  # type: ignore[method-assign]
+    desk.evaluate, desk.answer = evaluated, answered  # type: ignore[method-assign, assignment]
 
 
 def _watch_views(process: Process) -> None:
@@ -94,7 +93,7 @@ def _judge(world: World, before: View, made: View) -> None:
         return
     for member in set(before.members) - set(made.members):
         process = world.processes[member.replica]
-        is_well = process.alive and process.paused_until <= world.now and not process.server.ending and member.replica != world.kept_down
+        is_well = process.alive and process.paused_until <= world.now and not process.server.ending and member.replica not in world.down
         if is_well and process.server.replica.me == member and f"{member.replica} left" not in made.reason:
             raise Violation(f"view {made.number} of a healed cluster is without {member.replica}, which lives and works: {made.reason}")
 

@@ -7,7 +7,7 @@ What it is not: it knows no guest (`guests.py`), decides no fault (`faults.py`) 
     Link        the connection between two processes: ordered, cut, held up by a partition
 
 A process that blocks (a slow sync while orders to the disk are answered at once) or is paused handles its events later, in their order.
-Nothing depends on anything but the seed, PYTHONHASHSEED and the version of Python.
+Nothing depends on anything but the seed and the minor version of Python.
 
 Read next: `guests.py`.
 """
@@ -18,6 +18,7 @@ import heapq
 import os
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,7 @@ from server import DESK_PACKETS, Server
 from snapshot_worker import Maker, rows_through_csv
 from state import ChatState
 from storage import BootFailed
-from tests.simulator.disk import SimDisk, SimFiles, Stopped
+from tests.simulator.disk import SimDisk, SimFile, SimFiles, Stopped
 from tests.simulator.mix import Mix
 
 BASE = "data"
@@ -37,6 +38,7 @@ BEHIND = 1 << 60  # added to the number of an event that comes after all others 
 LATE_S = 3.0  # how late a repeated packet may come
 HASHING = 0.05  # seconds at most that a password takes
 DIAL = (0.02, 0.1)  # seconds between two attempts to link
+PAUSE_MAX = 1e5  # seconds; what is put off for longer waits until somebody ends the pause
 LOOK_EVERY = 8  # events between two looks at whether a phase is over
 
 
@@ -72,7 +74,7 @@ class WatchedServer(Server):
     def state(self, state: ChatState) -> None:
         self._state = state
         process = self.process
-        real = ChatState.apply
+        real = type(state).apply
 
         def apply(first_op: int, count: int, time: int, body: bytes) -> Any:
             outcome = real(state, first_op, count, time, body)
@@ -124,6 +126,9 @@ class Process:
         self.alive = True
         self.paused_until = 0.0
         self.timers_first = True  # whether a loop that stood still looks at its clock before its sockets
+        self.clock = self.clock_set_at = world.now  # what its clock showed when its rate was set, and when that was
+        self.clock_rate = 1.0
+        self.is_clock_true = True  # shows the world's time, to the last bit
         self.stall = 0.0
         self.settled_at = 0.0
         self.doors_open = False
@@ -140,20 +145,29 @@ class Process:
         self.tip: tuple[tuple[int, bytes], tuple[int, bytes]] | None = None  # how its log ended, and what was below its last batch
         self.sync_failed = False
         self.misremembers = self.was_wrong = False  # whether its memory will fail at the next batch, and has failed
-        self.failed_files: set[str] = set()  # segments of its log of which a sync failed
+        self.failed_files: list[SimFile] = []  # of its log, of which a sync failed
 
     # --- Host -------------------------------------------------------------------------------------------------------------------------
 
     def now(self) -> float:
         if self.disk.waited:
             self.stall += self.disk.take_wait()
-        return self.world.now + self.stall
+        if self.is_clock_true:
+            return self.world.now + self.stall
+        return self.clock + (self.world.now - self.clock_set_at) * self.clock_rate + self.stall
+
+    def set_clock(self, rate: float) -> None:
+        """From here on its clock runs at this rate; it never jumps."""
+        self.clock += (self.world.now - self.clock_set_at) * self.clock_rate
+        self.clock_set_at, self.clock_rate, self.is_clock_true = self.world.now, rate, False
 
     def wall(self) -> int:
         return WALL_AT_START + int(self.world.now * 1e6) + self.world.wall_offset
 
     def at(self, when: float, callback: Callable[[], None]) -> SimTimer:
         timer = SimTimer(callback)
+        if not self.is_clock_true:
+            when = self.clock_set_at + (when - self.clock) / self.clock_rate + 1e-9  # not before its own clock says so
         self.world.push(when, self, timer)
         return timer
 
@@ -271,10 +285,13 @@ class World:
         self.seed, self.mix, self.dice, self.keeps_trace = seed, mix, dice, trace
         self.now = 0.0
         self.wall_offset = 0
+        self.extra_delay = 0.0  # seconds at most that a packet takes longer now
+        self.wires: Counter[str] = Counter()  # packets lost, repeated, overtaken
         self.heap: list[tuple[float, int, Process | None, Callable[..., None], tuple[Any, ...]]] = []
         self.numbers = 0
         self.files = SimFiles(dice)
         self.processes: dict[int, Process] = {}
+        self.down: set[int] = set()  # replicas that nobody starts now
         self.links: dict[tuple[int, int], Link] = {}
         self.blocked: set[tuple[int, int]] = set()  # (from, to)
         self.held_links: list[Link] = []  # on which something waits, also broken ones
@@ -285,7 +302,6 @@ class World:
         self.healed = False
         self.healed_at = 0.0
         self.is_meanwhile = False
-        self.kept_down: int | None = None  # a replica that is not started again
         self.checks: Any = None
         self.disk_fault: Callable[[Process, str, str], OSError | None] = lambda *_: None
         self.after_death: Callable[[Process], None] = lambda process: None
@@ -337,6 +353,15 @@ class World:
             heapq.heappush(self.heap, event)
         self.is_meanwhile = False
 
+    def thaw(self) -> None:
+        """Pauses were shortened: what was put off until their end is due now, in its order."""
+        self.heap = [
+            (self.now, number, process, callback, args) if process is not None and when > self.now + PAUSE_MAX else entry
+            for entry in self.heap
+            for when, number, process, callback, args in (entry,)
+        ]
+        heapq.heapify(self.heap)
+
     def turn(self, process: Process, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
         """One event of one process."""
         self.steps += 1
@@ -364,14 +389,27 @@ class World:
     # --- processes ------------------------------------------------------------------------------------------------------------------------
 
     def start(self, replica: int) -> None:
-        """Start the replica unless it runs."""
-        if replica == self.kept_down or (replica in self.processes and self.processes[replica].alive):
+        """Start the replica unless it runs, or is to stay down."""
+        if replica in self.down or (replica in self.processes and self.processes[replica].alive):
             return
         process = self.processes[replica] = Process(self, replica)
         self.turn(process, process.start, ())
         for other in range(len(self.mix.settings.replicas)):
             if other != replica:
                 self.dial_soon(process, other)
+
+    def start_again(self, process: Process) -> None:
+        """A second process of a replica that runs. It must not get as far as to speak."""
+        second = Process(self, process.id)
+        try:
+            second.server.boot()
+        except BootFailed as error:
+            self.say(f"{process.id}: the second one ends: {error}")
+        else:
+            raise Violation(f"replica {process.id} runs twice")
+        second.alive = False
+        second.disk.kill()
+        self.files.disks = [d for d in self.files.disks if d is not second.disk and d is not second.worker]
 
     def boot_failed(self, process: Process, error: BootFailed) -> None:
         """It tries again in a moment, as its supervisor or its operator would."""
@@ -462,6 +500,8 @@ class World:
             return
         mix = self.mix
         when = self.now + extra + mix.net_delay + (self.dice.random() * mix.net_jitter if mix.net_jitter else 0.0)
+        if self.extra_delay:
+            when += self.dice.random() * self.extra_delay
         if when < link.free_at[to.id]:
             when = link.free_at[to.id]
         link.free_at[to.id] = when
@@ -475,11 +515,15 @@ class World:
         to, mix, dice = link.other(process), self.mix, self.dice
         if (mix.loss or mix.repeat or mix.overtake) and type(packet) not in DESK_PACKETS:
             if dice.random() < mix.loss:
+                self.wires["lost"] += 1
                 return
-            for again in range(1 + (dice.random() < mix.repeat)):
+            twice = dice.random() < mix.repeat
+            self.wires["repeated"] += twice
+            for again in range(1 + twice):
                 if again and dice.random() < 0.5:
                     self.push(self.now + extra + dice.random() * LATE_S, to, self.arrived, link, process.id, to, packet)
                 elif dice.random() < mix.overtake:
+                    self.wires["overtaken"] += 1
                     when = self.now + extra + mix.net_delay + dice.random() * 0.05
                     self.push(max(when, self.now), to, self.arrived, link, process.id, to, packet)
                 else:
