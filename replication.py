@@ -493,7 +493,8 @@ class Replica:
         if self.status != VIEW_CHANGE or self.is_primary:
             return self.ignore(packet, f"I am {self.status}")
         try:
-            if packet.image and (packet.op, packet.hash) != decode_all(packet.image, packet.parent_op, packet.parent_hash)[-1].tip:
+            parent = (packet.parent_op, packet.parent_hash)
+            if (packet.op, packet.hash) != (decode_all(packet.image, *parent)[-1].tip if packet.image else parent):
                 raise DamagedBatch("not the batch that its log ends in")
         except DamagedBatch as error:
             return self.ignore(packet, str(error))

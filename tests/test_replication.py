@@ -5,8 +5,12 @@ Numbers in names of stories are the rows of the adversarial table (docs/replicat
 
 from __future__ import annotations
 
+import random
 import unittest
 from typing import Any
+from unittest import mock
+
+import msgspec
 
 import replication
 from events import (
@@ -46,7 +50,7 @@ from packets import (
     StartView,
 )
 from replication import APPLY_FIRST_MAX, HALTED, HANDLERS, LEARNER, NORMAL, READ_ONLY, STATUS_CHANGES, VIEW_CHANGE, Replica
-from tests.cores import Core, World
+from tests.cores import CARRY_OUT, Core, World
 
 
 def chain(*bodies: bytes, after: Batch | None = None, view: int = 1) -> list[Batch]:
@@ -505,7 +509,7 @@ class ViewTest(Story):
         world = self.begin(b"a")
         r = self.replica(2)
         member = self.core(1).me
-        self.feed(2, 1, StartView(2, 1, r.head_hash, 0, NO_HASH, b""))
+        self.feed(2, 1, StartView(2, 1, r.head_hash, 0, NO_HASH, world.stores[1].log[0].image))
         world.part(1, 2)
         world.kill(0)
         world.run(0.05)
@@ -518,7 +522,7 @@ class ViewTest(Story):
         world.run(0.05)
         self.assertEqual(self.replica(2).status, VIEW_CHANGE)
         first = world.stores[2].log[0]
-        effects = self.feed(2, 1, StartView(2, 1, first.hash, 0, NO_HASH, b""))
+        effects = self.feed(2, 1, StartView(2, 1, first.hash, 0, NO_HASH, first.image))
         self.assertRegex(effects[-1].reason, "^COMMITTED DATA LOST AT PRIMARY")
 
     def test_what_is_committed_is_never_cut(self) -> None:
@@ -574,7 +578,7 @@ class ViewTest(Story):
         self.assertEqual((r.status, r.head_op), (VIEW_CHANGE, 1))
         a, b = world.stores[1].log
         stranger = Batch(first_op=2, count=1, view=1, time=1, prev_hash=a.hash, body=b"x")
-        for image in (b.image[:-3], b.image.replace(b"b", b"x"), b.image + b"rest", a.image, stranger.image):
+        for image in (b.image[:-3], b.image.replace(b"b", b"x"), b.image + b"rest", a.image, stranger.image, b""):
             effects = self.feed(2, 1, StartView(sound.view, sound.op, sound.hash, sound.parent_op, sound.parent_hash, image))
             self.assertRegex(self.said(effects), "ignores StartView: ")
             self.assertEqual((len(effects), r.head_op, r.start_view), (1, 1, None))
@@ -589,6 +593,50 @@ class ViewTest(Story):
         a, _ = world.stores[1].log
         effects = self.feed(2, 1, StartView(2, 1, a.hash, 0, NO_HASH, a.image))
         self.assertRegex(effects[-1].reason, "COMMITTED DATA LOST AT PRIMARY")
+
+
+class RottenWorld(World):
+    """Batches rot on the wire, one in three."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.dice, self.rotten = random.Random(seed), 0
+
+    def deliver(self, core: Core, effect: Send) -> None:
+        packet = effect.packet
+        name = {Prepare: "image", StartView: "image", NewState: "images"}.get(type(packet), "")
+        if name and (image := bytearray(getattr(packet, name))) and self.dice.random() < 0.33:
+            image[self.dice.randrange(len(image))] ^= 1 << self.dice.randrange(8)
+            del image[self.dice.choice((len(image), self.dice.randrange(len(image)))) :]
+            packet = msgspec.structs.replace(packet, **{name: bytes(image)})
+            self.rotten += 1
+        self._send(core, effect._replace(packet=packet))
+
+
+class RotOnTheWireTest(unittest.TestCase):
+    def test_a_batch_that_rots_on_the_way_ends_nobody(self) -> None:
+        patch = mock.patch.dict(CARRY_OUT, {Send: RottenWorld.deliver})
+        with patch:
+            rotten = sum(self.story(seed) for seed in range(12))
+        self.assertGreater(rotten, 100)
+
+    def story(self, seed: int) -> int:
+        world = RottenWorld(seed)
+        world.start()
+        world.run(1)
+        for turn in range(12):
+            for i in sorted(set(world.ids) - set(world.cores)):
+                world.start(i)
+            world.run(0.3)
+            leading = [core for core in world.cores.values() if core.replica.can_prepare]
+            for core in leading:
+                world.submit(core.me.replica, b"batch %d" % turn)
+            if turn % 3 == 2:
+                world.kill(world.dice.choice(sorted(world.cores)))
+        world.run(8)
+        self.assertEqual(world.exits, [])
+        self.assertEqual(world.members(), (0, 1, 2) if len(world.cores) == 3 else tuple(sorted(world.cores)))
+        return world.rotten
 
 
 class CatchUpTest(Story):

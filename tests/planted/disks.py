@@ -55,7 +55,10 @@ BUGS = (
         Edit(
             JOURNAL,
             """            if self._segments:
-                # A process that was killed may have left a batch that no disk holds yet: it must not be counted before one does.
+                # A process that was killed may have left a batch that no disk holds yet. If a sync of it had failed, the kernel takes its
+                # pages for clean, and the next sync lies: so it is written again before it counts.
+                if self.last is not None and self._last_at:
+                    disk.pwrite(self._fd, self.last.image, self._last_at)
                 self._sync(self._fd)
                 disk.sync_dir(path)
 """,
