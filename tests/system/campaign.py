@@ -45,6 +45,7 @@ CALM_EVERY_S, CALM_S = (
     8.0,
 )  # seconds of faults after which all may make a snapshot, or no journal would ever get shorter; how long at most
 REST_S = 0.1  # seconds at most between two faults
+WORTH_A_LOOK_S = 0.1  # seconds of a gap from which on the replicas' logs become part of the story
 STORY_LINES = 60  # what was done last, told when something is found
 KILLED = "kill -9 of the primary alone, to the next answer at each client"
 KILLED_TWO = "kill -9 of the primary and of another within moments, to the same"
@@ -182,6 +183,9 @@ class Campaign:
         self.tell(f"  {what}: {', '.join(f'{gap * 1000:.1f}' for gap in gaps)} ms")
         self.figures.took(what, gaps)
         self.figures.injected[MARKED] += any(at > moment for at in self.late_at)
+        if max(gaps) > WORTH_A_LOOK_S and what in (KILLED, KILLED_TWO):
+            for i in self.cluster.ids:
+                self.tell(f"    log of replica {i}: " + " | ".join(self.cluster.log(i)[-2000:].splitlines()[-7:]))
 
     async def _calm(self) -> None:
         """Nothing is done to anybody until each has made a snapshot of what there is now."""
