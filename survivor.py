@@ -65,8 +65,7 @@ from replication import (
 
 RANK_DEAD = 0.005  # seconds between two backups that saw the primary die
 RANK_SUSPECT = 0.15  # seconds between two backups that suspect it, or two replicas that restart the cluster
-PROBE_FIRST, PROBE_MOST = 0.002, 0.05  # seconds until a lock is probed again
-PROBE_GROWTH = 1.25  # each wait to the one before: a dying process that holds its lock for long is missed by a quarter of that at most
+PROBE_FIRST, PROBE_MOST, PROBE_GROWTH = 0.002, 0.05, 1.25  # seconds until a lock is probed again: who dies slowly is missed by a quarter
 ANNOUNCE = 0.1  # seconds between two Recovery packets
 BACK_OFF_FIRST, BACK_OFF_MOST = 1.0, 60.0  # seconds after a failed join
 TRIES_BEFORE_MOST = 3  # failed joins after which a learner is taken in from further behind
