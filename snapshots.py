@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import itertools
@@ -303,7 +304,12 @@ def remove(disk: Disk, directory: str, prefixes: tuple[str, ...]) -> None:
     if names:
         disk.sync_dir(directory)  # the new name must be on the disk before what is in it goes
     for name in names:
-        disk.remove_tree(os.path.join(directory, name))
+        try:
+            disk.remove_tree(os.path.join(directory, name))
+        except OSError as error:
+            # A worker outlives its server by a moment, in which it may write on, or remove what it has begun itself.
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
 
 
 # --- having one made ----------------------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ from replication import (
 
 RANK_DEAD = 0.005  # seconds between two backups that saw the primary die
 RANK_SUSPECT = 0.15  # seconds between two backups that suspect it, or two replicas that restart the cluster
-PROBE_FIRST, PROBE_MOST = 0.002, 0.05  # seconds until a lock is probed again
+PROBE_FIRST, PROBE_MOST, PROBE_GROWTH = 0.002, 0.05, 1.25  # seconds until a lock is probed again: who dies slowly is missed by a quarter
 ANNOUNCE = 0.1  # seconds between two Recovery packets
 BACK_OFF_FIRST, BACK_OFF_MOST = 1.0, 60.0  # seconds after a failed join
 TRIES_BEFORE_MOST = 3  # failed joins after which a learner is taken in from further behind
@@ -366,7 +366,7 @@ class Survivor:
                 continue
             if self.replica.now >= peer.probe_at:
                 peer.probe_at = self.replica.now + peer.probe_wait
-                peer.probe_wait = min(2 * peer.probe_wait, PROBE_MOST)
+                peer.probe_wait = min(PROBE_GROWTH * peer.probe_wait, PROBE_MOST)
                 self.replica.emit(ProbeLock(replica))
             self._wake(peer.probe_at)
 

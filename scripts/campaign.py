@@ -7,7 +7,8 @@ a seed.
     python scripts/campaign.py --add one.json two.json          what several counted and measured together
 
 Faults are listed in `tests/system/faults.py`. At the end: acknowledged = shown once, in order; every replica's CSV files are equal, hold
-what was acknowledged, once, and nothing stands before what was acknowledged before it was sent.
+what was acknowledged, once, and nothing stands before what was acknowledged before it was sent. At the ledger each answer must be the
+balance that follows from all answers before it.
 
 Exit code 0: nothing lost, doubled, reordered or invented, and nobody had to be waited for in vain. As root the campaign can also fill a
 disk; where it cannot, it says so and leaves that out.
@@ -61,6 +62,8 @@ async def run(campaign: Campaign, faults: Faults, seconds: float, only: list[str
     finally:
         progress.cancel()
         leave(campaign.everybody)
+        for teller in campaign.tellers:
+            teller.client.stop("the campaign is over")
 
 
 def small_disk(cluster: Cluster, replica: int) -> SmallDisk | None:

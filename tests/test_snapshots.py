@@ -283,6 +283,33 @@ class PlacesTest(Case):
         self.assertEqual(sorted(os.listdir(place.snapshots)), [f"{1:016d}", f"{2:016d}", "my own copy"])
         self.assertEqual(os.readlink(os.path.join(place.path, "csv")), f"snapshots/{2:016d}")
 
+    def test_a_worker_that_outlives_its_server_by_a_moment_stops_no_start(self) -> None:
+        """It removes what it has begun, or writes on in it, while the next process removes it."""
+        for leftover in ("gone", "grown"):
+            place = self.fill(1)
+            path = os.path.join(place.snapshots, "tmp-0000000000000009-77")
+            shutil.copytree(os.path.join(place.snapshots, f"{1:016d}"), path)
+            disk = OsDisk()
+
+            def race(tree: str, leftover: str = leftover) -> None:
+                shutil.rmtree(tree)
+                if leftover == "grown":
+                    os.mkdir(tree)
+                    raise OSError(errno.ENOTEMPTY, "a file was made meanwhile", tree)
+                shutil.rmtree(tree)
+
+            with mock.patch.object(disk, "remove_tree", race):
+                tidy(disk, place.path, 1 << 60)
+            self.assertEqual(listed(place.disk, place.snapshots), [f"{1:016d}"])
+            tidy(place.disk, place.path, 1 << 60)
+            self.assertFalse(os.path.exists(path))
+
+    def test_a_leftover_that_cannot_be_removed_is_not_hidden(self) -> None:
+        place = self.fill(1)
+        os.mkdir(os.path.join(place.snapshots, "tmp-0000000000000009-77"))
+        with mock.patch.object(place.disk, "remove_tree", side_effect=OSError(errno.EIO, "bad")), self.assertRaises(OSError):
+            tidy(place.disk, place.path, 1 << 60)
+
     def test_tidying_an_empty_directory(self) -> None:
         place = self.place()
         tidy(place.disk, place.path, 1 << 60)

@@ -253,6 +253,22 @@ class AccusationTest(Story):
                 world.run(0.003)
                 self.assertEqual((world.primary(), world.register[-1].reason), (1, "0 died"))
 
+    def test_a_process_that_dies_slowly_is_missed_by_a_quarter_of_that_at_most(self) -> None:
+        """Its connections are closed, and its lock is held while the kernel takes it apart."""
+        for held in (0.01, 0.03, 0.065, 0.1, 0.15):
+            with self.subTest(held=held):
+                self.setUp()
+                world = self.begin(b"a")
+                core = world.cores[0]
+                world.freeze(0)
+                for i in (1, 2):
+                    world.push(world.cores[i], Unlinked(core.me))
+                world.run(held)
+                self.assertEqual(len(world.register), 1)
+                del world.cores[0]
+                world.run(held / 4 + 0.005)
+                self.assertEqual((world.primary(), world.register[-1].reason), (1, "0 died"))
+
     def test_a_newer_incarnation_is_proof_that_the_older_one_is_dead(self) -> None:
         world = self.begin(b"a")
         member = self.core(2).me

@@ -1,4 +1,4 @@
-"""What a campaign works with: a cluster, people who talk in it without pause, and a way to be sure that all is whole again.
+"""What a campaign works with: a cluster, people who talk and pay in it without pause, and a way to be sure that all is whole again.
 
 What it is not: it knows no fault (`faults.py`) and prints no report (`figures.py`).
 
@@ -34,7 +34,9 @@ from register import Register
 from tests.system.cluster import ASK_S, Cluster, TooLate, settled_primary
 from tests.system.figures import Figures
 from tests.system.talk import Talker, audit, finish, soon
+from tests.system.tellers import Teller
 
+TELLERS = 2  # people at the ledger
 WHOLE_S = 30.0  # seconds after a fault until all replicas must be members again; a failed join backs off for up to 8
 LOOK_S = 0.01  # seconds between two questions to the replicas: each costs them a little
 CLOSE_LOOK_S = 0.0005  # seconds between two looks at a file, when a moment of a few milliseconds is waited for
@@ -45,6 +47,7 @@ CALM_EVERY_S, CALM_S = (
     8.0,
 )  # seconds of faults after which all may make a snapshot, or no journal would ever get shorter; how long at most
 REST_S = 0.1  # seconds at most between two faults
+WORTH_A_LOOK_S = 0.1  # seconds of a gap from which on the replicas' logs become part of the story
 STORY_LINES = 60  # what was done last, told when something is found
 KILLED = "kill -9 of the primary alone, to the next answer at each client"
 KILLED_TWO = "kill -9 of the primary and of another within moments, to the same"
@@ -83,6 +86,9 @@ class Campaign:
         self.cluster, self.dice = cluster, dice
         # Each knows the ports in another order, so that every replica has guests of its own.
         self.talkers = [Talker(f"p{i}", rotated(cluster.pipes, i), pace=pace) for i in range(people)]
+        self.tellers = [
+            Teller(f"t{i}", rotated(cluster.doors["ledger"], i), dice.randrange(1 << 32), pace=2 * pace) for i in range(TELLERS)
+        ]
         self.bulk = Talker("bulk", cluster.pipes, padding=" " + "x" * 60_000)  # speaks only where a disk is to be filled
         self.figures = Figures()
         self.primary, self.view = -1, 0
@@ -109,6 +115,7 @@ class Campaign:
         gc.freeze()  # what is there stays there: no collection walks over it while a failover is measured
         ending, names = asyncio.Event(), [t.name for t in self.talkers]
         talking = [asyncio.create_task(t.talk(self._shuffled(n for n in names if n != t.name), ending)) for t in self.talkers]
+        talking += [asyncio.create_task(t.work(ending)) for t in self.tellers]
         clocks = [asyncio.create_task(self._feel_own_pulse()), asyncio.create_task(self._feel_the_disk())]
         await self.whole()
         calm_at = time.monotonic() + CALM_EVERY_S
@@ -138,6 +145,16 @@ class Campaign:
         cluster.wait_level(seconds=WHOLE_S)
         verdict, different = audit(self.everybody, [cluster.history(i) for i in cluster.ids]), cluster.differences()
         self.figures.judged(verdict, different)
+        self.figures.audit["payments"] += sum(t.payments for t in self.tellers)
+        for i in cluster.ids:
+            kept = {row["name"]: int(row["balance"]) for row in cluster.table(i, "accounts")}
+            wrong = [
+                f"{t.name} has {kept.get(t.name)} at replica {i}, and was told {t.balance}"
+                for t in self.tellers
+                if kept.get(t.name) != t.balance
+            ]
+            self.figures.audit["balances that differ"] += len(wrong)
+            self.figures.failed += wrong
         if not verdict.is_clean or different:
             self.figures.failed.append("; ".join([str(verdict), *different]))
 
@@ -182,6 +199,9 @@ class Campaign:
         self.tell(f"  {what}: {', '.join(f'{gap * 1000:.1f}' for gap in gaps)} ms")
         self.figures.took(what, gaps)
         self.figures.injected[MARKED] += any(at > moment for at in self.late_at)
+        if max(gaps) > WORTH_A_LOOK_S and what in (KILLED, KILLED_TWO):
+            for i in self.cluster.ids:
+                self.tell(f"    log of replica {i}: " + " | ".join(self.cluster.log(i)[-2000:].splitlines()[-7:]))
 
     async def _calm(self) -> None:
         """Nothing is done to anybody until each has made a snapshot of what there is now."""
@@ -227,7 +247,13 @@ class Campaign:
         await self._until_whole()
         moment = time.monotonic()
         waiting = [t for t in self.talkers if t.client.pending]
-        await soon("everybody is answered", lambda: all(not t.acked_at or t.acked_at[-1] > moment for t in waiting), WHOLE_S, self.tell_all)
+        paying = {t: t.payments for t in self.tellers if t.client.pending}
+
+        def is_answered() -> bool:
+            talked = all(not t.acked_at or t.acked_at[-1] > moment for t in waiting)
+            return talked and all(t.payments > before or not t.client.pending for t, before in paying.items())
+
+        await soon("everybody is answered", is_answered, WHOLE_S, self.tell_all)
 
     async def _until_whole(self) -> None:
         cluster, deadline = self.cluster, time.monotonic() + WHOLE_S
@@ -314,6 +340,7 @@ class Campaign:
             f" {t.troubles[-1:]}"
             for t in self.everybody
         ]
+        clients += [f"{t.name}: {t.balance} after {t.payments} payments, waits for {t.client.pending}" for t in self.tellers]
         return "\n".join([*self.story, *clients, self.cluster.tell()])
 
 

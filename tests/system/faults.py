@@ -275,7 +275,8 @@ class Faults:
     async def cut(self) -> None:
         for _ in range(self.dice.choice([1, 1, 2, 4])):
             victim = self.dice.choice(self.cluster.ids)
-            ports = self.dice.choice([self.cluster.peers, self.cluster.pipes, [*self.cluster.peers, *self.cluster.pipes]])
+            doors = [*self.cluster.pipes, *self.cluster.doors["ledger"]]
+            ports = self.dice.choice([self.cluster.peers, doors, [*self.cluster.peers, *doors]])
             for port in shut_connections(self.cluster.processes[victim].pid, ports, self.dice):
                 is_link = port in self.cluster.peers
                 self.campaign.figures.injected["links between replicas cut" if is_link else "guests' connections cut"] += 1

@@ -112,7 +112,7 @@ class Adding(unittest.TestCase):
         self.assertIn("100.0", str(total))
 
     def test_one_find_spoils_the_sum(self) -> None:
-        for what in ("lost", "doubled", "reordered", "invented", "files that differ"):
+        for what in ("lost", "doubled", "reordered", "invented", "files that differ", "balances that differ"):
             total, bad = self.one(1, []), self.one(2, [])
             bad.audit[what] = 1
             total.add(bad)

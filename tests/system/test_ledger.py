@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
 
-from client import ChatClient
-from guest import LEDGER, Guest
 from tests.system.stage import SystemTest
+from tests.system.tellers import Teller
 
 TELLERS = 4
-
-
-class Teller:
-    """Pays in and takes out at random, one payment at a time; `balance` is what was acknowledged."""
-
-    def __init__(self, name: str, ports: list[int], seed: int) -> None:
-        self.name, self.balance, self.payments = name, 0, 0
-        self.dice = random.Random(seed)
-        self.client = ChatClient(ports, guest=Guest(secrets.token_hex(16), dialect=LEDGER))
-
-    async def work(self, ending: asyncio.Event) -> None:
-        """Until told to end."""
-        self.client.start()
-        assert await self.client.request(f"1|{self.name}") == f"{self.name}123\n"
-        while not ending.is_set():
-            amount, op = self.dice.randrange(1, 1000), self.dice.choice("23")
-            reply = await self.client.request(f"{op}|{self.name}123|{amount}")
-            if op == "3" and amount > self.balance:
-                assert reply == f"insufficient funds: {self.balance}\n", reply
-            else:
-                self.balance += amount if op == "2" else -amount
-                assert reply == f"{self.balance}\n", (reply, self.balance)
-            self.payments += 1
-            if self.payments % 7 == 0:
-                reply = await self.client.request(f"4|{self.name}123")
-                assert reply == f"{self.balance}\n", (reply, self.balance)
 
 
 class Ledger(SystemTest):
