@@ -393,8 +393,9 @@ class Trouble(Story):
         """The guests have said all; then workers fail, and a snapshot cannot be put in its place."""
         for guest in self.guests:
             guest.todo = 0
-        self.fail(2, ("pwrite", f"{WORKER}Sheet.write"), "EIO")
-        self.fail(2, ("remove_tree", f"{WORKER}Folder.abandon"), "EIO")
+        for replica in range(3):
+            self.fail(replica, ("pwrite", f"{WORKER}Sheet.write"), "EIO")
+            self.fail(replica, ("remove_tree", f"{WORKER}Folder.abandon"), "EIO")
 
 
 SITES = find_sites()

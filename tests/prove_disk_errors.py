@@ -209,7 +209,7 @@ class LastSurvivor(Case):
         self.assertTrue(self.ask("3|g0|after"))
 
     def test_what_a_failed_sync_left_in_the_page_cache_is_written_again_before_it_counts(self) -> None:
-        """The last member cannot distrust its disk. Killed and started again it reads a batch that no disk holds, and a sync of it succeeds."""
+        """The last member cannot distrust its disk. Started again it reads a batch that no disk holds, and a sync of it succeeds."""
         for seed in range(8):
             with self.subTest(seed=seed):
                 self.setUp()
