@@ -11,18 +11,23 @@ Read next: `tests/disk_stories.py`, `tests/simulator/checks.py`.
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import sys
+import tempfile
 import unittest
+from unittest import mock
 
+from handshake import SECRET_SIZE, SecretRefused, load_secret
 from replication import NORMAL, READ_ONLY
 from server import Server
-from tests.disk_stories import ERRORS, SITES, SIZES, UNVISITED, WEIGHTY, WORKER, Plan, Site, Story, Trouble
+from tests.disk_stories import ERRORS, SITES, SIZES, UNVISITED, WEIGHTY, WORKER, Plan, Site, Story, Trouble, functions_of
 from tests.simulator import mix as mixes
 from tests.simulator.disk import SimDirectory, SimFile
 from tests.simulator.guests import SimGuest
 from tests.simulator.world import BASE, Process, Violation
+from tests.test_house_rules import PRODUCT, TREES
 
 STORIES: tuple[type[Story], ...] = (Story, Trouble)
 
@@ -78,6 +83,61 @@ class EverySite(Case):
             if story.struck is None:
                 failed.append(f"{kind.__name__}, {plan}: did not happen")
         self.assertEqual(failed, [])
+
+
+# Functions that reach files without `Disk`, and why none of them can break a promise.
+WITHOUT_DISK = {
+    "handshake.load_secret": "the cluster's secret, once; see the next test",
+    "handshake._read_secret": "reads it",
+    "snapshot_worker.Worker.run": "a pipe to its server",
+    "host.LoopHost.start_admin": "a socket; a replica that cannot make it does not start",
+    "host.short_path": "a name for it",
+    "admin.start_log": "the log for people",
+    **dict.fromkeys(("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive"), "the kernel's files, read"),
+    "marked_yaml.read_file": "cluster.yaml, read",
+    **dict.fromkeys(("memory.history", "memory.claim", "memory._free_files"), "a client's files; without them it remembers nothing"),
+    **dict.fromkeys(("memory.Memory.save", "memory.Memory.remove"), "the same"),
+    "terminal.converse": "the terminal",
+}
+FILE_CALLS = {
+    *("open", "fdopen", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "rename", "replace", "link", "unlink", "remove", "mkdir"),
+    *("makedirs", "symlink", "rmtree", "posix_fallocate", "chmod", "mkstemp"),
+}
+
+
+class WithoutDisk(unittest.TestCase):
+    """What does not go through `Disk` cannot be made to fail by a story: it is named one by one."""
+
+    def test_nobody_else_reaches_files(self) -> None:
+        found = set()
+        for module, path in PRODUCT.items():
+            for name, function in functions_of(TREES[path]):
+                for step in ast.walk(function):
+                    called = ast.unparse(step.func) if isinstance(step, ast.Call) else ""
+                    place, _, call = called.rpartition(".")
+                    is_file = place in ("os", "shutil", "tempfile") and call in FILE_CALLS
+                    if (is_file or called in ("open", "logging.handlers.RotatingFileHandler")) and not name.startswith("OsDisk."):
+                        found.add(f"{module}.{name}")
+        self.assertEqual(found, set(WITHOUT_DISK))
+
+    def test_a_secret_is_whole_or_not_there(self) -> None:
+        for call in ("open", "fdopen", "fsync", "link", "unlink"):
+            for number in (errno.ENOSPC, errno.EIO):
+                with self.subTest(call, error=errno.errorcode[number]), tempfile.TemporaryDirectory() as place:
+                    with (
+                        mock.patch(f"handshake.os.{call}", side_effect=OSError(number, "planted")),
+                        self.assertRaises((OSError, SecretRefused)),
+                    ):
+                        load_secret(f"{place}/secret")
+                    self.assertEqual(len(load_secret(f"{place}/secret")), SECRET_SIZE)
+
+    def test_a_secret_that_was_written_short_is_not_taken(self) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            with open(f"{place}/secret", "wb") as file:
+                os.chmod(file.fileno(), 0o600)
+                file.write(b"ab" * (SECRET_SIZE - 1))
+            with self.assertRaisesRegex(SecretRefused, "does not hold 64 hexadecimal digits"):
+                load_secret(f"{place}/secret")
 
 
 Told = tuple[type[Story], Plan]
