@@ -233,6 +233,11 @@ class Receiver:
             pass  # a damaged snapshot of ours is one more reason to fetch everything
         return {}, ""
 
+    @property
+    def is_checking(self) -> bool:
+        """Whether files of its own are still being read."""
+        return bool(self._kept)
+
     def next_requests(self, view: int, now: float) -> list[GetChunk]:
         """What to ask the sender for now; a little of the kept files is checked on the way."""
         self._check_kept()

@@ -55,7 +55,7 @@ class Upkeep:
         self.feed, self.report = feed, report
         self.sender = Sender(storage.disk, storage.snapshots_path)
         self.receiver: Receiver | None = None
-        self.worker_busy = self.is_over = False
+        self.worker_busy = self.is_over = self.goes_on = False
         self.calm_at = 0.0  # before that the disk is the guests' alone
         self.looked_at = host.now()
         self.look_at = self.looked_at + LOOK_FIRST_S
@@ -97,6 +97,10 @@ class Upkeep:
 
     def fetch_more(self) -> None:
         """Ask for what is due, also for what got lost."""
+        self.goes_on = False
+        if self.receiver is not None and self.receiver.is_checking:
+            # Nothing comes meanwhile, and yet it goes on: begun again for that, with a newer snapshot each time, it would never end.
+            self.replica.transfer_at = self.host.now()
         self._step(lambda: False)
 
     def _step(self, step: Callable[[], bool | None]) -> None:
@@ -111,6 +115,9 @@ class Upkeep:
             if not is_whole:
                 for request in receiver.next_requests(self.replica.view, self.host.now()):
                     self.host.send((receiver.replica,), request)
+                if receiver.is_checking and not self.goes_on:
+                    self.goes_on = True  # in the loop's next turn: what is read here waits for nobody
+                    self.host.soon(self.fetch_more)
                 return
         except (TransferFailed, OSError) as error:
             self.host.log(f"drops the snapshot under way: {error}")

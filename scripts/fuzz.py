@@ -28,6 +28,7 @@ from tests.fuzzing import TARGETS  # noqa: E402
 from tests.fuzzing.run import CORPUS, Report, Target, feed, fuzz, timed, write_seeds  # noqa: E402
 
 MEMORY_MAX = 192 << 20  # bytes; the process needs 60 MiB for itself
+FINDS_MAX = 10  # of one target; then it is somebody's turn to look
 PIECE = 20_000  # inputs between two lines of the log
 
 
@@ -68,7 +69,7 @@ def long_run(target: Target, asked: argparse.Namespace) -> int:
     before = [piece for piece in pieces_of(asked.log) if piece["target"] == target.name and piece["seed"] == asked.seed]
     first = sum(piece["inputs"] for piece in before)
     finds: int = sum(piece["finds"] for piece in before)
-    while first < asked.inputs:
+    while first < asked.inputs and finds < FINDS_MAX:
         report = fuzz(target, seed=asked.seed, first=first, inputs=min(PIECE, asked.inputs - first))
         finds += show(report)
         first += report.inputs

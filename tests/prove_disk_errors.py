@@ -2,229 +2,34 @@
 
 What it is not: errors come singly and at known places here; `tests/simulator` throws them in among everything else.
 
-A story of a few simulated seconds (first start, requests, snapshots, deaths, a join by log, a join by snapshot, a stop) is run once without
-errors, which counts the call sites. Then it is run again for each site and error, with the checks of the simulator looking on; it ends with
-a power cut, so that an acknowledgement that a failed sync stood behind would be found missing, and then everybody must be answered.
+The stories of `tests/disk_stories.py` are run once without errors, which counts the calls of each site; the sites are those of the syntax
+trees, so a new one that no story leads to fails here. Then they are run again for each site and error, with the checks of the simulator
+looking on. `python -m tests.prove_disk_errors --sites` prints the list.
 
-Read next: `tests/simulator/checks.py`.
+Read next: `tests/disk_stories.py`, `tests/simulator/checks.py`.
 """
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
-import random
 import sys
+import tempfile
 import unittest
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from unittest import mock
 
+from handshake import SECRET_SIZE, SecretRefused, load_secret
 from replication import NORMAL, READ_ONLY
 from server import Server
+from tests.disk_stories import ERRORS, SITES, SIZES, UNVISITED, WEIGHTY, WORKER, Plan, Site, Story, Trouble, functions_of
 from tests.simulator import mix as mixes
-from tests.simulator.checks import Checks
-from tests.simulator.disk import SimDirectory, SimDisk, SimFile
+from tests.simulator.disk import SimDirectory, SimFile
 from tests.simulator.guests import SimGuest
-from tests.simulator.world import BASE, Process, Violation, World
+from tests.simulator.world import BASE, Process, Violation
+from tests.test_house_rules import PRODUCT, TREES
 
-SIZES = {"segment": 12 << 10, "chunk": 512, "messages": 7, "catch_up": 600, "window": 64}
-# What the kernel may say; `short`: a part is written, then ENOSPC.
-ERRORS: dict[str, tuple[str, ...]] = {
-    "open": ("EIO", "ENOSPC"),
-    "open_dir": ("EIO",),
-    "pwrite": ("EIO", "ENOSPC", "short"),
-    "sync": ("EIO", "ENOSPC"),
-    "sync_dir": ("EIO",),
-    "truncate": ("EIO", "ENOSPC"),
-    "allocate": ("ENOSPC",),
-    "rename": ("EIO", "ENOSPC"),
-    "link": ("EIO", "ENOSPC"),
-    "unlink": ("EIO",),
-    "symlink": ("EIO", "ENOSPC"),
-    "mkdir": ("EIO", "ENOSPC"),
-    "remove_tree": ("EIO",),
-}
-VICTIMS = (0, 1, 2)  # which replica's disk fails
-STORY_S = 6.0
-ANSWER_S, WHOLE_S = 12.0, 90.0
-
-Site = tuple[str, str]
-
-
-class Plan(NamedTuple):
-    """The nth call of this site, at this replica, fails."""
-
-    site: Site
-    error: str
-    replica: int
-    nth: int
-
-    def __str__(self) -> str:
-        return f"{self.error} at call {self.nth} of {self.site[0]} in {self.site[1]}, replica {self.replica}"
-
-
-class Story:
-    """One run. `counts`: calls by replica, call and site."""
-
-    def __init__(self, plan: Plan | None = None, *, trace: bool = False) -> None:
-        self.plan = plan
-        dice = random.Random(4)
-        mix = mixes.draw(dice)
-        settings = type(mix.settings)(name="simulated", replicas=mix.settings.replicas, snapshot_quiet_ms=100, snapshot_every_s=1)
-        calm: dict[str, Any] = {"loss": 0.0, "repeat": 0.0, "overtake": 0.0, "net_jitter": 0.0, "undrained": 0.0}
-        some: dict[str, Any] = {
-            "net_delay": 0.0005,
-            "sync_time": 0.0005,
-            "snapshot_time": 0.01,
-            "think": 0.02,
-            "window": 2,
-            "patience": 0.4,
-        }
-        mix = mix._replace(settings=settings, sizes=SIZES, settles_at_once=True, **calm, **some)
-        self.world = World(4, mix, dice, trace=trace)
-        self.world.checks = self.checks = Checks(self.world)
-        self.world.disk_fault = self.on_disk
-        self.counts: dict[tuple[int, Site], int] = {}
-        self.struck: Process | None = None
-        self.synced = 0  # how far its log was synced when a sync of it failed
-        self.resting: set[int] = set()
-        self.guests: list[SimGuest] = []
-
-    # --- the error ------------------------------------------------------------------------------------------------------------------------
-
-    def on_disk(self, process: Process, call: str, path: str) -> OSError | None:
-        """Asked before each call of a replica's disk: which site is it, and is it its turn?"""
-        frame = sys._getframe(4)
-        error = self.meet(process, process.disk, (call, frame.f_code.co_qualname), path)
-        if error is not None and call == "sync":
-            self.lose(process, sys._getframe(3).f_locals["fd"])
-        return error
-
-    def on_worker(self, process: Process, call: str, site: str, path: str) -> OSError | None:
-        return self.meet(process, process.worker, (call, f"{WORKER}{site}"), path)
-
-    def meet(self, process: Process, disk: SimDisk, site: Site, path: str) -> OSError | None:
-        disk.short_write = 0.0
-        key = (process.id, site)
-        self.counts[key] = self.counts.get(key, 0) + 1
-        plan = self.plan
-        if plan is None or (plan.replica, plan.site) != key or plan.nth != self.counts[key]:
-            return None
-        self.struck = process
-        self.checks.spoiled[process.id] = self.world.now
-        self.world.say(f"** {plan} ({path})")
-        if plan.error == "short":
-            disk.short_write = 1.0
-            return None
-        return OSError(getattr(errno, plan.error), plan.error, path)
-
-    def lose(self, process: Process, fd: int) -> None:
-        """A failed sync: the kernel counts the pages as clean, and nobody knows what is on the disk."""
-        file = process.disk.open_files[fd][0]
-        assert isinstance(file, SimFile)
-        file.fail_sync(self.world.dice)
-        journal = self.world.files.find(f"{BASE}/replica-{process.id}/journal")
-        # By the file, not by the path it was opened with: a segment was `spare.tmp` once.
-        if isinstance(journal, SimDirectory) and any(name.endswith(".seg") and entry is file for name, entry in journal.entries.items()):
-            process.sync_failed = True
-            self.synced = synced_at(process)
-
-    def start(self, replica: int) -> None:
-        """Start it unless it runs; its worker's disk is watched, too."""
-        self.world.start(replica)
-        process = self.world.processes[replica]
-        if process.alive:
-            process.worker.fault = lambda call, site, path: self.on_worker(process, call, site, path)
-
-    # --- the story ------------------------------------------------------------------------------------------------------------------------
-
-    def release_all(self) -> None:
-        """Nothing is held up any more."""
-        for pair in sorted(self.world.blocked):
-            self.world.release(*pair)
-
-    def tell(self) -> None:
-        """Raises Violation when a promise is broken."""
-        world = self.world
-        for replica in range(3):
-            world.push(0.01 * replica, None, self.start, replica)
-        self.guests = self.checks.guests = [SimGuest(world, self.checks, f"g{i}", 100) for i in range(2)]
-        steps: tuple[tuple[float, Callable[[], Any]], ...] = (
-            (1.2, lambda: self.kill(2)),
-            (1.7, lambda: self.world.blocked.update(((0, 1), (0, 2)))),  # what it appends now nobody else has: it must be cut later
-            (1.8, lambda: self.kill(0)),
-            (1.81, self.release_all),
-            (2.6, lambda: self.empty(1)),
-            (4.0, lambda: self.stop(2)),
-        )
-        for when, step in steps:
-            world.push(when, None, step)
-        world.push(0.5, None, self.tend)
-        world.run(STORY_S)
-        for guest in self.guests:
-            guest.todo = 0
-        self.cut_power()
-        if not world.run(world.now + ANSWER_S, lambda: all(g.is_done for g in self.guests)):
-            raise Violation(f"not answered: {[list(g.under_way.values())[:2] for g in self.guests]} {self.states()}")
-        if not world.run(world.now + WHOLE_S, self.is_whole):
-            raise Violation(f"the replicas do not come together: {self.states()}")
-        self.checks.at_end()
-        if self.struck is not None and self.struck.sync_failed and synced_at(self.struck) > self.synced:
-            raise Violation(f"counts op {synced_at(self.struck)} as synced after a sync that failed at op {self.synced}")
-
-    def tend(self) -> None:
-        """Whatever ends is started again."""
-        for replica in range(3):
-            process = self.world.processes.get(replica)
-            if replica not in self.resting and (process is None or not process.alive):
-                self.start(replica)
-        self.world.push(self.world.now + 0.4, None, self.tend)
-
-    def kill(self, replica: int) -> None:
-        self.world.processes[replica].die("kill -9")
-
-    def empty(self, replica: int) -> None:
-        """Its directory is lost, unless another disk is in trouble already."""
-        if set(self.checks.spoiled) - {replica}:
-            return
-        base = self.world.files.find(BASE)
-        assert isinstance(base, SimDirectory)
-        self.kill(replica)
-        self.checks.spoiled[replica] = self.world.now
-        base.entries.pop(f"replica-{replica}", None)
-
-    def stop(self, replica: int) -> None:
-        process = self.world.processes[replica]
-        if process.alive and hasattr(process.server, "replica"):
-            self.world.push(self.world.now, process, lambda: process.server.stop(everybody=False))
-
-    def cut_power(self) -> None:
-        """For all but a replica that holds in memory what no disk would take: its cluster has lost two disks by then."""
-        if any(p.alive and p.server.replica.status == READ_ONLY for p in self.world.processes.values()):
-            return
-        self.world.say("** power cut")
-        for process in self.world.living():
-            process.die("power cut")
-        self.world.files.crash()
-
-    def is_whole(self) -> bool:
-        view, op = self.checks.view, self.checks.spec.op
-        if view is None or len(view.members) < 3 or len(self.world.living()) < 3:
-            return False
-        return all(p.server.replica.status == NORMAL and p.server.replica.applied == op for p in self.world.living())
-
-    def states(self) -> list[str]:
-        return [str(getattr(p.server, "replica", "no replica")) for _, p in sorted(self.world.processes.items())]
-
-
-WORKER = "worker: "
-# Where an acknowledgement stands behind the call: tried at more moments.
-WEIGHTY: tuple[Site, ...] = (("pwrite", "Journal.append"), ("sync", "Journal._sync"), ("sync", "save"), ("sync_dir", "Journal._sync_dir"))
-
-
-def synced_at(process: Process) -> int:
-    """How far its log counts as synced."""
-    return process.server.replica.synced if hasattr(process.server, "replica") else 0
+STORIES: tuple[type[Story], ...] = (Story, Trouble)
 
 
 class Case(unittest.TestCase):
@@ -233,65 +38,149 @@ class Case(unittest.TestCase):
         self.addCleanup(mixes.restore)
 
 
+def counted() -> dict[type[Story], dict[tuple[int, Site], int]]:
+    """Calls by story, replica and site."""
+    counts = {}
+    for kind in STORIES:
+        with kind.sizes():
+            story = kind()
+            story.tell()
+        counts[kind] = {key: count for key, count in story.counts.items() if key[1][0] in ERRORS}
+    return counts
+
+
 class EverySite(Case):
-    counts: dict[tuple[int, Site], int]
+    counts: dict[type[Story], dict[tuple[int, Site], int]]
 
     def setUp(self) -> None:
         super().setUp()
-        story = Story()
-        story.tell()
-        self.counts = story.counts
+        self.counts = counted()
 
-    def test_the_story_visits_the_sites(self) -> None:
-        """A site that is not visited is not tested: the story must lead through all that writes."""
-        sites = {site for _, site in self.counts}
-        for call, name in (
-            *(("pwrite", "Journal.append"), ("sync", "Journal._sync"), ("pwrite", "save"), ("link", "Register.propose")),
-            *(("pwrite", "Journal.cut"), ("rename", "Spare.become"), ("rename", "install")),
-            *(("sync", "Receiver._write"), ("pwrite", "ReplicaLock.write")),
-            *(("pwrite", f"{WORKER}Sheet.write"), ("link", f"{WORKER}Folder.end_messages")),
-        ):
-            self.assertIn((call, name), sites)
+    def test_the_stories_visit_every_site_of_the_syntax_trees(self) -> None:
+        """A site that is not visited is not tested: the stories must lead through all that may fail."""
+        visited = {(call, name.removeprefix(WORKER)) for counts in self.counts.values() for _, (call, name) in counts}
+        self.assertEqual(set(SITES.values()) - visited, set(UNVISITED))
+        self.assertGreater(len(visited), 80)
+
+    def test_a_learner_that_finds_most_files_at_home_is_there_soon(self) -> None:
+        """It reads some forty of them; a look at one in each tick was so slow that the transfer began again and again."""
+        with Trouble.sizes():
+            story = Trouble(trace=True)
+            story.tell()
+        came = [float(line.split()[0]) for line in story.world.story if " 1: installed the snapshot" in line]
+        self.assertTrue(any(6.9 < when < 7.2 for when in came), f"lost its superblock at 6.8 s, installed at {came}")
 
     def test_each_error_at_each_site(self) -> None:
         """Nothing acknowledged is lost, nothing unsynced is acknowledged, and the others go on."""
         failed = []
-        for plan in sample(plans(self.counts)):
-            story = Story(plan)
-            try:
-                story.tell()
-            except Violation as error:
-                failed.append(f"{plan}: {error}")
+        for kind, plan in sample(plans(self.counts)):
+            with kind.sizes():
+                story = kind(plan)
+                try:
+                    story.tell()
+                except Violation as error:
+                    failed.append(f"{kind.__name__}, {plan}: {error}")
             if story.struck is None:
-                failed.append(f"{plan}: did not happen")
+                failed.append(f"{kind.__name__}, {plan}: did not happen")
         self.assertEqual(failed, [])
 
 
-def plans(counts: dict[tuple[int, Site], int]) -> list[Plan]:
-    """Which errors, where: for each site and error one replica's first call and another's middle one, in turn; more for weighty sites."""
-    made = []
-    by_site: dict[Site, dict[int, int]] = {}
-    for (replica, site), count in counts.items():
-        if site[0] in ERRORS:
+# Functions that reach files without `Disk`, and why none of them can break a promise.
+WITHOUT_DISK = {
+    "handshake.load_secret": "the cluster's secret, once; see the next test",
+    "handshake._read_secret": "reads it",
+    "snapshot_worker.Worker.run": "a pipe to its server",
+    "host.LoopHost.start_admin": "a socket; a replica that cannot make it does not start",
+    "host.short_path": "a name for it",
+    "admin.start_log": "the log for people",
+    **dict.fromkeys(("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive"), "the kernel's files, read"),
+    "marked_yaml.read_file": "cluster.yaml, read",
+    **dict.fromkeys(("memory.history", "memory.claim", "memory._free_files"), "a client's files; without them it remembers nothing"),
+    **dict.fromkeys(("memory.Memory.save", "memory.Memory.remove"), "the same"),
+    "terminal.converse": "the terminal",
+}
+FILE_CALLS = {
+    *("open", "fdopen", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "rename", "replace", "link", "unlink", "remove", "mkdir"),
+    *("makedirs", "symlink", "rmtree", "posix_fallocate", "chmod", "mkstemp"),
+}
+
+
+class WithoutDisk(unittest.TestCase):
+    """What does not go through `Disk` cannot be made to fail by a story: it is named one by one."""
+
+    def test_nobody_else_reaches_files(self) -> None:
+        found = set()
+        for module, path in PRODUCT.items():
+            for name, function in functions_of(TREES[path]):
+                for step in ast.walk(function):
+                    called = ast.unparse(step.func) if isinstance(step, ast.Call) else ""
+                    place, _, call = called.rpartition(".")
+                    is_file = place in ("os", "shutil", "tempfile") and call in FILE_CALLS
+                    if (is_file or called in ("open", "logging.handlers.RotatingFileHandler")) and not name.startswith("OsDisk."):
+                        found.add(f"{module}.{name}")
+        self.assertEqual(found, set(WITHOUT_DISK))
+
+    def test_a_secret_is_whole_or_not_there(self) -> None:
+        for call in ("open", "fdopen", "fsync", "link", "unlink"):
+            for number in (errno.ENOSPC, errno.EIO):
+                with self.subTest(call, error=errno.errorcode[number]), tempfile.TemporaryDirectory() as place:
+                    with (
+                        mock.patch(f"handshake.os.{call}", side_effect=OSError(number, "planted")),
+                        self.assertRaises((OSError, SecretRefused)),
+                    ):
+                        load_secret(f"{place}/secret")
+                    self.assertEqual(len(load_secret(f"{place}/secret")), SECRET_SIZE)
+
+    def test_a_secret_that_was_written_short_is_not_taken(self) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            with open(f"{place}/secret", "wb") as file:
+                os.chmod(file.fileno(), 0o600)
+                file.write(b"ab" * (SECRET_SIZE - 1))
+            with self.assertRaisesRegex(SecretRefused, "does not hold 64 hexadecimal digits"):
+                load_secret(f"{place}/secret")
+
+
+Told = tuple[type[Story], Plan]
+
+
+def plans(counts: dict[type[Story], dict[tuple[int, Site], int]]) -> list[Told]:
+    """Which errors, where: for each site and error one replica's first call and another's middle one; more for weighty sites."""
+    made: list[Told] = []
+    for kind, counted in counts.items():
+        by_site: dict[Site, dict[int, int]] = {}
+        for (replica, site), count in counted.items():
             by_site.setdefault(site, {})[replica] = count
-    for turn, (site, calls) in enumerate(sorted(by_site.items())):
-        for step, error in enumerate(ERRORS[site[0]]):
-            victims = sorted(calls)
-            first, other = victims[(turn + step) % len(victims)], victims[(turn + step + 1) % len(victims)]
-            made.append(Plan(site, error, first, 1))
-            if calls[other] > 1:
-                made.append(Plan(site, error, other, (calls[other] + 1) // 2))
-            if site in WEIGHTY:
-                made += [Plan(site, error, i, n) for i in victims for n in range(2, calls[i], max(1, calls[i] // 6))]
+        for turn, (site, calls) in enumerate(sorted(by_site.items())):
+            for step, error in enumerate(ERRORS[site[0]]):
+                victims = sorted(calls)
+                first, other = victims[(turn + step) % len(victims)], victims[(turn + step + 1) % len(victims)]
+                made.append((kind, Plan(site, error, first, 1)))
+                if calls[other] > 1:
+                    made.append((kind, Plan(site, error, other, (calls[other] + 1) // 2)))
+                if site in WEIGHTY:
+                    made += [(kind, Plan(site, error, i, n)) for i in victims for n in range(2, calls[i], max(1, calls[i] // 6))]
     return made
 
 
-def sample(every: list[Plan]) -> list[Plan]:
+def sample(every: list[Told]) -> list[Told]:
     """One error for each site and some of the rest; with DISK_ERRORS=all, all of them."""
     if os.environ.get("DISK_ERRORS") == "all":
         return every
-    first = {plan.site: plan for plan in reversed(every)}
-    return [plan for number, plan in enumerate(every) if first[plan.site] is plan or number % 5 == 0]
+    first = {plan.site: (kind, plan) for kind, plan in reversed(every)}
+    return [told for number, told in enumerate(every) if first[told[1].site] == told or number % 9 == 0]
+
+
+def show_sites() -> None:
+    """The list of sites: which errors they get, how often the stories call them, how many runs that makes."""
+    mixes.shrink(SIZES)
+    counts = counted()
+    made = plans(counts)
+    print("| call | where | calls in the stories | errors | runs |\n| --- | --- | --- | --- | --- |")
+    for call, name in sorted({site for kind in counts.values() for _, site in kind} | set(UNVISITED)):
+        calls = sum(count for kind in counts.values() for (_, site), count in kind.items() if site == (call, name))
+        runs = sum(plan.site == (call, name) for _, plan in made)
+        print(f"| {call} | {name} | {calls or UNVISITED[call, name]} | {', '.join(ERRORS[call])} | {runs} |")
+    print(f"\n{len(made)} runs")
 
 
 class LastSurvivor(Case):
@@ -380,7 +269,7 @@ class LastSurvivor(Case):
         self.assertTrue(self.ask("3|g0|after"))
 
     def test_what_a_failed_sync_left_in_the_page_cache_is_written_again_before_it_counts(self) -> None:
-        """The last member cannot distrust its disk. Killed and started again it reads a batch that no disk holds, and a sync of it succeeds."""
+        """The last member cannot distrust its disk. Started again it reads a batch that no disk holds, and a sync of it succeeds."""
         for seed in range(8):
             with self.subTest(seed=seed):
                 self.setUp()
@@ -490,4 +379,4 @@ class RegisterTrouble(Case):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    show_sites() if "--sites" in sys.argv else unittest.main()

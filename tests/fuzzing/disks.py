@@ -461,8 +461,8 @@ class OrderTarget(Target):
 
     def run(self, image: bytes) -> str:
         try:
-            order = json.loads(image)
-        except (ValueError, RecursionError):
+            order = msgspec.json.decode(image)  # as the worker does
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return "no JSON"
         if not isinstance(order, dict):
             return "no order"

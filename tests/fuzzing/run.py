@@ -23,6 +23,7 @@ from typing import NamedTuple
 from tests.fuzzing.mutate import mutate
 
 CORPUS = Path(__file__).resolve().parent.parent / "corpus"
+FOUND = "found-"
 STEP_S = 0.5  # seconds of processor time for one input: what takes longer hangs, as far as a guest can tell
 BYTE_S = 50e-6  # the same for each byte of it: six thousand commands in one input are six thousand commands
 SEALED = 0.6  # share of the inputs whose lengths and checksums are repaired
@@ -46,9 +47,10 @@ class Target:
         """Repair lengths and checksums."""
         return image
 
-    def corpus(self) -> list[bytes]:
-        """What is kept, in order."""
-        return [path.read_bytes() for path in sorted((CORPUS / self.name).iterdir())]
+    def corpus(self, *, with_finds: bool = True) -> list[bytes]:
+        """What is kept, in order. New inputs are not made from what nobody has looked at yet: it would be found again and again."""
+        paths = sorted((CORPUS / self.name).iterdir())
+        return [path.read_bytes() for path in paths if with_finds or not path.name.startswith(FOUND)]
 
 
 class Find(NamedTuple):
@@ -60,7 +62,7 @@ class Find(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        return f"found-{zlib.crc32(self.image):08x}"
+        return f"{FOUND}{zlib.crc32(self.image):08x}"
 
 
 class Report(NamedTuple):
@@ -121,7 +123,7 @@ def feed(target: Target, image: bytes) -> tuple[str, Find | None]:
 
 def fuzz(target: Target, *, seed: int, inputs: int, first: int = 0, seconds: float = float("inf"), finds_max: int = 10) -> Report:
     """Feed so many inputs from number `first` on, or until the time is over or enough was found."""
-    corpus = target.corpus()
+    corpus = target.corpus(with_finds=False)
     outcomes: Counter[str] = Counter()
     finds: list[Find] = []
     began, busy, slowest, number = time.monotonic(), time.process_time(), 0.0, first
