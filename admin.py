@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import logging.handlers
@@ -37,6 +38,7 @@ from storage import BootFailed
 
 EXIT_BUG = 70  # as in sysexits.h
 START_S = 30.0  # seconds until the supervisor says that no primary was found
+GARBAGE = (10_000, 20, 500)  # new objects until a look at the young: a millisecond; so many looks until one at the older, and at all
 LOCK_S = 5.0  # seconds a start waits for the lock of an incarnation that is just ending
 
 
@@ -101,7 +103,9 @@ async def _run_replica(settings: Settings, replica: int, base: str, *, console: 
         host.bind_doors()
         server = Server(host, settings, replica, base, host.console if console else None)
         host.hands = server
+        gc.disable()  # what is read from the disk stays, and is looked through for nothing
         await _boot(server)
+        _spare_collector()
         await host.start_links(server.replica.me.inc, server.storage.disk.identity(server.storage.cluster_path))
         await host.start_admin(os.path.join(server.storage.path, "admin.sock"))
     except (BootFailed, OSError) as error:
@@ -117,6 +121,17 @@ async def _run_replica(settings: Settings, replica: int, base: str, *, console: 
     looks.cancel()
     await host.stop()
     return code
+
+
+def _spare_collector() -> None:
+    """From here on the garbage collector looks at what is young and at little else.
+
+    Most of what this process makes is an account, a message or a session, and stays. What goes holds no circles (a guest's connection
+    lets go of its translator at its end), but for the odd exception; a look through everything would stop all guests for as long as it takes.
+    """
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
+    gc.enable()
 
 
 def on_bug(host: LoopHost, server: Server, context: dict[str, Any]) -> None:

@@ -225,11 +225,9 @@ class Connection:
 
     def _seal(self) -> None:
         """The run that was being filled is complete: send it, unless a query stands before it."""
-        filling = self.filling
-        if filling is None:
-            return
-        self.filling = None
-        self._place(filling)
+        filling, self.filling = self.filling, None
+        if filling is not None:
+            self._place(filling)
 
     def _place(self, item: Run) -> None:
         self._complete(item)
@@ -245,7 +243,8 @@ class Connection:
 
     def flush(self) -> None:
         """A chunk is read."""
-        self._seal()
+        if self.filling is not None:
+            self._seal()
         if self.line and type(self.line[0]) is not Run:
             self.advance()
         if self.unanswered >= WINDOW and not self.paused:
@@ -276,7 +275,7 @@ class Connection:
         item.sent = True
         if self.acked < self.shown:
             self.acknowledge_written()
-        self.desk.submit(item.image)
+        self.desk.submit(item.image, len(item.commands))
 
     def _emptied(self) -> None:
         """All is answered: a guest that has said good-bye may go."""
@@ -404,7 +403,7 @@ class Connection:
                 break
             if isinstance(item, Run):
                 item.sent = True
-                self.desk.submit(item.image)
+                self.desk.submit(item.image, len(item.commands))
         if self.line:
             self.advance()
 

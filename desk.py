@@ -23,7 +23,7 @@ from typing import Any
 import ledger
 import read_only
 from attempts import Attempts
-from commands import BALANCE, LIST, PATTERN_MAX, PRESENT, SECRET, system_run
+from commands import BALANCE, LIST, PATTERN_MAX, PRESENT, SECRET, count_ops, system_run
 from connection import Connection, Shell
 from passwords import Hasher
 from people import Outcome
@@ -59,7 +59,7 @@ class Desk:
         self.is_strict = is_strict  # no open accounts
         self.attempts = Attempts()  # counts while this replica is the primary
         self.open_runs: list[bytes] = []
-        self.open_bytes = 0
+        self.open_bytes = self.open_ops = 0
         self.unanswered_bytes = 0
         self.queries: dict[int, tuple[Connection, Query]] = {}
         self.tickets = self.sent_ticket = 0
@@ -91,7 +91,10 @@ class Desk:
 
     def dismiss(self, connection: Connection) -> None:
         """The connection is gone and owes nothing any more."""
-        if self.connections.pop(connection.home, None) is None or not connection.opening:
+        if self.connections.pop(connection.home, None) is None:
+            return
+        del connection.translator  # they hold each other, and would wait for the garbage collector
+        if not connection.opening:
             return
         if self.by_session.get(connection.session) is connection:
             del self.by_session[connection.session]
@@ -117,10 +120,11 @@ class Desk:
 
     # --- towards the primary --------------------------------------------------------------------------------------------------------------
 
-    def submit(self, image: bytes) -> None:
-        """A run for the open batch."""
+    def submit(self, image: bytes, ops: int = 1) -> None:
+        """A run of so many commands (or a chain of runs) for the open batch."""
         self.open_runs.append(image)
         self.open_bytes += len(image)
+        self.open_ops += ops
         self.poke()
         if (self.open_bytes > self.backlog_max or self.unanswered_bytes > self.backlog_max) and not self.is_full:
             self.is_full = True
@@ -132,7 +136,7 @@ class Desk:
         runs = self.open_runs
         if self.open_bytes <= limit:
             body = b"".join(runs)
-            self.open_runs, self.open_bytes = [], 0
+            self.open_runs, self.open_bytes, self.open_ops = [], 0, 0
         else:
             size = index = 0
             while index < len(runs) and (not index or size + len(runs[index]) <= limit):
@@ -141,8 +145,15 @@ class Desk:
             body = b"".join(runs[:index])
             del runs[:index]
             self.open_bytes -= size
+            self.open_ops -= count_ops(body)
         self.ease()
         return body
+
+    def take_batch(self, limit: int) -> tuple[int, bytes]:
+        """The same with the number of ops in it."""
+        before = self.open_ops
+        body = self.take(limit)
+        return before - self.open_ops, body
 
     def ease(self) -> None:
         """Read again when the backlog has halved."""
@@ -154,7 +165,7 @@ class Desk:
 
     def renew(self, first: bytes = b"") -> None:
         """The view or the way to the primary has changed. `first`: a system run that must lead the next batch."""
-        self.open_runs, self.open_bytes = [], 0
+        self.open_runs, self.open_bytes, self.open_ops = [], 0, 0
         self.queries.clear()
         if first:
             self.submit(first)
@@ -233,7 +244,7 @@ class Desk:
     def refuse_open(self, uncertain: frozenset[bytes] = frozenset()) -> None:
         """The replica is read_only. Sessions of the batch in flight wait: what they send again may yet turn out to have been done."""
         images = {id(image) for image in self.open_runs}
-        self.open_runs, self.open_bytes = [], 0
+        self.open_runs, self.open_bytes, self.open_ops = [], 0, 0
         for connection in list(self.connections.values()):
             if connection.session not in uncertain:
                 read_only.refuse(connection, images)
@@ -271,7 +282,7 @@ class Desk:
         self.closing.clear()
         self.queries.clear()
         self.unanswered_bytes = 0
-        self.open_runs, self.open_bytes = [], 0
+        self.open_runs, self.open_bytes, self.open_ops = [], 0, 0
 
 
 def _list(desk: Desk, session: bytes, pattern: str) -> str:

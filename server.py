@@ -239,8 +239,8 @@ class Server:
                 self.on_packet(replica, packet)
 
     def _submit(self) -> None:
-        body = self.desk.take(BATCH_MAX)
-        self.feed(Submitted(count_ops(body), body, self.host.wall()))
+        ops, body = self.desk.take_batch(BATCH_MAX)
+        self.feed(Submitted(ops, body, self.host.wall()))
 
     def poke(self) -> None:
         """There is something to do in the next turn of the loop."""
@@ -378,10 +378,10 @@ class Server:
     def _on_forward(self, sender: Member, packet: Forward) -> None:
         if self._leads(packet.view) and self.policy.counts(sender):
             try:
-                count_ops(packet.runs)
+                ops = count_ops(packet.runs)
             except ValueError as error:
                 return self.host.log(f"replica {sender.replica} forwarded garbage: {error}")
-            self.desk.submit(packet.runs)
+            self.desk.submit(packet.runs, ops)
 
     def _on_forward_query(self, sender: Member, packet: ForwardQuery) -> None:
         if self._leads(packet.view):

@@ -97,6 +97,7 @@ class StreamShell(asyncio.Protocol):
             self.silence.cancel()
         if self.connection is not None:
             self.connection.lost()
+            self.connection = None  # they hold each other, and would wait for the garbage collector
 
     def pause_writing(self) -> None:
         self.is_slow = True

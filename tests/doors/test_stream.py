@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import unittest
 from collections.abc import Callable
 from typing import Any
@@ -123,6 +124,24 @@ class ShellTest(unittest.TestCase):
         shell.data_received(b"2\n2")
         self.clock.pass_time(5)
         self.assertEqual(self.heard(wire), GREETING + b"Showing all accounts: \n")
+
+    def test_a_guest_that_is_gone_leaves_nothing_to_the_garbage_collector(self) -> None:
+        for how in (b"", b"1|mason\n", b"2\n", b"understudy 1 " + b"0" * 32 + b"\n1 0 1|wayne\n"):
+            shell, wire = self.connect()
+            connection = shell.connection
+            assert connection is not None
+            shell.data_received(how)
+            self.heard(wire)
+            shell.connection_lost(None)
+            self.front.turn()
+            gc.disable()
+            try:
+                wire.__dict__.clear()
+                del shell
+                left = [type(other).__name__ for other in gc.get_referrers(connection)]
+            finally:
+                gc.enable()
+            self.assertEqual([name for name in left if name != "frame"], [], how)
 
     def test_silence_after_the_end(self) -> None:
         shell, _ = self.connect()

@@ -107,10 +107,10 @@ BUGS = (
         Edit(
             SERVER,
             """    def _submit(self) -> None:
-        body = self.desk.take(BATCH_MAX)
+        ops, body = self.desk.take_batch(BATCH_MAX)
 """,
             """    def _submit(self) -> None:
-        body = self.desk.take(BATCH_MAX)
+        ops, body = self.desk.take_batch(BATCH_MAX)
         for connection in list(self.desk.connections.values()):
             if connection.line and type(connection.line[0]).__name__ == "Run" and connection.is_open and connection.line[0].sent:
                 first = connection.line[0]
