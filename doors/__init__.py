@@ -4,7 +4,7 @@ What it is not: a door sees no replica, view or file.
 
     shell (`stream.py`)   the socket: bytes in, bytes out, limits, quiet and slow guests
     translator            the pure half of a door: bytes ⇄ commands and replies; one object a connection
-    contract (`contract.py`)  what translator and connection promise each other
+    contract.py           what translator and connection promise each other
     desk (`desk.py`)      order, sessions, retries, deliveries
 
 A new door is one file with a translator, one line in `TRANSLATORS`, its ports in `cluster.yaml` and its tests.
