@@ -15,10 +15,14 @@ A **command** is one line of text: a letter, then its fields behind `|`. A name 
     H       account id | proof | hash       ChangePassword
     P       account id | amount [| own]     PayIn
     X       account id | amount [| own]     TakeOut
+    E       account id | proof      EraseAccount: of the session's own account, with its mail
+    J       session                 log in as the account of that session, which is at home at the same replica; only doors ask so
     Z       what | name [| hash]    operators: `block`, `unblock`, `remove`, `reset` (to the password with this hash)
     A       [pattern]               ListAccounts   a query: read, never logged
     W                               ListPresent    a query: read, never logged
     B       account id [| own]      Balance        a query: read, never logged
+    Y                               ListAccounts, hidden ones too; only who is logged in   a query
+    I       anything                whether the session is logged in   a query
     K       name or id | address    an account's hash, and how long an attempt must wait   a query of doors, never of a guest
 
 A **hash** is what `passwords.py` makes of a password; no password stands in a command. A **proof** is the hash that the password was right
@@ -32,6 +36,7 @@ A **reply** is one short text: a lower-case letter and fields, or `!` and the na
     p [| recipient]         sent; the recipient is online now    (recipient: only when it was addressed by its account id)
     m [| recipient]         sent; it waits in the mailbox
     b | balance             in the smallest unit, after the command
+    i                       the session is logged in
     h                       the password is changed          z | name            done, for an operator
     r | name | seq|sender|text ⏎ …           the undelivered messages, oldest first; nothing behind name| when there are none
 
@@ -55,6 +60,7 @@ System commands are lines too, one of
     close|SESSION|HOME          that connection is gone
     ack|NAME|NUMBER|ABOVE|UPTO  messages above ABOVE up to UPTO of the account NAME that was created at op NUMBER have reached their guest
     members|REPLICA.INC,…       first command of each view: connections of all other replicas are gone
+    begin|NAME|HASH|…           the first accounts, hidden until they are used; only as op 2, behind the first `members`
     expire|                     sessions that nobody used for `SESSION_LIFE_US` are forgotten
 
 Read next: `doors/pipe.py` (who makes runs), `state.py` (who obeys them).
@@ -87,10 +93,11 @@ NO_SESSION = bytes(16)
 CREATE, LOG_IN, LOG_OUT, SEND, READ, DELETE, LIST, PRESENT = "CLOSRDAW"
 LOG_IN_BY_EITHER, PAY_IN, TAKE_OUT, BALANCE = "NPXB"
 SECRET, CHANGE_PASSWORD, OPERATE = "KHZ"
-QUERIES = frozenset({LIST, PRESENT, BALANCE, SECRET})
+ERASE, JOIN, LIST_ALL, WHO_AM_I = "EJYI"
+QUERIES = frozenset({LIST, LIST_ALL, PRESENT, BALANCE, SECRET, WHO_AM_I})
 WRONG, OWN = "-", "own"  # proofs, see above
 STRICT = {CREATE: WRONG, LOG_IN: WRONG, LOG_IN_BY_EITHER: WRONG, READ: OWN, DELETE: OWN, PAY_IN: OWN, TAKE_OUT: OWN, BALANCE: OWN}
-NOT_AS_IT_IS = QUERIES | STRICT.keys() | {CHANGE_PASSWORD, OPERATE}  # letters that a connection must look at twice
+NOT_AS_IT_IS = QUERIES | STRICT.keys() | {CHANGE_PASSWORD, ERASE, OPERATE}  # letters that a connection must look at twice
 
 ONLINE, WAITING = "p", "m"
 

@@ -210,6 +210,9 @@ class Connection:
         self.tell(self.translator.trouble("newer"))
         self.hang_up("another connection took its session over")
 
+    def pair(self, account: str) -> bool:
+        return self.desk.relays.pair(self, account)
+
     def describe_cluster(self) -> bytes:
         return self.desk.describe_cluster(self.door)
 
@@ -426,12 +429,6 @@ class Connection:
         self.desk.newcomers.append(self)
         if self.line:
             self.advance()
-
-    def expelled(self) -> None:
-        """Somebody else has logged this guest out: it comes back, or not, as nobody."""
-        self.desk.unwatch(self)
-        self.account = ""
-        self.hang_up("its account is closed to it")
 
     def push(self, messages: Iterable[Message]) -> None:
         """New messages of the account; not before the answers to all that the log has done for this guest: they may show older ones."""

@@ -23,10 +23,12 @@ from typing import Any
 import ledger
 import read_only
 from attempts import Attempts
-from commands import BALANCE, LIST, PATTERN_MAX, PRESENT, SECRET, count_ops, system_run
+from commands import BALANCE, LIST, LIST_ALL, PATTERN_MAX, PRESENT, SECRET, WHO_AM_I, Refusal, count_ops, system_run
 from connection import Connection, Shell
+from noting import expelled
 from passwords import Hasher
 from people import Outcome
+from relays import Relays
 from state import ChatState
 from waiting import Query
 
@@ -68,6 +70,7 @@ class Desk:
         self.watching: dict[str, list[Connection]] = {}
         self.newcomers: list[Connection] = []  # watched once all replies of the batch are given: what was read comes before what waits
         self.closing: dict[str, bytes] = {}  # homes whose `close` is not executed yet
+        self.relays = Relays()
         self.is_full = False
         self.numbers = 0
 
@@ -93,6 +96,7 @@ class Desk:
         """The connection is gone and owes nothing any more."""
         if self.connections.pop(connection.home, None) is None:
             return
+        self.relays.moved(connection)
         del connection.translator  # they hold each other, and would wait for the garbage collector
         if not connection.opening:
             return
@@ -222,7 +226,7 @@ class Desk:
         for session in outcome.expelled:
             connection = by_session.get(session)
             if connection is not None:
-                connection.expelled()
+                expelled(connection)
         for name in outcome.proved:
             self.attempts.forgive(name)
         self.state_changed(outcome.filled)
@@ -277,6 +281,7 @@ class Desk:
             connection.shell.close(why)
             connection.lost()
         self.connections.clear()
+        self.relays.clear()
         self.by_session.clear()
         self.watching.clear()
         self.closing.clear()
@@ -298,11 +303,23 @@ def _secret(desk: Desk, session: bytes, rest: str) -> str:
     return f"k|{round(wait * 1000)}|{account.secret if account else ''}"
 
 
+def _list_all(desk: Desk, session: bytes, rest: str) -> str:
+    words = _who_am_i(desk, session, rest)
+    return "a|" + ",".join(desk.state.accounts) if words == "i" else words
+
+
+def _who_am_i(desk: Desk, session: bytes, rest: str) -> str:
+    asking = desk.state.sessions.get(session)
+    return "i" if asking is not None and asking.account is not None else Refusal.NOT_LOGGED_IN
+
+
 EVALUATE: dict[str, Callable[[Desk, bytes, str], str]] = {
     LIST: _list,
     PRESENT: lambda desk, session, rest: "w|" + ",".join(desk.state.present()),
     BALANCE: lambda desk, session, rest: ledger.balance_of(desk.state, session, *rest.split("|")),
     SECRET: _secret,
+    LIST_ALL: _list_all,
+    WHO_AM_I: _who_am_i,
 }
 
 

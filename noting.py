@@ -7,6 +7,7 @@ What it is not: it gives no reply its words (the door does) and keeps no order (
     logged out, deleted         no account
     the messages that wait      those that were pushed are not shown again
     a gap, no such session      the connection is told so, and closed
+    expelled by somebody else   no account, and closed
 
 Read next: `connection.py`.
 """
@@ -28,12 +29,14 @@ def note(connection: Connection, command: str, reply: str) -> str:
         _, name, seq, number = reply.split("|")
         connection.desk.unwatch(connection)
         connection.account, connection.account_number = name, int(number)
-        connection.base = connection.shown = connection.acked = 0 if connection.translator.is_resumable() else int(seq)
+        connection.base = connection.shown = connection.acked = 0 if connection.translator.shows_waiting() else int(seq)
         connection.holes.clear()
         connection.desk.newcomers.append(connection)
+        connection.desk.relays.moved(connection)
     elif letter == "o" or (letter == "d" and command.split("|")[1] == account_id(connection.account)):
         connection.desk.unwatch(connection)
         connection.account = ""
+        connection.desk.relays.moved(connection)
     elif letter == "r":
         return _unshown(connection, reply)
     return reply
@@ -57,3 +60,10 @@ def out_of_step(connection: Connection, reply: str) -> None:
     expected = reply.partition("|")[2]
     connection.tell(connection.translator.trouble(f"gap {expected}" if expected else "session"))
     connection.hang_up("the session is out of step" if expected else "the session is not known any more")
+
+
+def expelled(connection: Connection) -> None:
+    """Somebody else has logged this guest out: it comes back, or not, as nobody."""
+    connection.desk.unwatch(connection)
+    connection.account = ""
+    connection.hang_up("its account is closed to it")

@@ -52,6 +52,11 @@ class Session:
         return bool(self.home) and not self.kind.endswith(DEAF)
 
     @property
+    def place(self) -> str:
+        """REPLICA.INC of its home."""
+        return self.home.rpartition(".")[0]
+
+    @property
     def is_plain(self) -> bool:
         """Whether nobody can come back to it."""
         return self.kind.startswith("plain")

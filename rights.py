@@ -62,6 +62,32 @@ def change_password(state: ChatState, session: Session, line: str, op: int, time
     return "h"
 
 
+def erase(state: ChatState, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+    """The session's own account, with what waits for it."""
+    _, name, *proof = line.split("|")
+    if session.account is None:
+        return Refusal.NOT_LOGGED_IN
+    account = owned(state, session, name, *proof)
+    if not isinstance(account, Account):
+        return account
+    if account is not session.account:
+        return Refusal.WRONG_PASSWORD
+    state.remove(account)
+    return "d"
+
+
+def join(state: ChatState, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
+    """A guest's second connection: it is whoever the first one is."""
+    _, word = line.split("|")
+    first = state.sessions.get(bytes.fromhex(word))
+    account = first.account if first is not None and first.place == session.place else None
+    if account is None:
+        return Refusal.NOT_LOGGED_IN
+    reply = f"l|{account.name}|{account.last_seq}|{account.number}"
+    state.enter(session, account)
+    return reply
+
+
 def operate(state: ChatState, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
     """An operator's command about an account, by its name or its id."""
     _, what, name, *rest = line.split("|")

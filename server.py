@@ -29,6 +29,7 @@ if __name__ == "__main__":
 
     bootstrap.ensure(("argon2", "msgspec", "pandas", "re2", "yaml"))
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -90,6 +91,7 @@ from packets import (
     View,
     image_hash,
 )
+from passwords import SALT_SIZE
 from register import RegisterDamaged
 from replication import LEARNER, LIVE, NORMAL, READ_ONLY, VIEW_CHANGE, Replica, Start, Timers
 from settings import Settings
@@ -302,9 +304,16 @@ class Server:
             self.queries.clear()
             members = self.policy.last.members if self.policy.last else ()
             first = system_run("members|" + ",".join(f"{m.replica}.{m.inc}" for m in members)) if replica.is_primary else b""
+            if first and not replica.head_op:
+                first += self._first_accounts()
             self.desk.renew(first)
         if replica.is_primary:
             self.poke()
+
+    def _first_accounts(self) -> bytes:
+        """The log is empty: what `cluster.yaml` says that it begins with. Slow, once."""
+        hashed = [(one.name, self.host.hasher.hash(one.password, self.host.random(SALT_SIZE))) for one in self.settings.accounts.initial]
+        return system_run("|".join(["begin", *itertools.chain.from_iterable(hashed)])) if hashed else b""
 
     # --- time -----------------------------------------------------------------------------------------------------------------------------
 

@@ -22,12 +22,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from account_settings import Accounts
+from account_settings import Accounts, complaints
 from marked_yaml import MarkedYaml, Place, name, read_file
 from marked_yaml import SettingsError as SettingsError
 
 REPLICAS_MAX = 9  # one process sends each batch to all the others
-DOORS = ("pipe", "ledger")
+DOORS = ("pipe", "ledger", "framed", "relay")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ports = Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]
@@ -136,6 +136,8 @@ def parse(raw: bytes, path: str, doors: Collection[str] = DOORS) -> Settings:
     file = source.typed(source.value, _File, (), RULES)
     replicas = tuple(_replica(source, at, line, doors) for at, line in enumerate(file.replicas))
     _check_sense(source, file.cluster, replicas)
+    for at, key, sentence in complaints(file.accounts):
+        source.refuse(("accounts", "initial", at, key), sentence)
     in_order = tuple(sorted(replicas, key=lambda replica: replica.id))
     return Settings(**msgspec.structs.asdict(file.cluster), replicas=in_order, accounts=file.accounts)
 

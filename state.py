@@ -32,7 +32,9 @@ from commands import (
     COMMANDS,
     CREATE,
     DELETE,
+    ERASE,
     ID_SUFFIX,
+    JOIN,
     LOG_IN,
     LOG_IN_BY_EITHER,
     LOG_OUT,
@@ -61,6 +63,8 @@ from people import Account, Message, Opened, Outcome, Session
 from rights import owned, refusal
 from tables import Row
 
+BEGIN_OP = 2  # the first view's second op; a later `begin` is of nobody
+
 
 class ChatState:
     """See the module's page. `op` is the last applied op, `digest` a running CRC-32 over all replies."""
@@ -70,6 +74,7 @@ class ChatState:
         self.accounts: dict[str, Account] = {}  # in order of creation
         self.sessions: dict[bytes, Session] = {}
         self.history: list[tuple[int, int, str, str, str]] | None = None
+        self.hidden: dict[str, Account] = {}  # accounts that nobody has used yet
         self._folded: set[str] = set()
         self._at: dict[str, dict[bytes, None]] = {}  # REPLICA.INC -> sessions at home there
         self._gone: dict[bytes, None] = {}  # sessions without a home, longest gone first
@@ -184,7 +189,7 @@ class ChatState:
         if folded in RESERVED or folded in self._folded or folded + ID_SUFFIX in self._folded or self._is_folded_id(folded):
             return Refusal.NAME_TAKEN
         account, reply = Account(name, op, rest[0] if rest else ""), f"c|{name}|0|{op}"
-        self._enter(session, self.add(account))
+        self.enter(session, self.add(account))
         return reply
 
     def _log_in(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
@@ -200,7 +205,7 @@ class ChatState:
     def _log_out(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         if session.account is None:
             return Refusal.NOT_LOGGED_IN
-        self._enter(session, None)
+        self.enter(session, None)
         return "o"
 
     def _read(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
@@ -264,6 +269,10 @@ class ChatState:
         leaving = sorted(key for place in self._at.keys() - staying for key in self._at[place])
         self._leave_all(leaving, op, time)
 
+    def _begin(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
+        people = list(zip(fields[::2], fields[1::2], strict=True)) if op <= BEGIN_OP else []
+        self._add_hidden(people, op)
+
     def _expire(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         old = [key for key in self._gone if time - self.sessions[key].gone_time >= SESSION_LIFE_US]
         self._forget_all(old)
@@ -283,16 +292,21 @@ class ChatState:
         self._folded.add(fold(account.name))
         return account
 
+    def _add_hidden(self, people: list[tuple[str, str]], op: int) -> None:
+        for name, secret in people:
+            self.hidden[name] = self.add(Account(name, op, secret))
+
     def remove(self, account: Account) -> None:
         """The account is gone, and its name is free."""
         folded = fold(account.name)
+        self.hidden.pop(account.name, None)
         for key in list(account.sessions):
-            self._enter(self.sessions[key], None)
+            self.enter(self.sessions[key], None)
         del self.accounts[account.name]
         self._folded.discard(folded)
 
     def _log_in_to(self, account: Account, session: Session, proof: str, secret: str, out: Outcome) -> None:
-        self._enter(session, account)
+        self.enter(session, account)
         if proof:
             out.proved.append(account.name)
         if secret:
@@ -308,7 +322,7 @@ class ChatState:
         for key in list(account.sessions):
             session = self.sessions[key]
             if session is not staying:
-                self._enter(session, None)
+                self.enter(session, None)
                 out.expelled.append(key)
 
     def _deliver(self, account: Account, sender: str, text: str, time: int, out: Outcome) -> None:
@@ -333,7 +347,7 @@ class ChatState:
             while mailbox and mailbox[0][0] <= upto:
                 mailbox.popleft()
 
-    def _enter(self, session: Session, account: Account | None) -> None:
+    def enter(self, session: Session, account: Account | None) -> None:
         """The session is logged in to this account from now on (None: to no account)."""
         here = 1 if session.listens else 0
         if session.account is not None:
@@ -341,6 +355,7 @@ class ChatState:
             del session.account.sessions[session.key]
         session.account = account
         if account is not None:
+            self.hidden.pop(account.name, None)
             account.online += here
             account.sessions[session.key] = None
 
@@ -387,15 +402,17 @@ class ChatState:
             self._forget(self.sessions[key])
 
     def _forget(self, session: Session) -> None:
-        self._enter(session, None)
+        self.enter(session, None)
         self._gone.pop(session.key, None)
         del self.sessions[session.key]
 
     # --- questions ------------------------------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """All account names in order of creation."""
-        return list(self.accounts)
+        """All account names in order of creation, but for those that nobody has used yet."""
+        if not self.hidden:
+            return list(self.accounts)
+        return [a.name for a in self.accounts.values() if a.name not in self.hidden or a.last_seq]
 
     def present(self) -> list[str]:
         """Names of the accounts that have a connection now, in order of creation."""
@@ -437,7 +454,7 @@ class ChatState:
         """A session as a table has it."""
         self.sessions[session.key] = session
         if account is not None:
-            self._enter(session, account)
+            self.enter(session, account)
         if home:
             self._move(session, home, 0, 0)
 
@@ -475,6 +492,8 @@ HANDLERS: dict[str, Handler] = {
     DELETE: ChatState._delete,
     CHANGE_PASSWORD: rights.change_password,
     OPERATE: rights.operate,
+    ERASE: rights.erase,
+    JOIN: rights.join,
     PAY_IN: ledger.pay_in,
     TAKE_OUT: ledger.take_out,
 }
@@ -484,4 +503,5 @@ SYSTEM_HANDLERS: dict[str, SystemHandler] = {
     "ack": ChatState._ack,
     "members": ChatState._members,
     "expire": ChatState._expire,
+    "begin": ChatState._begin,
 }

@@ -4,7 +4,7 @@ What it is not: it knows no file (`snapshots.py`), and no format but the newest;
 
     table       one row is            columns
     accounts    an account            name, number (op that made it), secret (password hash or empty), last_seq (newest message),
-                                      balance (in the smallest unit), mark (`blocked` or empty)
+                                      balance (in the smallest unit), mark (`blocked`, `hidden`, both or none)
     mailboxes   an undelivered        account, seq (1, 2, 3 … within the account), id (1, 2, 3 … of all messages),
                 message               time (microseconds since 1970), sender, text
     sessions    a guest the cluster   session, kind, account, home (REPLICA.INC.CONNECTION or empty), last (newest request executed),
@@ -35,7 +35,8 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 MESSAGE_COLUMNS = ("id", "time", "sender", "recipient", "text")
 
-BLOCKED = "blocked"  # in the column `mark`
+MARKS = {(False, False): "", (True, False): "blocked", (False, True): "hidden", (True, True): "blocked hidden"}
+MARKED = {mark: flags for flags, mark in MARKS.items()}
 
 Row = Sequence[str]
 
@@ -51,7 +52,7 @@ def tables_of(state: ChatState) -> dict[str, tuple[tuple[str, ...], Iterable[Row
 
 def _account_rows(state: ChatState) -> Iterator[Row]:
     for a in state.accounts.values():
-        yield a.name, str(a.number), a.secret, str(a.last_seq), str(a.balance), BLOCKED if a.is_blocked else ""
+        yield a.name, str(a.number), a.secret, str(a.last_seq), str(a.balance), MARKS[a.is_blocked, a.name in state.hidden]
 
 
 def _mailbox_rows(state: ChatState) -> Iterator[Row]:
@@ -94,10 +95,12 @@ def _load_account(state: ChatState, row: Row) -> None:
         raise ValueError(f"account {name!r} stands there twice")
     if not 0 <= int(balance) <= BALANCE_MAX:
         raise ValueError(f"account {name!r} has an impossible balance")
-    if mark not in ("", BLOCKED):
+    if mark not in MARKED:
         raise ValueError(f"account {name!r} has the mark {mark!r}")
     account = state.add(Account(name, int(number), secret, int(last_seq), int(balance)))
-    account.is_blocked = mark == BLOCKED
+    account.is_blocked, is_hidden = MARKED[mark]
+    if is_hidden:
+        state.hidden[name] = account
 
 
 def _load_session(state: ChatState, row: Row) -> None:

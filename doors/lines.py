@@ -164,6 +164,9 @@ class LineTranslator:
     def is_resumable(self) -> bool:
         return self.numbered
 
+    def shows_waiting(self) -> bool:
+        return self.numbered
+
     def opened(self, last: int, seq: int) -> bytes:
         return f"= {self.guest.account or '-'} {last} {seq}\n".encode() if self.numbered else b""
 

@@ -72,6 +72,9 @@ class OperatorTranslator:
     def is_resumable(self) -> bool:
         return False
 
+    def shows_waiting(self) -> bool:
+        return False
+
     def beat(self) -> bytes:
         return b""
 

@@ -11,6 +11,57 @@ from tests.test_state import A, B, C, Chat, check
 WRONG = Refusal.WRONG_PASSWORD
 
 
+class FirstTest(unittest.TestCase):
+    """Accounts that a cluster begins with."""
+
+    def test_hidden_until_they_are_used_and_made_once(self) -> None:
+        chat = Chat()
+        chat.system("members|0.7")
+        chat.system("begin|tester|hash|abc|hash2|zoe|hash3")
+        chat.open(A)
+        self.assertEqual((chat.state.names(), list(chat.state.accounts)), ([], ["tester", "abc", "zoe"]))
+        self.assertEqual(chat.do(A, "C|abc", "L|abc123|hash2", "S|tester|x")[0::2], [Refusal.NAME_TAKEN, "m"])
+        self.assertEqual(chat.state.names(), ["tester", "abc"])
+        check(chat.state)
+        chat.do(A, "Z|block|zoe")
+        check(chat.state)
+        chat.do(A, "Z|remove|zoe", "Z|remove|tester")
+        chat.system("begin|tester|hash")
+        self.assertEqual(list(chat.state.accounts), ["abc"])
+        check(chat.state)
+
+
+class EraseTest(unittest.TestCase):
+    """Its own account, with its mail."""
+
+    def test_erased(self) -> None:
+        chat = Chat().people()
+        chat.open(C, "2.7.1")
+        chat.do(C, "C|rich|hash", "S|rich|unread")
+        for key, line, reply in (
+            (A, "E|wayne123|", Refusal.WRONG_PASSWORD),
+            (A, "E|rich123|hash", Refusal.WRONG_PASSWORD),
+            (C, "E|rich123|-", Refusal.WRONG_PASSWORD),
+            (A, "E|nobody123|", Refusal.NO_SUCH_ACCOUNT),
+            (C, "E|rich123|hash", "d"),
+            (C, "E|rich123|hash", Refusal.NOT_LOGGED_IN),
+            (A, "E|mason123|", "d"),
+        ):
+            with self.subTest(line):
+                self.assertEqual(chat.do(key, line), reply)
+        check(chat.state)
+
+    def test_a_second_connection_is_who_the_first_one_is(self) -> None:
+        chat = Chat().people()
+        chat.open(C, "0.7.5")
+        self.assertEqual(chat.do(C, f"J|{A.hex()}"), f"l|mason|0|{chat.state.accounts['mason'].number}")
+        self.assertEqual(chat.do(C, f"J|{B.hex()}"), Refusal.NOT_LOGGED_IN, "at another replica")
+        self.assertEqual(chat.do(C, f"J|{(b'n' * 16).hex()}"), Refusal.NOT_LOGGED_IN)
+        chat.do(A, "O")
+        self.assertEqual(chat.do(C, f"J|{A.hex()}"), Refusal.NOT_LOGGED_IN)
+        check(chat.state)
+
+
 class RightsTest(unittest.TestCase):
     """rich has the hash `hash`, and is logged in at C; mason and wayne are open."""
 

@@ -36,6 +36,8 @@ class Good(unittest.TestCase):
         self.assertEqual(shipped.name, "dormitory")
         self.assertEqual(shipped.ports_of("pipe"), (6666, 6667, 6668, 2023))
         self.assertEqual(shipped.ports_of("ledger"), (7001, 7002, 7003))
+        self.assertEqual(shipped.ports_of("framed"), (8084, 8184, 8284))
+        self.assertEqual(shipped.ports_of("relay"), (8086, 8186, 8286))
         self.assertEqual(list(shipped.peers().values()), [Address("127.0.0.1", 7661 + i) for i in range(3)])
         self.assertEqual(shipped.survives(), 2)
         self.assertEqual(shipped.policy, "survivor")
@@ -46,13 +48,14 @@ class Good(unittest.TestCase):
         with open(SHIPPED, encoding="utf-8") as file:
             text = file.read()
         least = parse(b"cluster: {name: dormitory}\n" + text[text.index("replicas:") :].encode(), "c.yaml")
-        self.assertEqual(load(SHIPPED), least)
+        people = tuple(account_settings.Initial(name, password) for name, password in (("tester", "abc123"), ("abc", "abc")))
+        self.assertEqual(load(SHIPPED), msgspec.structs.replace(least, accounts=account_settings.Accounts(initial=people)))
 
     def test_the_shipped_file_explains_every_key(self) -> None:
         with open(SHIPPED, encoding="utf-8") as file:
             lines = file.read().splitlines()
         for key in (*settings.Cluster.__struct_fields__, *account_settings.Accounts.__struct_fields__):
-            at = next((i for i, line in enumerate(lines) if re.match(rf"  (# )?{key}: ", line)), None)
+            at = next((i for i, line in enumerate(lines) if re.match(rf"  (# )?{key}:( |$)", line)), None)
             assert at is not None, f"{key} is not in cluster.yaml"
             text = " ".join(lines[max(0, at - 3) : at + 2]).lower()
             self.assertIn("default", text, key)
@@ -147,7 +150,10 @@ class Bad(unittest.TestCase):
         self.assert_says(self.changed("6667", "7661"), 6, 51, "port 7661 is taken already by replicas[0].peer")
         self.assert_says(self.changed("7662", "7661"), 6, 19, "replicas[1].peer: port 7661 is taken already by replicas[0].peer")
         self.assert_says(
-            self.changed("pipe: 6667", "pope: 6667"), 6, 45, "replicas[1].doors.pope: there is no such door; the doors are pipe, ledger"
+            self.changed("pipe: 6667", "pope: 6667"),
+            6,
+            45,
+            f"replicas[1].doors.pope: there is no such door; the doors are {', '.join(settings.DOORS)}",
         )
 
     def test_addresses(self) -> None:
@@ -170,6 +176,18 @@ class Bad(unittest.TestCase):
         self.assert_says(self.changed("id: 1", "id: 0"), 6, 10, "replicas[1].id: 3 replicas have the ids 0 to 2, each once; this is 0")
         self.assert_says(self.changed("id: 1", "id: 3"), 6, 10, "3 replicas have the ids 0 to 2, each once; this is 3")
         self.assert_says(self.changed("id: 1", "id: -1"), 6, 10, "expected a whole number >= 0")
+
+    def test_initial_accounts(self) -> None:
+        for people, column, sentence in (
+            ("[{name: a b, password: x}]", 29, "no account can be called 'a b'"),
+            ("[{name: Server, password: x}]", 29, "no account can be called 'Server'"),
+            ("[{name: abc, password: ''}]", 44, "a password has 1 to 1024 bytes"),
+            ("[{name: abc, password: x}, {name: ABC, password: x}]", 55, "ABC is taken already"),
+            ("[{name: abc, password: x}, {name: abc123, password: x}]", 55, "abc123 is taken already"),
+            ("[{name: abc}]", 22, "the key password is missing"),
+        ):
+            with self.subTest(people):
+                self.assert_says(GOOD + f"accounts: {{initial: {people}}}\n", 8, column, sentence)
 
     def test_timers_that_contradict_each_other(self) -> None:
         self.assert_says(

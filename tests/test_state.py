@@ -103,7 +103,16 @@ def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
         for k, s in state.sessions.items()
     }
     places = {place: sorted(keys) for place, keys in state._at.items()}
-    return accounts, sessions, places, list(state._gone), sorted(state._folded), state.message_count, list(state.history or ())
+    return (
+        accounts,
+        sessions,
+        places,
+        list(state._gone),
+        sorted(state._folded),
+        list(state.hidden),
+        state.message_count,
+        list(state.history or ()),
+    )
 
 
 def check(state: ChatState) -> None:
@@ -684,6 +693,8 @@ def crowd() -> Chat:
     chat.do(B, "S|mason|hi")
     chat.open(b"d" * 16, "2.7.2")
     chat.do(b"d" * 16, "C|empty", "P|empty123|5")
+    chat.open(b"f" * 16, "0.7.11")
+    chat.do(b"f" * 16, "L|empty123")
     chat.open(b"e" * 16, "0.7.9")
     chat.system(f"close|{(b'e' * 16).hex()}|0.7.9")
     return chat
@@ -717,6 +728,11 @@ COMMAND_LINES = [
     "D|nobody123",
     "D|secret123",
     "D|secret123|hash",
+    "E|mason123|",
+    "E|wayne123",
+    "E|secret123|-",
+    f"J|{(b'd' * 16).hex()}",
+    f"J|{(b'f' * 16).hex()}",
     "H|secret123|hash|newer",
     "H|mason123||new",
     "H|mason123|-",
@@ -751,6 +767,7 @@ SYSTEM_LINES = [
     "ack|nobody|4|0|1",
     "members|1.7",
     "expire|",
+    "begin|tester|hash|abc|hash2",
 ]
 
 
@@ -882,7 +899,7 @@ class TotalTest(unittest.TestCase):
         keys = [A, B, C, b"d" * 16]
         word = st.sampled_from(SOME_WORDS)
         line = st.one_of(
-            st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from("CLOSRDAWNPXBHZ?"), st.lists(word, max_size=3)),
+            st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from("CLOSRDAWNPXBHZEJ?"), st.lists(word, max_size=3)),
             st.text(max_size=20).filter(lambda t: "\n" not in t),
         )
         number = st.one_of(st.integers(0, 12), st.integers(0, 2**64 - 1))
@@ -907,7 +924,7 @@ class TotalTest(unittest.TestCase):
                 st.integers(-1, 6),
                 st.integers(-3, 9),
             ),
-            st.sampled_from(["members|0.7", "members|1.7,2.7", "members|", "expire|"]),
+            st.sampled_from(["members|0.7", "members|1.7,2.7", "members|", "expire|", "begin|zoë|hash"]),
             st.builds("|".join, st.lists(word, max_size=4)),
         ).map(system_run)
         noise = st.binary(max_size=60)

@@ -81,7 +81,7 @@ def is_free(port: int) -> bool:
 class Cluster:
     """Three replicas (or another number) in a directory of their own. As a context it ends and removes everything."""
 
-    def __init__(self, *, replicas: int = 3, where: str | None = None, keep: bool = False, **knobs: object) -> None:
+    def __init__(self, *, replicas: int = 3, where: str | None = None, keep: bool = False, accounts: str = "{}", **knobs: object) -> None:
         self.where = where or tempfile.mkdtemp(prefix="understudy-")
         self.base, self.config = os.path.join(self.where, "data"), os.path.join(self.where, "cluster.yaml")
         self.keep = keep
@@ -92,10 +92,16 @@ class Cluster:
         self.pipes = self.doors["pipe"]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.paused: set[int] = set()
-        self._write_config(knobs)
+        self._write_config(knobs, accounts)
 
-    def _write_config(self, knobs: dict[str, object]) -> None:
-        lines = ["cluster:", "  name: scratch", *(f"  {key}: {value}" for key, value in knobs.items()), "replicas:"]
+    def _write_config(self, knobs: dict[str, object], accounts: str) -> None:
+        lines = [
+            "cluster:",
+            "  name: scratch",
+            *(f"  {key}: {value}" for key, value in knobs.items()),
+            f"accounts: {accounts}",
+            "replicas:",
+        ]
         for i in self.ids:
             doors = ", ".join(f"{door}: {ports[i]}" for door, ports in self.doors.items())
             lines.append(f'  - {{id: {i}, peer: "127.0.0.1:{self.peers[i]}", doors: {{{doors}}}}}')

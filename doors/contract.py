@@ -1,0 +1,107 @@
+"""The contract between a door's translator and its connection: what each may ask of the other.
+
+What it is not: nothing is done here.
+
+    Guest        what a translator may ask of its connection      `connection.Connection` keeps this promise
+    Translator   what a connection asks of its translator         every file in `doors/` with a translator keeps this one
+
+Read next: `doors/lines.py`, `connection.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from commands import Passwords
+
+Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text; as `people.Message`
+Render = Callable[[int, list[str], list[str]], bytes]  # first number, commands and their replies to the door's words
+
+
+class Guest(Protocol):
+    """What a translator may ask of its connection (`connection.Connection`)."""
+
+    account: str
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody sees what `watch` is given."""
+
+    def open(self, session: bytes, kind: str, seen: int, owed: int = 0) -> None:
+        """Take up this session: kind is `numbered` or `resumed`; `seen`: newest message the guest has displayed.
+
+        `owed`: oldest request whose answer it lacks; what was read by it comes before what waits now.
+        """
+
+    def ask(self, command: str, number: int = 0, low: int = 0, passwords: Passwords | None = None) -> None:
+        """An encoded command; number 0: the connection counts by itself.
+
+        With passwords it lacks, at its end, the proof of the old one or the hash of the new one, or both in this order; whatever comes
+        behind it waits while they are worked out.
+        """
+
+    def ask_all(self, commands: list[str], render: Render, first: int = 0, low: int = 0) -> None:
+        """All that a chunk asks: encoded commands, none of them a query, none that changes who the guest is; `first` as in `ask`."""
+
+    def say(self, reply: bytes, number: int = 0) -> None:
+        """An answer that needs nobody, given in its turn."""
+
+    def acknowledge(self, upto: int) -> None:
+        """The guest has displayed messages up to this seq."""
+
+    def tell(self, words: bytes) -> None:
+        """Bytes for now, whatever else is waiting."""
+
+    def hang_up(self, why: str) -> None:
+        """Close the connection; `why` goes to the log."""
+
+    def pair(self, account: str) -> bool:
+        """Be the relay of a command connection that is logged in to this account; False: none waits for one."""
+
+    def describe_cluster(self) -> bytes:
+        """The replicas and this door's ports, as JSON."""
+
+    def watch(self, line: str) -> None:
+        """A line for people who watch the server's console."""
+
+
+class Translator(Protocol):
+    """The pure half of a door."""
+
+    greeting: bytes
+    rest: bytes  # unfinished bytes
+    listens: bool  # whether the door shows messages; whoever is logged in at another one is not online for that
+
+    def feed(self, chunk: bytes) -> bool:
+        """Bytes from the guest, cut anywhere. Returns whether unfinished bytes wait for `quiet`."""
+
+    def quiet(self) -> None:
+        """Nothing came for `QUIET_AFTER` seconds."""
+
+    def end(self) -> None:
+        """The guest has closed its sending side."""
+
+    def opened(self, last: int, seq: int) -> bytes:
+        """The session is there: newest request executed, newest message of its account."""
+
+    def trouble(self, word: str) -> bytes:
+        """The session is not there: `session`, `newer` or `gap N`."""
+
+    def render(self, number: int, command: str, reply: str) -> bytes:
+        """The reply to this command in the door's words."""
+
+    def frame(self, number: int, words: bytes) -> bytes:
+        """An answer of `say` in its frame."""
+
+    def push(self, message: Message) -> bytes:
+        """A delivery."""
+
+    def is_resumable(self) -> bool:
+        """Whether the guest comes back with the same session after a broken connection, and acknowledges deliveries itself."""
+
+    def shows_waiting(self) -> bool:
+        """Whether what waited in the mailbox is pushed after a log-in, too."""
+
+    def beat(self) -> bytes:
+        """A sign of life, if the protocol has one."""

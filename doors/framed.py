@@ -1,0 +1,261 @@
+"""The framed door: length and body both ways, passwords, and a second connection on which messages arrive.
+
+What it is not: it pairs nobody (`relays.py`) and checks no password; the text of a message goes out as it came in.
+
+    a frame     ten bytes: the body's length in decimal, blanks behind it; then the body, UTF-8: CODE⏎FIELD⏎FIELD
+
+    code                    command                            code                    command
+    1⏎USER⏎PASSWORD         LogIn                              4⏎                      ListAccounts, hidden ones too
+    3⏎USER⏎PASSWORD         CreateAccount                      5⏎USER⏎PASSWORD         EraseAccount, with its mail
+    2⏎RECIPIENT⏎TEXT        SendMessage                        -1⏎                     LogOut
+
+    the relay's one frame   its user's name, no code; then only `0⏎sender:text` frames to the guest
+
+Whether a guest is logged in is known to the log alone: what it may not do before is refused there, in its turn.
+
+Read next: `relays.py`, `doors/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from commands import (
+    CREATE,
+    ERASE,
+    ID_MAX,
+    LIST_ALL,
+    LOG_IN,
+    LOG_OUT,
+    NAME_MAX,
+    SEND,
+    TEXT_MAX,
+    WHO_AM_I,
+    Passwords,
+    Refusal,
+    account_id,
+    is_name,
+    is_password,
+)
+from doors.lines import CONTROLS
+
+if TYPE_CHECKING:
+    from doors import Guest, Message
+
+HEADER = 10  # bytes
+LENGTH = re.compile(rb"([0-9]{1,10}) *")
+BODY_MAX = 80 * 1024  # bytes: the longest text and its envelope
+STRANGER_MAX = 4 * 1024  # bytes of a frame before the first log-in or registration: names and passwords are not longer
+CODE_SHOWN = 100  # characters of a code that is none
+
+LF, BLANK = "\n", " "  # a command is one line: an answer that waits in it has a blank for its first line break
+BAD_LOGIN = "-1\nInvalid Login, credential doesn't exist or password invalid"
+NAME_USED = "-1\nThis username has been used"
+BAD_NAME = f"-1\na username has 1 to {NAME_MAX} letters, no space and no , or |"
+BAD_PASSWORD = "-1\na password has 1 to 1024 bytes and no control characters"
+BAD_RECIPIENT = "-1\ninvalid recipient"
+BAD_TEXT = "-1\na text has up to 64 KiB, and no line breaks or control characters"
+BAD_DELETION = "-1\nInvalid credential, deletion failed"
+NO_TEXT = "-1\na command is UTF-8"
+NO_DELETION = "-1\nInvalid deletion detected"
+STRANGER = "-1\nInvalid Command, you can only choose to login or register"
+
+
+class Frames:
+    """What both halves share: frames in, frames out; no numbers, no session of the guest's own."""
+
+    greeting = b""
+    most = BODY_MAX
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.rest = b""
+
+    def feed(self, chunk: bytes) -> bool:
+        """Bytes, cut anywhere. A length is looked at before there is a byte of what it promises."""
+        self.rest += chunk
+        at = 0
+        while len(self.rest) - at >= HEADER:
+            header = LENGTH.fullmatch(self.rest, at, at + HEADER)
+            if header is None or int(header[1]) > self.most:
+                words = self.rest[at : at + HEADER]
+                self.rest = b""
+                self.guest.hang_up(f"the header of a frame is {words!r}: no number up to {self.most}")
+                return False
+            end = at + HEADER + int(header[1])
+            if len(self.rest) < end:
+                break
+            body, at = self.rest[at + HEADER : end], end
+            self.on_frame(body)
+        self.rest = self.rest[at:]
+        return False
+
+    def on_frame(self, body: bytes) -> None:
+        """A whole frame."""
+        raise NotImplementedError
+
+    def quiet(self) -> None:
+        """Silence means nothing here."""
+
+    def end(self) -> None:
+        self.rest = b""
+
+    def opened(self, last: int, seq: int) -> bytes:
+        return b""
+
+    def trouble(self, word: str) -> bytes:
+        return b""
+
+    def frame(self, number: int, words: bytes) -> bytes:
+        return b"%-10d%s" % (len(words), words)
+
+    def is_resumable(self) -> bool:
+        return False
+
+    def beat(self) -> bytes:
+        return b""
+
+
+class FramedTranslator(Frames):
+    """The connection for commands."""
+
+    listens = False
+    most = STRANGER_MAX
+
+    def on_frame(self, body: bytes) -> None:
+        try:
+            code, *fields = str(body, "utf-8").split("\n", 2)
+        except UnicodeDecodeError:
+            return self.to_a_member(NO_TEXT)
+        CODES.get(code, FramedTranslator._unknown)(self, code, fields)
+
+    def say(self, words: str) -> None:
+        """An answer that needs nobody."""
+        self.guest.say(words.encode())
+
+    def to_a_member(self, words: str) -> None:
+        """An answer for who is logged in; others are told to log in."""
+        self.guest.ask(f"{WHO_AM_I}|{words.replace(LF, BLANK, 1)}")
+
+    def _unknown(self, code: str, fields: list[str]) -> None:
+        self.to_a_member(f"-1\ninvalid command:{visible(code)}")
+
+    def _log_in(self, code: str, fields: list[str]) -> None:
+        user, password = [*fields, "", ""][:2]
+        self.most = BODY_MAX
+        if not is_name(user) or (password and not is_password(password)):
+            self.say(BAD_LOGIN)
+        else:
+            self.guest.ask(f"{LOG_IN}|{account_id(user)}", passwords=Passwords(old=password) if password else None)
+
+    def _register(self, code: str, fields: list[str]) -> None:
+        user, password = [*fields, "", ""][:2]
+        self.most = BODY_MAX
+        if not is_name(user):
+            self.say(BAD_NAME)
+        elif not is_password(password):
+            self.say(BAD_PASSWORD)
+        else:
+            self.guest.ask(f"{CREATE}|{user}", passwords=Passwords(new=password))
+
+    def _send(self, code: str, fields: list[str]) -> None:
+        whom, text = [*fields, "", ""][:2]
+        if not whom or len(whom) > ID_MAX or "|" in whom or CONTROLS.search(whom.encode()):
+            self.to_a_member(BAD_RECIPIENT)
+        elif not text or len(text.encode()) > TEXT_MAX or CONTROLS.search(text.encode()):
+            self.to_a_member(BAD_TEXT)
+        else:
+            self.guest.ask(f"{SEND}|{whom}|{text}")
+
+    def _list(self, code: str, fields: list[str]) -> None:
+        self.guest.ask(LIST_ALL)
+
+    def _delete(self, code: str, fields: list[str]) -> None:
+        if len(fields) < 2:
+            return self.to_a_member(NO_DELETION)
+        user, password = fields
+        if is_name(user) and is_password(password):
+            self.guest.ask(f"{ERASE}|{account_id(user)}", passwords=Passwords(old=password))
+        else:
+            self.to_a_member(BAD_DELETION)
+
+    def _log_out(self, code: str, fields: list[str]) -> None:
+        self.guest.ask(LOG_OUT)
+
+    # --- words out ------------------------------------------------------------------------------------------------------------------------
+
+    def render(self, number: int, command: str, reply: str) -> bytes:
+        kind, _, rest = reply.partition("|")
+        if kind == Refusal.NOT_LOGGED_IN:
+            words = STRANGER
+        elif kind == "i":
+            words = command[2:].replace(BLANK, LF, 1)
+        elif kind == "a":
+            words = "0\n" + "".join(f"{name} " for name in rest.split(",") if name)
+        elif kind == Refusal.MAILBOX_FULL:
+            words = f"-1\n{command.split('|', 2)[1]}'s mailbox is full"
+        else:
+            words = DONE.get(kind) or REFUSED.get(command[0], STRANGER)
+        return self.frame(number, words.encode())
+
+    def push(self, message: Message) -> bytes:
+        return b""
+
+    def shows_waiting(self) -> bool:
+        return False
+
+
+CODES = {
+    "1": FramedTranslator._log_in,
+    "2": FramedTranslator._send,
+    "3": FramedTranslator._register,
+    "4": FramedTranslator._list,
+    "5": FramedTranslator._delete,
+    "-1": FramedTranslator._log_out,
+}
+DONE = {
+    "l": "0\nSuccessful Login",
+    "c": "0\nSuccessful Created and logged in",
+    "p": "0\nSent to recipient",
+    "m": "0\nSent to recipient",
+    "d": "0\naccount deleted",
+    "o": "0\nLogging out",
+}
+REFUSED = {LOG_IN: BAD_LOGIN, CREATE: NAME_USED, SEND: BAD_RECIPIENT, ERASE: BAD_DELETION}
+
+
+class RelayTranslator(Frames):
+    """The connection on which messages arrive."""
+
+    listens = True
+    most = STRANGER_MAX
+
+    def __init__(self, guest: Guest) -> None:
+        super().__init__(guest)
+        self.is_named = False
+
+    def on_frame(self, body: bytes) -> None:
+        name = body.decode("utf-8", "replace")
+        if self.is_named:
+            self.guest.hang_up("a relay says more than its name")
+        elif not self.guest.pair(name):
+            self.guest.hang_up(f"no command connection of {visible(name)!r} from this address waits for a relay")
+        self.is_named = True
+
+    def render(self, number: int, command: str, reply: str) -> bytes:
+        if reply[0] != "l":
+            self.guest.hang_up("its command connection is not logged in any more")
+        return b""
+
+    def push(self, message: Message) -> bytes:
+        _, _, _, sender, text = message
+        return self.frame(0, f"0\n{sender}:{text}".encode())
+
+    def shows_waiting(self) -> bool:
+        return True
+
+
+def visible(words: str) -> str:
+    """As much of it as anybody wants to read, without line breaks."""
+    return "".join(c if c.isprintable() else "?" for c in words[:CODE_SHOWN])
