@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
@@ -42,9 +42,9 @@ class Hunt(NamedTuple):
     seconds: float
 
 
-def listen(name: str, first: int, count: int) -> Iterator[Said]:
+def listen(name: str, first: int, count: int, draws: Iterable[str] = ()) -> Iterator[Said]:
     """What a child says of these seeds; one that ends without a word has crashed."""
-    command = [sys.executable, "-m", "tests.planted.hunt", name, str(first), str(count)]
+    command = [sys.executable, "-m", "tests.planted.hunt", name, str(first), str(count), *draws]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -55,11 +55,11 @@ def listen(name: str, first: int, count: int) -> Iterator[Said]:
         raise RuntimeError(f"the child for {name or 'the control'} ended with status {child.returncode}")
 
 
-def hunt(mutation: Mutation, first: int, seeds: int) -> Hunt:
+def hunt(mutation: Mutation, first: int, seeds: int, draws: Iterable[str] = ()) -> Hunt:
     """Run seeds over the mutation until a find that counts."""
     began, seed, passed_over = time.monotonic(), first, 0
     while seed < first + seeds:
-        for said in listen(mutation.name, seed, first + seeds - seed):
+        for said in listen(mutation.name, seed, first + seeds - seed, draws):
             if said.what in (CRASH, STUCK):
                 passed_over += 1
                 print(f"{mutation.name}: seed {said.seed} does not count: {said.sentence}", file=sys.stderr, flush=True)
@@ -96,6 +96,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", choices=tuple(MUTATIONS), help="this bug; may be repeated")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many each may need")
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    parser.add_argument("--with", action="append", default=[], metavar="FAULT", dest="draws", help="only seeds that draw this; a shortcut")
     parser.add_argument("--first", type=int, default=0, metavar="K", help="only the first K bugs")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="bugs that are looked for at the same time")
     parser.add_argument("--redundant", action="store_true", help="those that another rule covers")
@@ -120,7 +121,7 @@ def report(mutations: list[Mutation], asked: argparse.Namespace) -> int:
     began, found = time.monotonic(), []
     print("| bug | rule that is missing | found at | what was said |\n| --- | --- | --- | --- |", flush=True)
     with ThreadPoolExecutor(asked.jobs) as pool:
-        for done in as_completed([pool.submit(hunt, m, asked.seed, asked.seeds) for m in mutations]):
+        for done in as_completed([pool.submit(hunt, m, asked.seed, asked.seeds, asked.draws) for m in mutations]):
             found.append(result := done.result())
             print(row(result), flush=True)
     missed = [h.mutation.name for h in found if bool(h.seed) == bool(h.mutation.redundant)]

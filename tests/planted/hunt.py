@@ -1,8 +1,9 @@
-"""One process that looks for one planted bug: `python -m tests.planted.hunt NAME FIRST COUNT`; an empty NAME plants nothing.
+"""One process that looks for one planted bug: `python -m tests.planted.hunt NAME FIRST COUNT [DRAW …]`; an empty NAME plants nothing.
 
 What it is not: it does not judge the mutation; `scripts/planted_bugs.py` starts it, reads what it says and runs the control.
 
-It runs seeds from FIRST on until the first find, and says each thing in a line of JSON (`Said`):
+It runs seeds from FIRST on until the first find, of these only the ones that draw every DRAW: a fault, a theme of faults, or `repeats`, a
+network that repeats packets. It says each thing in a line of JSON (`Said`):
 
     found     a checker's violation, or an assertion of the program: that counts
     crash     another exception of the program: a mutation that breaks Python and not the protocol; the next seed follows
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 import re
 import signal
 import sys
@@ -68,13 +70,20 @@ def _one(seed: int) -> Said | None:
     return Said(judge(violation), seed, violation) if violation else None
 
 
-def main(name: str, first: int, count: int) -> None:
+def _draws(seed: int, draws: list[str]) -> bool:
+    from tests.simulator import mix as mixes
+
+    mix = mixes.draw(random.Random(seed))
+    return {*mix.faults, mix.theme, *(["repeats"] if mix.repeat else [])}.issuperset(draws)
+
+
+def main(name: str, first: int, count: int, draws: list[str]) -> None:
     """Plant and look."""
     if name:
         plant(MUTATIONS[name])
     signal.signal(signal.SIGVTALRM, _give_up)
     gc.disable()
-    for seed in range(first, first + count):
+    for seed in (seed for seed in range(first, first + count) if _draws(seed, draws)):
         said = _one(seed)
         if said is not None:
             print(json.dumps(said), flush=True)
@@ -84,4 +93,4 @@ def main(name: str, first: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

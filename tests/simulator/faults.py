@@ -44,6 +44,7 @@ class Faults:
         self.register_full = False
         self.flipped: set[int] = set()  # replicas in whose files a bit has turned over
         self.fuse: Process | None = None  # the power fails when this one stops at its effect
+        self.fuse_syncs = 0  # … or before so many more syncs of its log
         self.failing: dict[int, tuple[str, float]] = {}  # replica -> which call of its disk fails, until when
         self.copies: dict[int, tuple[SimDirectory, int]] = {}
         self.healed = False
@@ -199,12 +200,15 @@ class Faults:
             process.stop_after = dice.randint(1, 60)
 
     def _power_cut_at_an_effect(self) -> None:
-        """The power fails in the middle of what a process does to its disk, mostly between a write and its sync."""
+        """The power fails in the middle of what a process does to its disk, often between a write into its log and the sync."""
         process = self._any()
         if process is not None and not self._is_last_hope(process):
             self.say(f"power cut at an effect of {process.id} to come")
-            self.fuse = process
-            process.disk.stop_at = process.disk.effects + self.world.dice.randint(1, 60)
+            self.fuse, self.fuse_syncs = process, 0
+            if self.world.dice.random() < 0.5:
+                self.fuse_syncs = self.world.dice.randint(1, 6)
+            else:
+                process.disk.stop_at = process.disk.effects + self.world.dice.randint(1, 60)
 
     def _power_cut(self) -> None:
         if any(self._is_last_hope(p) for p in self.world.living()):
@@ -317,6 +321,10 @@ class Faults:
 
     def disk_fault(self, process: Process, call: str, path: str) -> OSError | None:
         """What this call to the disk shall raise."""
+        if process is self.fuse and call == "sync" and path.endswith(".seg"):
+            self.fuse_syncs -= 1
+            if not self.fuse_syncs:
+                raise Stopped
         if call in ("link", "rename") and path.startswith(f"{BASE}/cluster/view-") and self.world.dice.random() < 0.5:
             self.world.meanwhile(process, self.world.dice.choice((0.002, 0.02, 0.2)))
             if not process.alive:

@@ -395,7 +395,7 @@ class SimGuest(BareGuest):
         other = dice.choice(self.history.guests).name
         if roll < 0.70:
             self.texts += 1
-            return f"3|{other}|{self.name}-{self.texts}" + "x" * (dice.randrange(700) if dice.random() < 0.1 else 0)
+            return f"3|{other}|{self.name}-{self.texts}" + "x" * (dice.randrange(700) if dice.random() < 0.25 else 0)
         if roll < 0.78:
             return "2"
         if roll < 0.82:

@@ -5,6 +5,7 @@ What it is not: it changes nothing that the code does.
     a query      was evaluated at an op not older than what anybody had heard of when it was asked: names alone would rarely show it
     a new view   of a healed cluster sends nobody away who lives, works, and does not want to go
     a restart    of the cluster is not begun by who has heard that a member lives
+    presence     as the primary of a view knows it is at members of this view
     a guest      is not kept by a replica that is not in the view
     a start      of a replica, one bit of whose disk turned over in something that stands there twice, trusts its disk
     the end      every session is at home in a connection that is there; no replica goes on with a memory that was found wrong
@@ -42,8 +43,20 @@ def attach(process: Process) -> None:
 
 
 def look(process: Process) -> None:
-    """After a step: who is not in the view serves nobody, since its state may be old."""
+    """After a step: who is not in the view serves nobody, since its state may be old; whoever leads knows who is here, and who is not."""
     server = process.server
+    r, last = server.replica, server.policy.last
+    if (
+        r.is_primary
+        and r.in_flight is None
+        and r.last is not None
+        and r.last.view == r.view
+        and r.applied == r.head_op
+        and last is not None
+    ):
+        strangers = server.state._at.keys() - {f"{m.replica}.{m.inc}" for m in last.members}
+        if strangers:
+            raise Violation(f"replica {process.id} leads view {r.view} and has guests at {sorted(strangers)}, which is not in it")
     if server.replica.status == LEARNER and server.policy.last is not None and server.desk.connections:
         raise Violation(f"replica {process.id} is not in view {server.replica.view} and keeps {len(server.desk.connections)} guests")
 
