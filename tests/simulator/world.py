@@ -26,7 +26,7 @@ from events import Effect, Event, Persisted
 from packets import AnyPacket, Packet, View
 from passwords import Hasher
 from server import DESK_PACKETS, Server
-from snapshot_worker import Maker, rows_through_csv
+from snapshot_worker import Maker, RowsWriter, rows_through_csv
 from state import ChatState
 from storage import BootFailed
 from tests.simulator.disk import SimDisk, SimFile, SimFiles, Stopped
@@ -136,7 +136,7 @@ class Process:
         self.linked: set[int] = set()  # replicas whose `on_linked` was called
         self.dialling: set[int] = set()  # replicas that it tries to reach
         self.stop_after = 0  # host calls after which it stops; 0: never
-        self.maker = Maker(self.worker, rows_through_csv)
+        self.maker = Maker(self.worker, world.write_rows)
         self.server = WatchedServer.__new__(WatchedServer)
         self.server.process = self
         WatchedServer.__init__(self.server, self, world.mix.settings, replica, BASE)
@@ -231,7 +231,7 @@ class Process:
             answer = {"failed": "the snapshot worker ended without an answer"}
             self.worker.kill()
             self.worker.stop_at = 0
-            self.maker = Maker(self.worker, rows_through_csv, tag=str(dice.randrange(1000)))
+            self.maker = Maker(self.worker, self.world.write_rows, tag=str(dice.randrange(1000)))
         self.world.push(self.world.now + dice.random() * self.mix.snapshot_time, self, done, answer)
 
     def exit(self, code: int) -> None:
@@ -291,6 +291,7 @@ class World:
         self.numbers = 0
         self.files = SimFiles(dice)
         self.processes: dict[int, Process] = {}
+        self.write_rows: RowsWriter = rows_through_csv  # what the snapshot workers use
         self.down: set[int] = set()  # replicas that nobody starts now
         self.links: dict[tuple[int, int], Link] = {}
         self.blocked: set[tuple[int, int]] = set()  # (from, to)
