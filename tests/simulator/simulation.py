@@ -56,7 +56,8 @@ def simulate(
     move_in(tenant)
     world = World(seed, mix, dice, trace=trace)
     world.write_rows = write_rows
-    world.say(f"seed {seed}: {mix}")
+    world.say(f"seed {seed}: {mix.guests} guests ask {mix.requests} requests of the {state}; what may happen: {', '.join(mix.faults)}")
+    world.say(f"{mix}")
     checks = world.checks = tenant.checks(world)
     faults = Faults(world, checks)
     violation = ""

@@ -26,6 +26,7 @@ from events import Effect, Event, Persisted
 from packets import AnyPacket, Packet, View
 from passwords import Hasher
 from server import DESK_PACKETS, Server
+from replication import NORMAL
 from snapshot_worker import Maker, RowsWriter, rows_through_csv
 from state import ChatState
 from storage import BootFailed
@@ -257,11 +258,19 @@ class Process:
         if not self.alive:
             return
         self.alive = False
-        self.world.say(f"{self.id}: dies: {why}")
+        self.world.say(f"{self.id}: dies: {why}{self._last_words()}")
         self.disk.kill()
         self.worker.kill()
         self.world.files.disks = [d for d in self.world.files.disks if d is not self.disk and d is not self.worker]
         self.world.on_death(self)
+
+    def _last_words(self) -> str:
+        """What it was, and what it leaves behind."""
+        r = getattr(self.server, "replica", None)
+        if r is None:
+            return ""
+        rest = "all committed" if r.commit == r.head_op else f"committed, as far as it knew, up to op {r.commit}"
+        return f"; it was {'primary' if r.is_primary else 'backup' if r.status == NORMAL else r.status} in view {r.view}, its log ends at op {r.head_op}, {rest}"
 
 
 class Link:
