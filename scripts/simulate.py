@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, from --seed on")
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    parser.add_argument("--list", default="", help="these seeds, separated by commas, instead")
     parser.add_argument("--seconds", type=float, default=SAFETY_S, help="simulated seconds at most in which things go wrong")
     parser.add_argument("--trace", action="store_true", help="print the story of every seed")
     parser.add_argument("--state", choices=sorted(TENANTS), default="chat", help="what is replicated")
@@ -84,7 +85,8 @@ class Totals:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    todo = [(seed, asked.seconds, asked.trace, asked.state) for seed in range(asked.seed, asked.seed + asked.seeds)]
+    seeds = [int(word) for word in asked.list.split(",")] if asked.list else range(asked.seed, asked.seed + asked.seeds)
+    todo = [(seed, asked.seconds, asked.trace, asked.state) for seed in seeds]
     totals = Totals()
     jobs = min(asked.jobs, len(todo))
     with multiprocessing.Pool(jobs) if jobs > 1 else contextlib.nullcontext() as pool:
@@ -101,9 +103,9 @@ def _run(asked: argparse.Namespace) -> int:
                 )
                 if not asked.keep_going:
                     break
-            elif asked.seeds == 1:
+            elif len(todo) == 1:
                 print(f"seed {report.seed} is clean (trace {report.crc:08x})")
-    totals.tell(tables=asked.seeds > 1)
+    totals.tell(tables=len(todo) > 1)
     return 1 if totals.counted["failed"] or totals.counted["short"] else 0
 
 

@@ -8,7 +8,7 @@ cd -- "$root"
 bash scripts/environment.sh requirements-dev.txt
 python=.venv/bin/python
 unset PYTHONHOME PYTHONPATH PYTHONOPTIMIZE # assertions are part of the protocol
-seconds=240 # more, and nobody runs them before each commit
+seconds=780 # of which a thousand seeds of the simulator take most
 
 failed=()
 "$python" -m coverage erase

@@ -198,6 +198,10 @@ class BareGuest:
         if self.was_confirmed:
             words += f"resume {self.newest_displayed()} {min(self.under_way, default=0)}\n"
         self.used = True
+        if self.under_way:
+            first, last = min(self.under_way), max(self.under_way)
+            again = f"request {first}" if first == last else f"requests {first} to {last}"
+            self.world.say(f"{self.name} is at {shell.process.id} now and asks for {again}{' again' if self.was_confirmed else ''}")
         shell.send(words.encode())
         if not self.stays:
             self._resend()

@@ -261,6 +261,9 @@ class Invariants:
 
     def on_commit(self, process: Process, op: int, digest: int) -> None:
         """A batch is applied for the first time anywhere."""
+        r = process.server.replica
+        if r.is_primary and r.last is not None and r.last.op == op and r.last.view != r.view:
+            self.world.say(f"-- op {op}, begun in view {r.last.view}, is committed in view {r.view}")
         self.commit = op
         self.digests[op] = digest
         journal = process.server.storage.journal
@@ -313,6 +316,21 @@ class Invariants:
             if since is not None and self.incs.get((member.replica, member.inc), -1.0) >= since:
                 del self.spoiled[member.replica]
         self.hold(f"view {view.number}")
+        self._tell_view(view)
+
+    def _tell_view(self, view: View) -> None:
+        """For the story: who leads whom, what is committed, and what becomes of batches that are not."""
+        members = ", ".join(str(m.replica) for m in view.members)
+        self.world.say(f"-- view {view.number}: {view.primary} leads {members} ({view.reason}); op {self.commit} is committed")
+        leading = self._tip_of(view.primary.replica)
+        ends: dict[Tip, list[int]] = {}
+        for replica in range(len(self.world.mix.settings.replicas)):
+            ends.setdefault(self._tip_of(replica), []).append(replica)
+        for (op, tip), holders in sorted(ends.items()):
+            if op > self.commit:
+                where = f"op {op} is in the log of {', '.join(map(str, holders))} and not committed"
+                fate = "kept: the primary has it, and goes on from it" if (op, tip) == leading else "lost: nobody was told that it was done"
+                self.world.say(f"-- {where}; {fate}")
 
     def _judge_members(self, before: View, view: View) -> None:
         """Each view is made from the one before: some leave, one joins that was joint, or all begin anew that stood there."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from replication import NORMAL
+from snapshot_worker import RowsWriter, rows_through_csv
 from tests.simulator import mix as mixes
 from tests.simulator import witness
 from tests.simulator.checks import LogChecks
@@ -44,15 +45,19 @@ class Report(NamedTuple):
     mix: mixes.Mix
 
 
-def simulate(seed: int, *, trace: bool = False, seconds: float = SAFETY_S, state: str = "chat") -> Report:
-    """Run one seed; `state`: who takes the place of the chat (`tenants.py`)."""
+def simulate(
+    seed: int, *, trace: bool = False, seconds: float = SAFETY_S, state: str = "chat", write_rows: RowsWriter = rows_through_csv
+) -> Report:
+    """Run one seed; `state`: who takes the place of the chat (`tenants.py`); `write_rows`: what makes rows into CSV."""
     dice = random.Random(seed)
     mix = mixes.draw(dice)
     mixes.shrink(mix.sizes)
     tenant = TENANTS[state]
     move_in(tenant)
     world = World(seed, mix, dice, trace=trace)
-    world.say(f"seed {seed}: {mix}")
+    world.write_rows = write_rows
+    world.say(f"seed {seed}: {mix.guests} guests ask {mix.requests} requests of the {state}; what may happen: {', '.join(mix.faults)}")
+    world.say(f"{mix}")
     checks = world.checks = tenant.checks(world)
     faults = Faults(world, checks)
     violation = ""

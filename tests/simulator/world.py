@@ -26,7 +26,8 @@ from events import Effect, Event, Persisted
 from packets import AnyPacket, Packet, View
 from passwords import Hasher
 from server import DESK_PACKETS, Server
-from snapshot_worker import Maker, rows_through_csv
+from replication import NORMAL
+from snapshot_worker import Maker, RowsWriter, rows_through_csv
 from state import ChatState
 from storage import BootFailed
 from tests.simulator.disk import SimDisk, SimFile, SimFiles, Stopped
@@ -136,7 +137,7 @@ class Process:
         self.linked: set[int] = set()  # replicas whose `on_linked` was called
         self.dialling: set[int] = set()  # replicas that it tries to reach
         self.stop_after = 0  # host calls after which it stops; 0: never
-        self.maker = Maker(self.worker, rows_through_csv)
+        self.maker = Maker(self.worker, world.write_rows)
         self.server = WatchedServer.__new__(WatchedServer)
         self.server.process = self
         WatchedServer.__init__(self.server, self, world.mix.settings, replica, BASE)
@@ -231,7 +232,7 @@ class Process:
             answer = {"failed": "the snapshot worker ended without an answer"}
             self.worker.kill()
             self.worker.stop_at = 0
-            self.maker = Maker(self.worker, rows_through_csv, tag=str(dice.randrange(1000)))
+            self.maker = Maker(self.worker, self.world.write_rows, tag=str(dice.randrange(1000)))
         self.world.push(self.world.now + dice.random() * self.mix.snapshot_time, self, done, answer)
 
     def exit(self, code: int) -> None:
@@ -257,11 +258,19 @@ class Process:
         if not self.alive:
             return
         self.alive = False
-        self.world.say(f"{self.id}: dies: {why}")
+        self.world.say(f"{self.id}: dies: {why}{self._last_words()}")
         self.disk.kill()
         self.worker.kill()
         self.world.files.disks = [d for d in self.world.files.disks if d is not self.disk and d is not self.worker]
         self.world.on_death(self)
+
+    def _last_words(self) -> str:
+        """What it was, and what it leaves behind."""
+        r = getattr(self.server, "replica", None)
+        if r is None:
+            return ""
+        rest = "all committed" if r.commit == r.head_op else f"committed, as far as it knew, up to op {r.commit}"
+        return f"; it was {'primary' if r.is_primary else 'backup' if r.status == NORMAL else r.status} in view {r.view}, its log ends at op {r.head_op}, {rest}"
 
 
 class Link:
@@ -291,6 +300,7 @@ class World:
         self.numbers = 0
         self.files = SimFiles(dice)
         self.processes: dict[int, Process] = {}
+        self.write_rows: RowsWriter = rows_through_csv  # what the snapshot workers use
         self.down: set[int] = set()  # replicas that nobody starts now
         self.links: dict[tuple[int, int], Link] = {}
         self.blocked: set[tuple[int, int]] = set()  # (from, to)
