@@ -77,7 +77,10 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"siz
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a snapshot is; holds nothing that differs between replicas. `messages`: how many there ever were; `time`: of the next batch, at least."""
+    """What a snapshot is; holds nothing that differs between replicas. `messages`: how many there ever were.
+
+    `time`: microseconds that the next batch's is not below.
+    """
 
     format: int
     cluster: str
