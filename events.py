@@ -92,12 +92,13 @@ class Fetched(NamedTuple):
 
 
 class Installed(NamedTuple):
-    """The state and the log now begin at this snapshot."""
+    """The state and the log now begin at this snapshot; the next batch's time is not below `time`."""
 
     generation: int
     op: int
     hash: bytes
     digest: int
+    time: int
 
 
 class Linked(NamedTuple):

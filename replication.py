@@ -123,6 +123,7 @@ class Start(NamedTuple):
     last: Batch | None  # batch at head; None: the head is a snapshot or nothing
     digest: int
     damage: str  # why this disk may not speak for the cluster; empty: it is intact
+    time: int  # microseconds that no batch after the snapshot at head may go below, if it ends there
     born: int  # the incarnation in which it began; it knows nothing of what its replica promised before
 
 
@@ -187,7 +188,7 @@ class Replica:
         self.commit = self.applied = start.parent_op if start.last else start.head_op
         self.digest = start.digest
         self.synced = start.head_op
-        self.time = start.last.time + start.last.count if start.last else 0
+        self.time = start.last.time + start.last.count if start.last else start.time
         self.damage, self.born = start.damage, start.born
         self.empty = start.view == 0 and start.head_op == 0 and not start.damage
         self.start_op = 0
@@ -642,6 +643,7 @@ class Replica:
         self.head_op = self.parent_op = self.synced = self.commit = self.applied = event.op
         self.head_hash = self.parent_hash = event.hash
         self.last, self.digest, self.digest_op, self.empty = None, event.digest, event.op, False
+        self.time = event.time
         self.trace(f"installed the snapshot of op {event.op}")
         if event.generation == self.generation:
             self.ask_state()

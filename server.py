@@ -179,6 +179,7 @@ class Server:
             parent_hash=journal.parent_hash,
             last=journal.last,
             digest=self.state.digest,
+            time=self.state.time,
             damage=self.storage.damage,
             born=sb.born,
         )
@@ -514,7 +515,7 @@ class Server:
         except (OSError, snapshots.SnapshotDamaged) as error:
             return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=True))
         self.desk.replace_state(state)
-        self.host.settle(self.feed, Installed(effect.generation, effect.op, effect.hash, state.digest))
+        self.host.settle(self.feed, Installed(effect.generation, effect.op, effect.hash, state.digest, state.time))
 
     # --- the end, and people --------------------------------------------------------------------------------------------------------------
 

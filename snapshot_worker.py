@@ -228,7 +228,7 @@ class Folder:
     def seal(self, state: ChatState, order: Order) -> Manifest:
         """Write the manifest, and make all of it durable."""
         files = dict(sorted(self.parts.items()))
-        manifest = Manifest(snapshots.FORMAT, order.cluster, state.op, order.hash, state.digest, state.message_count, files)
+        manifest = Manifest(snapshots.FORMAT, order.cluster, state.op, order.hash, state.digest, state.message_count, files, state.time)
         sheet = self.begin(MANIFEST)
         sheet.write(manifest.encode(), 0)
         self.end(sheet)

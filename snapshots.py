@@ -77,7 +77,10 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"siz
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a snapshot is; holds nothing that differs between replicas. `messages`: how many there ever were."""
+    """What a snapshot is; holds nothing that differs between replicas. `messages`: how many there ever were.
+
+    `time`: microseconds that the next batch's is not below.
+    """
 
     format: int
     cluster: str
@@ -86,6 +89,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: int
     messages: int
     files: dict[str, Part]
+    time: int | msgspec.UnsetType = msgspec.UNSET  # earlier builds did not write it
     sha256: str = ""
 
     def encode(self) -> bytes:
@@ -150,7 +154,7 @@ def load(disk: Disk, path: str, cluster: str, *, verify_history: bool = False) -
         table: _read_table(disk, path, table, manifest.files[f"{table}.csv"], lacking.get(table, ())) for table in TABLES
     }
     try:
-        state = ChatState.load(manifest.op, manifest.digest, manifest.messages, tables)
+        state = ChatState.load(manifest.op, manifest.digest, manifest.messages, tables, manifest.time or 0)
     except (ValueError, csv.Error) as error:
         raise SnapshotDamaged(f"the tables do not fit together: {error}") from error
     return state, manifest

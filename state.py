@@ -71,6 +71,7 @@ class ChatState:
 
     def __init__(self) -> None:
         self.op = self.digest = self.message_count = 0
+        self.time = 0  # microseconds; the next batch's is not below it
         self.accounts: dict[str, Account] = {}  # in order of creation
         self.sessions: dict[bytes, Session] = {}
         self.history: list[tuple[int, int, str, str, str]] | None = None
@@ -84,6 +85,7 @@ class ChatState:
     def apply(self, first_op: int, count: int, time: int, body: bytes) -> Outcome:
         """Execute a committed batch: `count` commands, the i-th at op first_op + i and time + i (microseconds). Never raises."""
         assert first_op == self.op + 1, f"batch {first_op} applied after op {self.op}"
+        self.time = time + count
         out, at, op, size = Outcome(), 0, first_op, len(body)
         said: list[str] = []
         head, unpack = RUN.size, RUN.unpack_from
@@ -443,10 +445,10 @@ class ChatState:
         return tables.tables_of(self)
 
     @classmethod
-    def load(cls, op: int, digest: int, message_count: int, rows: dict[str, Iterable[Row]]) -> ChatState:
+    def load(cls, op: int, digest: int, message_count: int, rows: dict[str, Iterable[Row]], time: int = 0) -> ChatState:
         """The state whose `tables()` these are. Raises ValueError when they contradict themselves."""
         state = cls()
-        state.op, state.digest, state.message_count = op, digest, message_count
+        state.op, state.digest, state.message_count, state.time = op, digest, message_count, time
         tables.fill(state, rows)
         return state
 

@@ -71,6 +71,7 @@ class Store:
     base_op: int = 0
     base_hash: bytes = NO_HASH
     base_digest: int = 0
+    base_time: int = 0
     log: list[Batch] = field(default_factory=list)
     view: int = 0
     log_view: int = 0
@@ -117,6 +118,7 @@ class Core:
             parent_hash=store.parent()[1] if store.log else store.base_hash,
             last=store.log[-1] if store.log else None,
             digest=self.digest,
+            time=store.base_time,
             damage=store.damage,
             born=store.born,
         )
@@ -386,16 +388,17 @@ class World:
     def _install(self, core: Core, effect: InstallSnapshot) -> None:
         source = next(s for s in self.stores if (s.base_op, s.base_hash) == (effect.op, effect.hash))
         core.store.base_op, core.store.base_hash, core.store.base_digest = source.base_op, source.base_hash, source.base_digest
+        core.store.base_time = source.base_time
         core.store.log.clear()
         core.digest = source.base_digest
-        self.answer(core, Installed(effect.generation, effect.op, effect.hash, source.base_digest))
+        self.answer(core, Installed(effect.generation, effect.op, effect.hash, source.base_digest, source.base_time))
 
     def snapshot(self, i: int) -> None:
         """A replica's log begins anew at what it has applied; the journal below is dropped."""
         store, replica = self.stores[i], self.cores[i].replica
         while store.log and store.log[0].op <= replica.applied:
             batch = store.log.pop(0)
-            store.base_op, store.base_hash = batch.op, batch.hash
+            store.base_op, store.base_hash, store.base_time = batch.op, batch.hash, batch.time + batch.count
             store.base_digest = zlib.crc32(batch.body, store.base_digest)
 
     def _probe(self, core: Core, effect: ProbeLock) -> None:

@@ -155,6 +155,32 @@ class NormalTest(Story):
             times.append(world.stores[0].log[-1].time)
         self.assertEqual(times, [5000, 5010, 5020, 9000])
 
+    def test_time_goes_forward_from_a_snapshot_too(self) -> None:
+        """Nothing of the log is left but the snapshot; the wall clock was set back."""
+        world = self.begin()
+        world.feed(0, Submitted(10, b"x", 5000))
+        world.run(0.1)
+        world.snapshot(1)
+        world.kill(0, 1, 2)
+        world.start(1)
+        world.run(2)
+        world.feed(1, Submitted(1, b"y", 4000))
+        self.assertEqual([batch.time for batch in world.stores[1].log], [5010])
+
+    def test_time_goes_forward_from_a_fetched_snapshot_too(self) -> None:
+        world = self.begin()
+        world.feed(0, Submitted(10, b"x", 5000))
+        world.kill(1)
+        world.stores[1].__init__()  # type: ignore[misc]
+        world.run(0.2)
+        world.snapshot(0)
+        world.start(1)
+        world.run(2)
+        world.kill(0, 2)
+        world.run(0.2)
+        world.feed(1, Submitted(1, b"y", 4000))
+        self.assertEqual([batch.time for batch in world.stores[1].log], [5010])
+
     def test_a_lost_prepare_is_repeated(self) -> None:
         world = self.begin()
         world.lose = {Prepare}
