@@ -92,6 +92,7 @@ class Campaign:
         self.bulk = Talker("bulk", cluster.pipes, padding=" " + "x" * 60_000)  # speaks only where a disk is to be filled
         self.figures = Figures()
         self.primary, self.view = -1, 0
+        self.is_led = False  # nobody has killed that primary since
         self.struck = set[int]()
         self.may_refuse: set[int] = set()  # replicas that were started on a full disk, and may have said so
         self.began = time.monotonic()
@@ -175,7 +176,8 @@ class Campaign:
         self.cluster.paused.difference_update(victims)
         self.tell(f"  kill -9 {', '.join(map(str, victims))}{during and ', ' + during}")
         self.figures.injected["kill -9"] += len(victims)
-        self.figures.injected["kill -9 of the primary"] += self.primary in victims
+        self.figures.injected["kill -9 of the primary"] += self.is_led and self.primary in victims
+        self.is_led = self.is_led and self.primary not in victims
         if during:
             self.count_during(during, len(victims))
         return moment
@@ -265,7 +267,7 @@ class Campaign:
             rows = await self.statuses()
             primary = settled_primary(rows, list(cluster.ids))
             if primary is not None:
-                self.primary, self.view = primary, rows[primary]["view"]
+                self.primary, self.view, self.is_led = primary, rows[primary]["view"], True
                 return self.may_refuse.clear()
             if time.monotonic() > deadline:
                 raise TooLate(f"not within {WHOLE_S:.0f} s: all are members again\n{self.tell_all()}")
