@@ -336,7 +336,7 @@ class StartTest(Case):
     def test_a_hundred_thousand_accounts(self) -> None:
         place = self.place()
         tables: dict[str, Any] = {
-            "accounts": [(f"user{i}", str(i), "", "1") for i in range(100_000)],
+            "accounts": [(f"user{i}", str(i), "", "1", "0", "") for i in range(100_000)],
             "mailboxes": [(f"user{i}", "1", str(i), "3", "mason", "hello " * 10) for i in range(10_000)],
             "sessions": [],
         }
