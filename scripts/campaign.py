@@ -97,6 +97,8 @@ def one_campaign(arguments: argparse.Namespace) -> Figures:
         cluster.kill(*cluster.running())
         if small is not None and not cluster.keep:
             small.end()
+        elif small is not None:
+            print(f"{small.path} is a disk of its own: umount it when you have seen it", flush=True)
         cluster.end()
     return figures
 

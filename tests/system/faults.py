@@ -181,7 +181,7 @@ class Faults:
         await self.kill_alone(joiner)
         await campaign.rest(0.3)
         primary = await campaign.serving()
-        campaign.primary = primary
+        campaign.primary, campaign.is_led = primary, True
         tails = {i: Tail(cluster, i) for i in cluster.ids}
         cluster.start(joiner)
         if self.is_likely(0.5):
