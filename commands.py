@@ -178,8 +178,8 @@ def is_name(name: str) -> bool:
 
 
 def is_password(words: str) -> bool:
-    """1 to PASSWORD_MAX bytes without control characters."""
-    return 0 < len(words.encode()) <= PASSWORD_MAX and all(unicodedata.category(c) != "Cc" for c in words)
+    """1 to PASSWORD_MAX bytes without control characters (or halves of characters, which have no bytes)."""
+    return all(unicodedata.category(c) not in ("Cc", "Cs") for c in words) and 0 < len(words.encode()) <= PASSWORD_MAX
 
 
 def fold(name: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING
 
 from commands import ID_MAX, OPERATE, Passwords, Refusal, is_password
@@ -24,6 +25,7 @@ REFUSED = {
     Refusal.NO_SUCH_ACCOUNT: "there is no such account",
     Refusal.READ_ONLY: "the disk is full: nothing can be changed now",
 }
+UNSPEAKABLE = re.compile("[|\n\ud800-\udfff]")  # what no name holds, and half a character, which JSON can carry and UTF-8 cannot
 
 
 class OperatorTranslator:
@@ -105,7 +107,7 @@ class Slip:
 
 
 def _is_field(name: str) -> bool:
-    return 0 < len(name) <= ID_MAX and "|" not in name and "\n" not in name
+    return 0 < len(name) <= ID_MAX and not UNSPEAKABLE.search(name)
 
 
 def _answer(**words: str) -> bytes:

@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import csv
 import io
+import json
 import random
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any, cast
@@ -55,7 +57,7 @@ class PipeTarget(Target):
     """
 
     name = "pipe"
-    tokens = (
+    tokens: tuple[bytes, ...] = (
         *(
             b"0|",
             b"1|",
@@ -112,18 +114,22 @@ class PipeTarget(Target):
         if not self.left:
             self.begin()
         self.left -= 1
-        person = self.front.connect()
+        person = self.front.connect(self.name)
+        translator = cast(Any, person.connection.translator)  # the desk lets go of it with the guest
         words = self._talk(person, image)
-        translator = person.connection.translator
-        assert len(translator.rest) <= LINE_MAX
+        assert len(getattr(translator, "rest", b"")) <= LINE_MAX
         person.leave()
         self.front.turn()
         assert not self.front.desk.queries and person.connection.home not in self.front.desk.connections
-        if cast(Any, translator).numbered:
+        if getattr(translator, "numbered", False):
             read_as_guest(words)
         if not self.left:
             self.end()
-        return "hung up" if person.paper.closed else "numbered" if cast(Any, translator).numbered else "plain"
+        if person.paper.closed:
+            return "hung up"
+        if getattr(translator, "numbered", False):
+            return "numbered"
+        return "silent" if not words else "complained" if b"error" in words else "answered"
 
     def _talk(self, person: Person, image: bytes) -> bytes:
         words = b""
@@ -144,17 +150,123 @@ class PipeTarget(Target):
         return words + person.read()
 
     def begin(self) -> None:
-        """A cluster in which ann is there and bob is not."""
+        """A cluster in which ann is there, rosa with a password, and bob is not."""
         self.left = self.life
         self.front = FrontDesk()
-        self.ann = self.front.connect()
-        self.ann.say("1|bob\n")
-        self.ann.say("1|ann\n")
+        ann = self.front.connect()
+        ann.say("1|bob\n")
+        ann.say("1|ann\n")
+        rosa = self.front.connect("framed")
+        rosa.say(frames(b"3\nrosa\na secret"))
+        self.there = {ann.connection.home, rosa.connection.home}
 
     def end(self) -> None:
         """What this state is written down as is read back as the same."""
         rewritten(self.front.state)
-        assert set(self.front.desk.connections) == {self.ann.connection.home}
+        assert set(self.front.desk.connections) == self.there
+
+
+class FramedTarget(PipeTarget):
+    """The door with lengths and passwords."""
+
+    name = "framed"
+    tokens: tuple[bytes, ...] = (
+        *(
+            b"1\n",
+            b"2\n",
+            b"3\n",
+            b"4\n",
+            b"5\n",
+            b"-1\n",
+            b"\n",
+            b"ann",
+            b"bob\n",
+            b"a secret",
+            b"9999999999",
+            b"-1        ",
+            b"0         ",
+        ),
+        *("\u0663         ".encode(), b"1e9       ", b"\xff\xfe", b"\0", b"x" * 70_000, b"n" * 33),
+    )
+
+    def seeds(self) -> dict[str, bytes]:
+        return {
+            "talk": frames(b"3\nwayne\na secret", b"1\nwayne\na secret", b"2\nann\nhello", b"4\n", b"-1\n"),
+            "end": frames(b"3\nmason\nx", b"2\nmason\nto myself", b"5\nmason\nwrong", b"5\nmason\nx"),
+        }
+
+    def seal(self, image: bytes, dice: random.Random) -> bytes:
+        """The lengths made those of what stands up to the next thing that looks like one."""
+        parts = re.split(rb"[0-9][0-9 ]{9}", image)
+        return frames(*(part for part in parts if part))
+
+
+class RelayTarget(FramedTarget):
+    """The second connection of a guest with passwords, on which messages arrive."""
+
+    name = "relay"
+
+    def seeds(self) -> dict[str, bytes]:
+        return {"rosa": frames(b"rosa"), "nobody": frames(b"nobody", b"rosa")}
+
+
+def frames(*bodies: bytes) -> bytes:
+    """Bodies as the framed door has them."""
+    return b"".join(b"%-10d" % len(body) + body for body in bodies)
+
+
+class LedgerTarget(PipeTarget):
+    """The same at the door where balances are held."""
+
+    name = "ledger"
+    tokens: tuple[bytes, ...] = (
+        *(b"0|", b"1|", b"2|", b"3|", b"4|", b"|", b"\n", b"\r\n", b"\0", b"ann123|", b"|-1\n", b"|0\n", b"|1e9\n", b"|" + b"9" * 5000),
+        *("|\u0663\n".encode(), b"|9223372036854775807\n", b"\xff\xfe", b"x" * 70_000, b"1|" + b"n" * 33),
+    )
+
+    def seeds(self) -> dict[str, bytes]:
+        return {
+            "plain": b"1|wayne\n2|wayne123|50\n3|wayne123|20\n4|wayne123\n4|ann123\n3|ann123|1\n",
+            "again": b"0|ann123\n2|ann123|9007199254740991\n3|ann123|9007199254740991\n4|ann123\n",
+        }
+
+
+class OperatorTarget(PipeTarget):
+    """What an operator asks about an account; whoever brings it has seen that it is an object."""
+
+    name = "operator"
+    tokens: tuple[bytes, ...] = (
+        b'"what"',
+        b'"name"',
+        b'"password"',
+        b'"block"',
+        b'"remove"',
+        b"null",
+        b"\\ud800",
+        b"|",
+        b"\\n",
+        b"\\u0000",
+        b"9" * 5000,
+    )
+
+    def seeds(self) -> dict[str, bytes]:
+        return {
+            "reset": b'{"verb": "account", "what": "reset", "name": "ann", "password": "a long secret"}',
+            "block": b'{"verb": "account", "what": "block", "name": "bob"}',
+            "remove": b'{"verb": "account", "what": "remove", "name": "nobody"}',
+        }
+
+    def run(self, image: bytes) -> str:
+        try:
+            request = json.loads(image)
+        except (ValueError, RecursionError):
+            return "no JSON"
+        return super().run(json.dumps(request).encode()) if isinstance(request, dict) else "no object"
+
+    def _talk(self, person: Person, image: bytes) -> bytes:
+        person.send(image)
+        self.front.turn()
+        return person.read()
 
 
 def read_as_guest(words: bytes) -> None:
@@ -183,7 +295,24 @@ class BodyTarget(Target):
 
     name = "body"
     tokens = (
-        *(b"C|", b"L|", b"O", b"S|", b"R|", b"D|", b"\n", b"|", b"open|", b"close|", b"ack|", b"members|", b"expire|", b"ann123", b"wayne"),
+        *(b"%c|" % letter for letter in range(65, 91)),
+        *(
+            b"O",
+            b"\n",
+            b"|",
+            b"reset|",
+            b"passwd|",
+            b"|0|",
+            b"|1700000000000000",
+            b"argon2id$",
+            b"open|",
+            b"close|",
+            b"ack|",
+            b"members|",
+            b"expire|",
+            b"ann123",
+            b"wayne",
+        ),
         *(bytes(range(16)), bytes(16), b"R", b"S", "ſ".encode(), b"\xff", b"\0"),
     )
     life = 200
@@ -567,4 +696,7 @@ class GuestTarget(Target):
         return seen
 
 
-TARGETS = (PipeTarget(), BodyTarget(), BatchTarget(), PacketTarget(), PieceTarget(), LinkTarget(), DialledTarget(), GuestTarget())
+TARGETS = (
+    *(PipeTarget(), FramedTarget(), RelayTarget(), LedgerTarget(), OperatorTarget(), BodyTarget(), BatchTarget(), PacketTarget()),
+    *(PieceTarget(), LinkTarget(), DialledTarget(), GuestTarget()),
+)

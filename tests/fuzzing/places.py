@@ -55,10 +55,10 @@ class Visitor:
         self.closed = True
 
 
-class OperatorTarget(Target):
+class AdminTarget(Target):
     """What an operator's program says to a replica, and what it makes of such an answer. Nothing but the named errors ends a request."""
 
-    name = "operator"
+    name = "admin"
     tokens = (b"{", b"}", b'"', b"[" * 3000, b"null", b"NaN", b"9" * 5000, b'"verb"', b'"stop"', b'"status"', b"\\ud800", b"\n", b"\xff")
     life = 400
 
@@ -232,4 +232,4 @@ class PersonTarget(Target):
         return seen
 
 
-TARGETS = (OperatorTarget(), SecretTarget(), TransferTarget(), PersonTarget())
+TARGETS = (AdminTarget(), SecretTarget(), TransferTarget(), PersonTarget())
