@@ -127,7 +127,7 @@ def _spare_collector() -> None:
     """From here on the garbage collector looks at what is young and at little else.
 
     Most of what this process makes is an account, a message or a session, and stays. What goes holds no circles (a guest's connection
-    lets go of its translator at its end), but for the odd exception; a look through everything would stop all guests for as long as it takes.
+    lets go of its translator at its end), but for the odd exception; a look through everything would stop all guests for as long.
     """
     gc.freeze()
     gc.set_threshold(*GARBAGE)
