@@ -140,7 +140,7 @@ class Connection:
                 return self._hold_back(Query(number, command), self.skip + 1)
         filling = self.filling
         if filling is None:
-            filling = self.filling = Run(number, self.skip)
+            filling = self.filling = Run(number, self.skip, [])
             self.skip = 0
         filling.commands.append(command)
 
@@ -154,8 +154,8 @@ class Connection:
     def ask_all(self, commands: list[str], render: Render, first: int = 0, low: int = 0) -> None:
         first = self._count(first, len(commands), low)
         if first:
-            item = Run(first, self.skip)
-            item.commands, item.render = commands, render
+            item = Run(first, self.skip, commands)
+            item.render = render
             self.skip = 0
             self._place(item)
 
@@ -380,8 +380,7 @@ class Connection:
         """What stood at the front for the sake of a password is an ordinary command now."""
         line = self.line
         if line and line[0] is proof:
-            line[0] = settled = Run(proof.number, proof.skip)
-            settled.commands.append(command)
+            line[0] = settled = Run(proof.number, proof.skip, [command])
             self._complete(settled)
             self.blocked -= 1
             self._send_on()

@@ -39,9 +39,8 @@ class Run:
 
     __slots__ = ("commands", "first", "image", "render", "sent", "skip")
 
-    def __init__(self, first: int, skip: int) -> None:
-        self.first, self.skip = first, skip
-        self.commands: list[str] = []
+    def __init__(self, first: int, skip: int, commands: list[str]) -> None:
+        self.first, self.skip, self.commands = first, skip, commands
         self.image = b""  # set when it is complete
         self.render: Render | None = None  # gives all replies their words at once; None: they are given theirs one by one
         self.sent = False

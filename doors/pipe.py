@@ -49,7 +49,7 @@ class PipeTranslator(LineTranslator):
     def render_all(self, first: int, commands: list[str], replies: list[str]) -> bytes:
         """The replies to what `take_all` has asked."""
         if len(replies) == 1:
-            return self.render(first, commands[0], replies[0])
+            return self.frame(first, WORDS[SEND](self.guest, commands[0], replies[0]).encode())
         out = sentences(self.guest, commands, replies)
         if not out:
             return b"".join([self.render(n, c, r) for n, (c, r) in enumerate(zip(commands, replies, strict=True), first)])

@@ -31,36 +31,36 @@ CONTROLS = bytes((*range(9), *range(11, 32), 127))  # all but TAB, and the newli
 
 def sends_of(whole: bytes) -> list[str] | None:
     """The commands that these lines ask for; None: not all of them are sends."""
-    text = _text_of(whole)
+    try:
+        text = str(whole, "utf-8")
+    except UnicodeDecodeError:
+        return None
+    if not text.isprintable() and len(whole.translate(None, CONTROLS)) != len(whole):
+        return None
     found = PLAIN.findall(text)
     return ["S" + rest for rest in found] if len(found) == text.count("\n") + 1 else None
 
 
 def numbered_sends_of(whole: bytes) -> tuple[int, int, list[str]] | None:
     """The same in the numbered mode, with the first number and the last LOW; None also if the numbers do not follow one another."""
-    text = _text_of(whole)
-    if "\n" not in text:
+    try:
+        text = str(whole, "utf-8")
+    except UnicodeDecodeError:
+        return None
+    if text.isprintable():  # hence one line
         one = ONE_NUMBERED.fullmatch(text)
         if one is None:
             return None
         number, low, rest = one.groups()
         return int(number), int(low), ["S" + rest]
+    if len(whole.translate(None, CONTROLS)) != len(whole):
+        return None
     found = NUMBERED.findall(text)
     count = text.count("\n") + 1
     first = int(found[0][0]) if found else 0
     if len(found) != count or [number for number, _, _ in found] != [str(n) for n in range(first, first + count)]:
         return None
     return first, int(found[-1][1]), ["S" + rest for _, _, rest in found]
-
-
-def _text_of(whole: bytes) -> str:
-    """The text of these lines; empty, which is no send, if no line may hold such bytes."""
-    try:
-        text = str(whole, "utf-8")
-    except UnicodeDecodeError:
-        return ""
-    # One line of what can be printed, or a closer look.
-    return text if text.isprintable() or len(whole.translate(None, CONTROLS)) == len(whole) else ""
 
 
 def sentences(guest: Guest, commands: list[str], replies: list[str]) -> list[str]:

@@ -40,12 +40,13 @@ ENTER_S = 20.0  # seconds in which everybody must be ready
 ACK_AFTER_S, ACK_EVERY = 0.2, 64  # receivers acknowledge what they display as `client.py` does
 PATIENCE_S = 15.0  # seconds until nothing acknowledged means that nothing will be
 DRAIN = 10  # mailboxes read at a time: a guest that leaves 4 MiB unread is cut
+FILL, FILLERS = 500, 4  # requests together, and guests that make them: below the window of a session
 STAMP = re.compile(rb"T(\d+\.\d{6}) ")
 STAMP_MAX = 31  # bytes of one that may have come in part
 
 
 class Order(msgspec.Struct):
-    """What to do. `job`: `measure`, `accounts` (make the recipients), `drain` (read all mailboxes), `stream` (make the stream)."""
+    """What to do. `job`: `measure`, or one of `JOBS`; `count`: how many of what it makes."""
 
     dialect: str
     port: int
@@ -57,6 +58,7 @@ class Order(msgspec.Struct):
     seconds: float = 2.0
     receivers: bool = False
     reads: bool = False
+    count: int = 0
     pids: list[int] = []  # processes of the system, whose processor time is counted
 
 
@@ -309,6 +311,39 @@ async def drain(order: Order) -> Result:
     return Result()
 
 
+async def fill_accounts(order: Order) -> Result:
+    """So many more accounts, by a few guests at a time."""
+
+    async def make(first: int) -> None:
+        wire = await connect(order.port)
+        await wire.until(b"documentation \n")
+        for start in range(first, order.count, FILLERS * FILL):
+            numbers = range(start, min(start + FILL, order.count))
+            wire.write(b"".join(b"1|account%07d\n" % number for number in numbers))
+            await wire.until(b"Account ID: account%07d123\n" % numbers[-1])
+        wire.transport.close()
+
+    await asyncio.gather(*(make(i * FILL) for i in range(FILLERS)))
+    return Result()
+
+
+async def fill_messages(order: Order) -> Result:
+    """So many messages, each read soon after it was stored: few wait at any time."""
+    wire = await connect(order.port)
+    await wire.until(b"documentation \n")
+    wire.write(b"1|filler\n")
+    await wire.until(b"\n")
+    text, done = b"m" * order.text_bytes, 0
+    while done < order.count:
+        whom = recipient(done // FILL).encode()
+        wire.write(b"3|%s|%s\n" % (whom, text) * FILL + b"4|%s123\n2|-\n" % whom)
+        await wire.until(b"Account matched to: -")
+        await wire.until(b"\n")
+        done += FILL
+    wire.transport.close()
+    return Result()
+
+
 async def stream(order: Order) -> Result:
     """The stream that NATS stores messages in."""
     async with asyncio.timeout(STREAM_S):  # servers that have not elected a leader yet say nothing
@@ -316,7 +351,14 @@ async def stream(order: Order) -> Result:
     return Result()
 
 
-JOBS = {"measure": measure, "accounts": make_accounts, "drain": drain, "stream": stream}
+JOBS = {
+    "measure": measure,
+    "accounts": make_accounts,
+    "drain": drain,
+    "fill_accounts": fill_accounts,
+    "fill_messages": fill_messages,
+    "stream": stream,
+}
 
 
 def main() -> None:

@@ -39,10 +39,10 @@ class Broken(Exception):
     """A system did not start or did not answer; there is no figure."""
 
 
-def run_load(order: Order) -> Result:
-    """One order at a load generator of its own."""
+def run_load(order: Order, seconds: float = LOAD_S) -> Result:
+    """One order at a load generator of its own; `seconds`: besides its warm-up and time."""
     command = [sys.executable, "-m", "tests.bench.load", msgspec.json.encode(order).decode()]
-    limit = order.warm + order.seconds + LOAD_S
+    limit = order.warm + order.seconds + seconds
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
     if done.returncode:
         raise Broken(f"the load generator ended with {done.returncode}: {done.stderr[-1000:]}")

@@ -1,0 +1,230 @@
+"""What becomes of the speed when much is stored: `python scripts/growth.py [--messages N] [--accounts N] [--only PARTS]`.
+
+What it is not: a comparison with others (`scripts/bench.py`). Two clusters of our own run side by side, an empty one and one that is
+filled; they are measured in turn.
+
+    part       what is done                                                     wanted
+    load       W1 and W3 on both                                                at most 10 % lost
+    snapshot   W1 for a while with a snapshot under way                         p99 at most doubled, nobody waits over 50 ms longer
+    restart    kill -9 of all three, start                                      serving within 3 s
+    rejoin     a backup without its directory comes back while W1 runs          50 MB/s or more, W1 loses at most 25 %
+    memory     of each replica                                                  at most 250 MB
+    idle       10,000 connections that say nothing                              at most 150 MB a replica
+    large      messages of 4 KiB and of 64 KiB                                  (reported)
+    slow       a backup that stands still for 20 ms of every 100                (reported)
+
+Read next: `tests/bench/load.py`, docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from tests.bench.load import Order, Result
+from tests.bench.systems import Understudy, run_load
+from tests.system.cluster import rss_of, until
+
+PARTS = ("load", "snapshot", "restart", "rejoin", "memory", "idle", "large", "slow")
+FILL_AT_ONCE = 5000  # messages between two looks at the mailboxes: never more than that, and what is under way, is undelivered
+IDLE = 10_000
+SLOW_S, SLOW_EVERY_S = 0.02, 0.1
+
+
+class Growth:
+    """One run."""
+
+    def __init__(self, where: str, arguments: argparse.Namespace) -> None:
+        self.messages, self.accounts, self.rounds, self.seconds = (
+            arguments.messages,
+            arguments.accounts,
+            arguments.rounds,
+            arguments.seconds,
+        )
+        self.full, self.empty = (Understudy(os.path.join(where, name)) for name in ("full", "empty"))
+
+    # --- preparing ------------------------------------------------------------------------------------------------------------------------
+
+    def fill(self) -> None:
+        """Accounts and delivered messages."""
+        began = time.monotonic()
+        if self.accounts:
+            run_load(Order("pipe", self.full.port(), "fill_accounts", count=self.accounts), seconds=600)
+        say(f"{self.accounts} accounts made in {time.monotonic() - began:.1f} s")
+        began = time.monotonic()
+        if self.messages:
+            run_load(Order("pipe", self.full.port(), "fill_messages", count=self.messages), seconds=900)
+        say(f"{self.messages} messages stored and delivered in {time.monotonic() - began:.1f} s")
+        began = time.monotonic()
+        self.full.cluster.wait_level(seconds=300)
+        say(f"all replicas' snapshots are level {time.monotonic() - began:.1f} s later")
+
+    def measure(self, system: Understudy, connections: int, window: int, *, text_bytes: int = 100, seconds: float = 0.0) -> Result:
+        """One load at the primary."""
+        order = Order("numbered", system.port(), connections=connections, window=window, text_bytes=text_bytes)
+        order.seconds, order.pids = seconds or self.seconds, system.pids()
+        return run_load(order)
+
+    # --- parts ----------------------------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """W1 and W3, in turn."""
+        for name, connections, window in (("W1", 64, 1), ("W3", 8, 256)):
+            ratios, used = [], []
+            for _ in range(self.rounds):
+                full, empty = self.measure(self.full, connections, window), self.measure(self.empty, connections, window)
+                ratios.append(full.per_second / empty.per_second)
+                used.append(sum(full.processor) / sum(empty.processor))
+                self.full.rest()
+                self.empty.rest()
+            share, cost = statistics.median(ratios), statistics.median(used)
+            say(f"load      {name}: {share:.2f} of the empty cluster's; processor a message {cost:.2f} of it")
+
+    def snapshot(self) -> None:
+        """Waits of W1 with and without a snapshot under way; the quiet after the first load brings one on."""
+        quiet = self.measure(self.full, 64, 1, seconds=4)
+        before = self.full.cluster.csv_op(self.full.primary)
+        threading.Timer(1.0, lambda: self.measure(self.full, 1, 1, seconds=0.1)).start()
+        busy = self.measure(self.full, 64, 1, seconds=4)
+        made = self.full.cluster.csv_op(self.full.primary) != before
+        say(
+            f"snapshot  W1 p99 {quiet.times.p99:.1f} → {busy.times.p99:.1f} ms, worst {quiet.times.worst:.1f} → {busy.times.worst:.1f} ms"
+            f" ({'a snapshot was made meanwhile' if made else 'NO snapshot was made meanwhile'})"
+        )
+
+    def restart(self) -> None:
+        """Everybody dies at once."""
+        cluster = self.full.cluster
+        cluster.kill_all()
+        began = time.monotonic()
+        cluster.start()
+        cluster.wait_serving()
+        serving = time.monotonic() - began
+        self.full.primary = cluster.wait_members()
+        say(f"restart   serving after {serving:.2f} s, all members after {time.monotonic() - began:.2f} s")
+
+    def rejoin(self) -> None:
+        """A backup has lost everything."""
+        cluster = self.full.cluster
+        self.full.rest()
+        alone = self.measure(self.full, 64, 1, seconds=3)
+        backup = (self.full.primary + 1) % 3
+        cluster.kill(backup)
+        cluster.empty(backup)
+        size = directory_bytes(os.path.join(cluster.base, f"replica-{self.full.primary}"))
+        took: list[float] = []
+
+        def come_back() -> None:
+            began = time.monotonic()
+            cluster.start(backup)
+            until("the replica is a member again", lambda: backup in (cluster.status(self.full.primary) or {}).get("members", ()), 120)
+            took.append(time.monotonic() - began)
+
+        thread = threading.Thread(target=come_back)
+        thread.start()
+        during = self.measure(self.full, 64, 1, seconds=3)
+        thread.join()
+        say(
+            f"rejoin    {size / 1e6:.0f} MB in {took[0]:.2f} s, {size / 1e6 / took[0]:.0f} MB/s with its start;"
+            f" W1 meanwhile {during.per_second / alone.per_second:.2f} of before, worst {during.times.worst:.0f} ms"
+        )
+
+    def memory(self) -> None:
+        """What each replica holds."""
+        for name, system in (("full", self.full), ("empty", self.empty)):
+            say(f"memory    {name}: {', '.join(f'{rss_of(pid) / 1e6:.0f}' for pid in system.pids())} MB")
+
+    def idle(self) -> None:
+        """Connections that say nothing at the empty cluster's primary."""
+        pid = self.empty.pids()[0]
+        before, connections = rss_of(pid), []
+        for _ in range(IDLE):
+            connections.append(socket.create_connection(("127.0.0.1", self.empty.port()), 10))
+        until("all are greeted", lambda: (self.empty.cluster.status(self.empty.primary) or {}).get("connections", 0) >= IDLE, 60)
+        say(f"idle      {IDLE} connections: {(rss_of(pid) - before) / 1e6:.0f} MB more, {rss_of(pid) / 1e6:.0f} MB in all")
+        for connection in connections:
+            connection.close()
+
+    def large(self) -> None:
+        """Bandwidth."""
+        for size in (4096, 65_000):
+            result = self.measure(self.empty, 8, 16, text_bytes=size)
+            bandwidth = result.per_second * size / 1e6
+            say(f"large     {size} bytes: {result.per_second:.0f}/s, {bandwidth:.0f} MB/s of text, p50 {result.times.p50:.1f} ms")
+            self.empty.rest()
+
+    def slow(self) -> None:
+        """A backup that hangs a little, again and again: every batch waits for it, nobody votes it out."""
+        before = self.measure(self.empty, 64, 1)
+        pid, over = self.empty.pids()[1], threading.Event()
+
+        def hinder() -> None:
+            while not over.wait(SLOW_EVERY_S - SLOW_S):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(SLOW_S)
+                os.kill(pid, signal.SIGCONT)
+
+        thread = threading.Thread(target=hinder)
+        thread.start()
+        try:
+            during = self.measure(self.empty, 64, 1)
+        finally:
+            over.set()
+            thread.join()
+        self.empty.cluster.wait_members()
+        share = during.per_second / before.per_second
+        say(
+            f"slow      a backup stands still for {SLOW_S * 1e3:.0f} of every {SLOW_EVERY_S * 1e3:.0f} ms, and stays a member:"
+            f" W1 {share:.2f} of before, p50 {before.times.p50:.1f} → {during.times.p50:.1f} ms,"
+            f" p99 {before.times.p99:.1f} → {during.times.p99:.1f} ms"
+        )
+
+
+def directory_bytes(path: str) -> int:
+    """Bytes of the newest snapshot in a replica's directory: what one that is empty has to fetch."""
+    newest = os.path.realpath(os.path.join(path, "csv"))
+    return sum(os.path.getsize(os.path.join(newest, name)) for name in os.listdir(newest))
+
+
+def say(words: str) -> None:
+    """A line of the report."""
+    print(words, flush=True)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--accounts", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, in this order; nothing is filled for idle, large and slow alone")
+    arguments = parser.parse_args()
+    parts = arguments.only.split(",")
+    with tempfile.TemporaryDirectory(prefix="understudy-growth-") as where:
+        growth = Growth(where, arguments)
+        work: dict[str, Callable[[], None]] = {part: getattr(growth, part) for part in PARTS}
+        try:
+            for system in (growth.full, growth.empty):
+                system.start()
+            if set(parts) - {"idle", "large", "slow"}:
+                growth.fill()
+            for part in parts:
+                work[part]()
+        finally:
+            growth.full.end()
+            growth.empty.end()
+
+
+if __name__ == "__main__":
+    main()
