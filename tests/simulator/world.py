@@ -25,8 +25,8 @@ from typing import Any
 from events import Effect, Event, Persisted
 from packets import AnyPacket, Packet, View
 from passwords import Hasher
-from server import DESK_PACKETS, Server
 from replication import NORMAL
+from server import DESK_PACKETS, Server
 from snapshot_worker import Maker, RowsWriter, rows_through_csv
 from state import ChatState
 from storage import BootFailed
@@ -270,7 +270,8 @@ class Process:
         if r is None:
             return ""
         rest = "all committed" if r.commit == r.head_op else f"committed, as far as it knew, up to op {r.commit}"
-        return f"; it was {'primary' if r.is_primary else 'backup' if r.status == NORMAL else r.status} in view {r.view}, its log ends at op {r.head_op}, {rest}"
+        role = "primary" if r.is_primary else "backup" if r.status == NORMAL else r.status
+        return f"; it was {role} in view {r.view}, its log ends at op {r.head_op}, {rest}"
 
 
 class Link:
