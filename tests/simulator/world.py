@@ -269,8 +269,8 @@ class Process:
         r = getattr(self.server, "replica", None)
         if r is None:
             return ""
-        rest = "all committed" if r.commit == r.head_op else f"committed, as far as it knew, up to op {r.commit}"
         role = "primary" if r.is_primary else "backup" if r.status == NORMAL else r.status
+        rest = "all committed" if r.commit == r.head_op else f"committed, as far as it knew, up to op {r.commit}"
         return f"; it was {role} in view {r.view}, its log ends at op {r.head_op}, {rest}"
 
 
