@@ -626,8 +626,10 @@ class Replica:
         """The primary no longer keeps the log that I lack."""
         if self.status != LEARNER or not self.transfer_at or self.writing:
             return self.ignore(packet, "nothing was asked for")
-        if packet.op <= self.parent_op or self.acked_view == self.view:
+        if packet.op <= self.parent_op or (self.acked_view == self.view and packet.op <= self.head_op):
             return self.ignore(packet, "older than my log")
+        if self.acked_view == self.view:
+            return self.leave_process("lacks what the primary has only as a snapshot, and may not replace a log that it has acknowledged")
         self.transfer_at = self.now
         self.emit(FetchSnapshot(self.generation, sender.replica, packet))
 

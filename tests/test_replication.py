@@ -929,7 +929,15 @@ class CatchUpTest(Story):
         r = self.learner()
         self.assertIn("older than my log", self.said(self.feed(2, 0, SnapshotOffer(2, 1, b"h" * 16, b""))))
         r.acked_view = 2
-        self.assertIn("older than my log", self.said(self.feed(2, 0, SnapshotOffer(2, 9, b"h" * 16, b""))))
+        self.assertIn("older than my log", self.said(self.feed(2, 0, SnapshotOffer(2, 2, b"h" * 16, b""))))
+
+    def test_a_learner_whose_joint_mode_was_closed_and_that_lags_too_far_begins_anew(self) -> None:
+        """It may not replace a log that it has acknowledged in this view; its next incarnation has acknowledged nothing."""
+        r = self.learner()
+        r.acked_view = 2
+        effects = self.feed(2, 0, SnapshotOffer(2, 9, b"h" * 16, b""))
+        self.assertRegex(effects[-1].reason, "may not replace a log that it has acknowledged")
+        self.assertFalse(effects[-1].suspect)
 
     def test_37_a_primary_without_what_the_learner_holds_stops(self) -> None:
         world = self.begin(b"a", b"b", b"c")
