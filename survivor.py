@@ -343,9 +343,9 @@ class Survivor:
         self._give_disk_up()
         if r.status == LEARNER:
             return self._wait_to_join()
+        self._watch_joint()
         if r.status == READ_ONLY:
             return self._retry_disk()
-        self._watch_joint()
         if r.is_primary and r.in_flight is not None and r.me.replica not in r.acks and r.now - r.flying_since > r.timers.ack:
             r.emit(Send(self._receivers, Leave(r.view, "my disk does not answer")))
         self.consider()

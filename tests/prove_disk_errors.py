@@ -258,6 +258,18 @@ class LastSurvivor(Case):
         view = self.story.checks.view
         self.assertEqual(view.replicas if view else (), (1,))
 
+    def test_it_hands_over_though_the_first_that_came_died_in_the_middle(self) -> None:
+        self.fail_with(errno.EIO, "sync")
+        self.assertFalse(self.ask("3|g0|in flight"))
+        self.story.start(1)
+        late = self.world.now + 5
+        while self.server.policy.joint is None and self.world.now < late:
+            self.world.run(self.world.now + 0.0005)
+        self.assertIsNotNone(self.server.policy.joint)
+        self.story.kill(1)
+        self.story.start(1)
+        self.assertTrue(self.world.run(self.world.now + 20, lambda: self.guest.is_done), f"nobody took over: {self.story.states()}")
+
     def test_a_full_disk_is_read_only_until_there_is_room(self) -> None:
         self.fail_with(errno.ENOSPC, "pwrite", "allocate", "symlink")
         self.assertFalse(self.ask("3|g0|in flight"))
