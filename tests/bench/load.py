@@ -31,6 +31,7 @@ from typing import cast
 import msgspec
 import uvloop
 
+from doors.pipe_words import INVALID
 from tests.bench.dialects import RECIPIENTS, BadReply, Bare, Dialect, Nats, Numbered, Pipe, Redis, make_stream, recipient
 from tests.bench.frames import Etcd
 
@@ -304,9 +305,8 @@ async def drain(order: Order) -> Result:
         asked = b"".join(b"4|%s123\n" % recipient(number).encode() for number in range(start, start + DRAIN))
         full = True
         while full:
-            wire.write(asked + b"2|-\n")  # a read is answered after all that was asked before it
-            full = b"undelivered message" in await wire.until(b"Account matched to: -")
-            await wire.until(b"\n")
+            wire.write(asked + b"-\n")  # no command: says so after all that was asked before it
+            full = b"undelivered message" in await wire.until(INVALID)
     wire.transport.close()
     return Result()
 
@@ -329,18 +329,20 @@ async def fill_accounts(order: Order) -> Result:
 
 async def fill_messages(order: Order) -> Result:
     """So many messages, each read soon after it was stored: few wait at any time."""
-    wire = await connect(order.port)
-    await wire.until(b"documentation \n")
-    wire.write(b"1|filler\n")
-    await wire.until(b"\n")
-    text, done = b"m" * order.text_bytes, 0
-    while done < order.count:
-        whom = recipient(done // FILL).encode()
-        wire.write(b"3|%s|%s\n" % (whom, text) * FILL + b"4|%s123\n2|-\n" % whom)
-        await wire.until(b"Account matched to: -")
+
+    async def talk(filler: int) -> None:
+        wire = await connect(order.port)
+        await wire.until(b"documentation \n")
+        wire.write(b"1|filler%d\n" % filler)
         await wire.until(b"\n")
-        done += FILL
-    wire.transport.close()
+        text = b"m" * order.text_bytes
+        for turn in range(filler, order.count // FILL, FILLERS):
+            whom = recipient(turn).encode()
+            wire.write(b"3|%s|%s\n" % (whom, text) * FILL + b"4|%s123\n-\n" % whom)
+            await wire.until(INVALID)
+        wire.transport.close()
+
+    await asyncio.gather(*(talk(filler) for filler in range(FILLERS)))
     return Result()
 
 
