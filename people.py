@@ -72,7 +72,7 @@ class Opened:
 
     __slots__ = ("account", "home", "key", "known", "last", "number", "seq", "since")
 
-    def __init__(self, key: bytes, home: str, session: Session | None, room_seq: int) -> None:
+    def __init__(self, key: bytes, home: str, session: Session | None) -> None:
         account = session.account if session else None
         self.key, self.home, self.known = key, home, session is not None
         self.last = session.last if session else 0
@@ -81,7 +81,7 @@ class Opened:
         if account is not None:
             self.account, self.number, self.seq = account.name, account.number, account.last_seq
         elif session is not None and session.room:
-            self.account, self.seq, self.since = session.room, room_seq, session.since
+            self.account, self.seq, self.since = session.room, session.since, session.since
 
 
 class Outcome:

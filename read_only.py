@@ -47,7 +47,7 @@ def _take_up(connection: Connection) -> Session | None:
         connection.provisional = True
         if session is None and connection.kind != "resumed":
             session = Session(connection.session, connection.kind)
-        connection.opened(Opened(connection.session, connection.home, session, connection.desk.state.room.seq))
+        connection.opened(Opened(connection.session, connection.home, session))
     return session
 
 

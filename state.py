@@ -252,7 +252,7 @@ class ChatState:
         session = self.sessions.get(key)
         if session is None and kind != "resumed":
             session = Session(key, kind)
-        out.opened.append(Opened(key, home, session, self.room.seq))
+        out.opened.append(Opened(key, home, session))
         if session is not None and session.home != home:
             if session.home:
                 out.displaced.append(session.home)

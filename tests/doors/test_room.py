@@ -164,7 +164,7 @@ class NumberedTest(unittest.TestCase):
         self.assertEqual(other.read(), b"", "it has not left")
         again = front.connect("room")
         words = again.say(f"understudy 1 {HEX}\nresume 4 0\n")
-        self.assertRegex(words, rb"^= albert 2 5\n\* 5 \d+\ntesla\|\d+\|5\|two$")
+        self.assertRegex(words, rb"^= albert 2 2\n\* 5 \d+\ntesla\|\d+\|5\|two$")
         self.assertEqual(again.say("3 2 say back\n"), b"3 0\n")
         self.assertEqual(other.read(), b"albert: back\n")
         self.assertEqual(again.say("4 3 tata\n"), b"4 0\n")
