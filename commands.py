@@ -18,6 +18,9 @@ A **command** is one line of text: a letter, then its fields behind `|`. A name 
     E       account id | proof      EraseAccount: of the session's own account, with its mail
     J       session                 log in as the account of that session, which is at home at the same replica; only doors ask so
     Z       what | name [| hash]    operators: `block`, `unblock`, `remove`, `reset` (to the password with this hash)
+    G       name                    come into the room
+    V       text                    speak in the room
+    U                               go out of the room
     A       [pattern]               ListAccounts   a query: read, never logged
     W                               ListPresent    a query: read, never logged
     B       account id [| own]      Balance        a query: read, never logged
@@ -35,6 +38,7 @@ A **reply** is one short text: a lower-case letter and fields, or `!` and the na
     o                       logged out       d                   deleted
     p [| recipient]         sent; the recipient is online now    (recipient: only when it was addressed by its account id)
     m [| recipient]         sent; it waits in the mailbox
+    g | name | seq          in the room; seq: its newest line          v                   said          u         out
     b | balance             in the smallest unit, after the command
     i                       the session is logged in
     h                       the password is changed          z | name            done, for an operator
@@ -61,7 +65,7 @@ System commands are lines too, one of
     ack|NAME|NUMBER|ABOVE|UPTO  messages above ABOVE up to UPTO of the account NAME that was created at op NUMBER have reached their guest
     members|REPLICA.INC,…       first command of each view: connections of all other replicas are gone
     begin|NAME|HASH|…           the first accounts, hidden until they are used; only as op 2, behind the first `members`
-    expire|                     sessions that nobody used for `SESSION_LIFE_US` are forgotten
+    expire|                     sessions that nobody used for `SESSION_LIFE_US` are forgotten; who was gone for too long leaves the room
 
 Read next: `doors/pipe.py` (who makes runs), `state.py` (who obeys them).
 """
@@ -94,6 +98,7 @@ CREATE, LOG_IN, LOG_OUT, SEND, READ, DELETE, LIST, PRESENT = "CLOSRDAW"
 LOG_IN_BY_EITHER, PAY_IN, TAKE_OUT, BALANCE = "NPXB"
 SECRET, CHANGE_PASSWORD, OPERATE = "KHZ"
 ERASE, JOIN, LIST_ALL, WHO_AM_I = "EJYI"
+COME_IN, SPEAK, GO_OUT = "GVU"
 QUERIES = frozenset({LIST, LIST_ALL, PRESENT, BALANCE, SECRET, WHO_AM_I})
 WRONG, OWN = "-", "own"  # proofs, see above
 STRICT = {CREATE: WRONG, LOG_IN: WRONG, LOG_IN_BY_EITHER: WRONG, READ: OWN, DELETE: OWN, PAY_IN: OWN, TAKE_OUT: OWN, BALANCE: OWN}
@@ -116,6 +121,7 @@ class Refusal:
     MAILBOX_NOT_EMPTY = "!MAILBOX_NOT_EMPTY"
     INSUFFICIENT = "!INSUFFICIENT"  # and the balance
     BALANCE_FULL = "!BALANCE_FULL"
+    ROOM_FULL = "!ROOM_FULL"
     INVALID = "!INVALID"
     INTERNAL = "!INTERNAL"
     GAP = "!GAP"  # an earlier request of the session is missing

@@ -33,6 +33,7 @@ class Shell(Protocol):
     """The socket's side of a connection (`doors/stream.py`)."""
 
     address: str  # of the guest, without its port
+    peer: str  # the same with it
 
     def write(self, words: bytes) -> None: ...
     def close(self, why: str) -> None: ...
@@ -47,17 +48,17 @@ class Connection:
 
     __slots__ = (
         *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "door", "ended", "filling", "gone"),
-        *("holes", "home", "is_open", "is_plain", "kind", "line", "low", "opening", "owed", "paused", "seen", "session", "shell", "shown"),
-        *("provisional", "told", "withheld"),
+        *("holes", "home", "is_open", "is_plain", "kind", "line", "low", "opening", "owed", "paused", "peer", "provisional", "seen"),
+        *("session", "shell", "shown", "told", "withheld"),
         *("skip", "translator", "unanswered"),
     )
 
     def __init__(self, desk: Desk, shell: Shell, door: str, number: int) -> None:
-        self.desk, self.shell, self.door = desk, shell, door
+        self.desk, self.shell, self.door, self.peer = desk, shell, door, shell.peer
         self.session, self.kind, self.is_plain = b"", "", False
         self.home = f"{desk.place}.{number}"
         self.opening = self.is_open = self.ended = self.gone = self.paused = False
-        self.account, self.account_number, self.seen = "", 0, 0
+        self.account, self.account_number, self.seen = "", 0, 0  # number 0: it is a name in the room
         self.base = 0  # what is not above it was waiting when a plain guest logged in, and waits on until it is read
         self.shown = self.acked = 0
         self.owed = 0  # oldest request whose answer the resumed guest lacks; 0: none
@@ -190,7 +191,7 @@ class Connection:
 
     def acknowledge(self, upto: int) -> None:
         self.flush()
-        if self.account and upto > self.acked:
+        if self.account_number and upto > self.acked:
             self.acked = min(upto, self.shown)
             self.desk.submit(self.ack_run())
 
@@ -283,7 +284,7 @@ class Connection:
     def _emptied(self) -> None:
         """All is answered: a guest that has said good-bye may go."""
         if self.account and (self.ended or self.gone):
-            self.watch(f"{self.account} has logged out of the system")
+            self.watch(self.translator.farewell())
         if self.ended and not self.gone:
             self.gone = True
             self.shell.close("")
@@ -292,7 +293,7 @@ class Connection:
 
     def acknowledge_written(self) -> None:
         """A guest that cannot acknowledge does so by its socket: what is written counts, before any later command of it runs."""
-        if self.account and self.acked < self.shown and not self.translator.is_resumable() and self.shell.is_drained():
+        if self.account_number and self.acked < self.shown and not self.translator.is_resumable() and self.shell.is_drained():
             self.acked = self.shown
             self.desk.submit(self.ack_run())
 
@@ -422,7 +423,7 @@ class Connection:
             return self.hang_up("the session is not known any more")
         if event.account and not self.account:
             self.account, self.account_number = event.account, event.number
-            self.shown, self.acked, self.base = self.seen, 0, 0
+            self.shown, self.acked, self.base = max(self.seen, event.since), 0, 0
         self.tell(self.translator.opened(event.last, event.seq))
         self.told = max(self.told, self.owed - 1 if self.owed else event.last)
         self.desk.newcomers.append(self)

@@ -29,6 +29,7 @@ from noting import expelled
 from passwords import Hasher
 from people import Outcome
 from relays import Relays
+from room import ROOM
 from state import ChatState
 from waiting import Query
 
@@ -110,17 +111,17 @@ class Desk:
         """Its account's messages are pushed to it from now on; those it was not shown, at once."""
         if connection.gone or connection.ended or not connection.account or not connection.translator.listens:
             return
-        watchers = self.watching.setdefault(connection.account, [])
+        watchers = self.watching.setdefault(channel_of(connection), [])
         if connection not in watchers:
             watchers.append(connection)
-        self.state_changed({connection.account})
+        self.state_changed({channel_of(connection)})
 
     def unwatch(self, connection: Connection) -> None:
-        watchers = self.watching.get(connection.account)
+        watchers = self.watching.get(channel_of(connection))
         if watchers and connection in watchers:
             watchers.remove(connection)
             if not watchers:
-                del self.watching[connection.account]
+                del self.watching[channel_of(connection)]
 
     # --- towards the primary --------------------------------------------------------------------------------------------------------------
 
@@ -321,6 +322,11 @@ EVALUATE: dict[str, Callable[[Desk, bytes, str], str]] = {
     LIST_ALL: _list_all,
     WHO_AM_I: _who_am_i,
 }
+
+
+def channel_of(connection: Connection) -> str:
+    """Whose messages it is to be told: its account's, or the room's."""
+    return connection.account if connection.account_number or not connection.account else ROOM
 
 
 def matching(pattern: str, names: list[str]) -> list[str]:

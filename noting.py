@@ -4,7 +4,8 @@ What it is not: it gives no reply its words (the door does) and keeps no order (
 
     reply                       then
     created, logged in          the account; from here on its messages are pushed
-    logged out, deleted         no account
+    in the room                 a name there; from here on its lines are pushed
+    logged out, deleted, out    no account
     the messages that wait      those that were pushed are not shown again
     a gap, no such session      the connection is told so, and closed
     expelled by somebody else   no account, and closed
@@ -33,9 +34,14 @@ def note(connection: Connection, command: str, reply: str) -> str:
         connection.holes.clear()
         connection.desk.newcomers.append(connection)
         connection.desk.relays.moved(connection)
-    elif letter == "o" or (letter == "d" and command.split("|")[1] == account_id(connection.account)):
+    elif letter == "g":
+        _, name, seq = reply.split("|")
+        connection.account, connection.account_number = name, 0
+        connection.base = connection.shown = connection.acked = int(seq)
+        connection.desk.newcomers.append(connection)
+    elif letter in "ou" or (letter == "d" and command.split("|")[1] == account_id(connection.account)):
         connection.desk.unwatch(connection)
-        connection.account = ""
+        connection.account, connection.account_number = "", 0
         connection.desk.relays.moved(connection)
     elif letter == "r":
         return _unshown(connection, reply)
@@ -65,5 +71,5 @@ def out_of_step(connection: Connection, reply: str) -> None:
 def expelled(connection: Connection) -> None:
     """Somebody else has logged this guest out: it comes back, or not, as nobody."""
     connection.desk.unwatch(connection)
-    connection.account = ""
+    connection.account, connection.account_number = "", 0
     connection.hang_up("its account is closed to it")

@@ -37,7 +37,7 @@ class Account:
 class Session:
     """The cluster's memory of one guest (a row of the client table of VSR Revisited, section 4.1, with a window of replies)."""
 
-    __slots__ = ("account", "gone_op", "gone_time", "home", "key", "kind", "last", "low", "replies")
+    __slots__ = ("account", "gone_op", "gone_time", "home", "key", "kind", "last", "low", "replies", "room", "since")
 
     def __init__(self, key: bytes, kind: str) -> None:
         self.key, self.kind = key, kind
@@ -45,6 +45,8 @@ class Session:
         self.replies: list[str] = []  # of requests low + 1 … last; empty text: the request was a query
         self.account: Account | None = None
         self.home = ""
+        self.room = ""  # its name in the room, if it is in
+        self.since = 0  # the room's line that said so
 
     @property
     def listens(self) -> bool:
@@ -63,17 +65,23 @@ class Session:
 
 
 class Opened:
-    """An `open` was executed. `known` is False when a guest wanted to resume a session that is forgotten."""
+    """An `open` was executed. `known` is False when a guest wanted to resume a session that is forgotten.
 
-    __slots__ = ("account", "home", "key", "known", "last", "number", "seq")
+    `number` 0: `account` is a name in the room.
+    """
+
+    __slots__ = ("account", "home", "key", "known", "last", "number", "seq", "since")
 
     def __init__(self, key: bytes, home: str, session: Session | None) -> None:
         account = session.account if session else None
         self.key, self.home, self.known = key, home, session is not None
         self.last = session.last if session else 0
-        self.account = account.name if account else ""
-        self.number = account.number if account else 0
-        self.seq = account.last_seq if account else 0
+        self.since = 0  # what is not above it is not shown
+        self.account, self.number, self.seq = "", 0, 0
+        if account is not None:
+            self.account, self.number, self.seq = account.name, account.number, account.last_seq
+        elif session is not None and session.room:
+            self.account, self.seq, self.since = session.room, session.since, session.since
 
 
 class Outcome:

@@ -27,7 +27,7 @@ from marked_yaml import MarkedYaml, Place, name, read_file
 from marked_yaml import SettingsError as SettingsError
 
 REPLICAS_MAX = 9  # one process sends each batch to all the others
-DOORS = ("pipe", "ledger", "framed", "relay")
+DOORS = ("pipe", "ledger", "framed", "relay", "room")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ports = Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]

@@ -9,7 +9,7 @@ the serving one up. It decides nothing either: the server says up to which op, a
         0000000000004711/                      everything after op 4711; nothing in it is ever changed again
           MANIFEST.json                        what belongs here: op and hash of its batch, digest of the replies, and of each
           │                                    file bytes, rows, SHA-256; last its own SHA-256. Written last, read first
-          accounts.csv mailboxes.csv sessions.csv    the tables of `tables.py`, written anew each time
+          accounts.csv mailboxes.csv sessions.csv room.csv    the tables of `tables.py`, written anew each time
           messages-000001.csv                  messages 1 … 50,000: full, never written again, one file for all snapshots (hard links)
           messages-000002.csv                  messages 50,001 …: a copy of the older one, and what is new
         0000000000004200/                      the one before, and the journal down to it: what a damaged newest one is made from
@@ -48,8 +48,11 @@ from disk import Disk
 from state import ChatState
 from tables import TABLES
 
-FORMAT = 2  # written; 1 is read too
-OLDER: dict[int, dict[str, tuple[str, ...]]] = {1: {"accounts": ("0", "")}}  # format: what its rows lack at their ends
+FORMAT = 3  # written; older ones are read too
+OLDER: dict[int, dict[str, tuple[str, ...]]] = {  # format: what the rows of its tables lack at their ends
+    1: {"accounts": ("0", ""), "mailboxes": (), "sessions": ("", "0")},
+    2: {"accounts": (), "mailboxes": (), "sessions": ("", "0")},
+}
 MESSAGES_PER_FILE = 50_000  # a file that opens quickly in an editor; a snapshot copies at most one of them
 KEEP = 2  # snapshots; the older one and the journal above it stand in for a newest one that is damaged
 MANIFEST_MAX = 3 << 20  # bytes; it must fit a packet. Enough for 900 million messages
@@ -112,7 +115,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise SnapshotDamaged(f"{MANIFEST} names too few files for {manifest.messages} messages")
         rows = {name: part.rows for name, part in manifest.files.items() if name.startswith("messages-")}
         expected = dict(message_files(manifest.messages))
-        if rows != expected or manifest.files.keys() != expected.keys() | {f"{table}.csv" for table in TABLES}:
+        if rows != expected or manifest.files.keys() != expected.keys() | {f"{table}.csv" for table in OLDER.get(manifest.format, TABLES)}:
             raise SnapshotDamaged(f"{MANIFEST} names other files than {manifest.messages} messages fill")
         if manifest.op < 1 or not re.fullmatch(r"[0-9a-f]{32}", manifest.hash):
             raise SnapshotDamaged(f"{MANIFEST} names no batch")
@@ -149,9 +152,10 @@ def load(disk: Disk, path: str, cluster: str, *, verify_history: bool = False) -
         if name.startswith("messages-"):
             for _ in verified(disk, path, name, part, content=verify_history or part.rows < MESSAGES_PER_FILE):
                 pass
-    lacking = OLDER.get(manifest.format, {})
+    lacking = OLDER.get(manifest.format) or dict.fromkeys(TABLES, ())
     tables: dict[str, Iterable[Sequence[str]]] = {
-        table: _read_table(disk, path, table, manifest.files[f"{table}.csv"], lacking.get(table, ())) for table in TABLES
+        table: _read_table(disk, path, table, manifest.files[f"{table}.csv"], lacking[table]) if table in lacking else ()
+        for table in TABLES
     }
     try:
         state = ChatState.load(manifest.op, manifest.digest, manifest.messages, tables, manifest.time or 0)

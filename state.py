@@ -3,8 +3,9 @@
 What it is not: it knows no replica, socket, file, clock or dice. It sees (op, time, commands) and answers, so that every replica which
 applied the same ops holds the same state, down to the byte.
 
-    accounts    name -> Account      in order of creation; with mailbox and balance     `people.py`, `ledger.py`
+    accounts    name -> Account      in order of creation; with mailbox and balance     `people.py`, `ledger.py`, `rights.py`
     sessions    key -> Session       what guests asked and were answered, who they are  `people.py`
+    room        Room                 who is in it, and its last lines                   `room.py`
 
 The history of delivered messages is not kept in memory: `history`, when it is a list, receives every message, and who asked for it writes
 it down (`snapshot_worker.py`).
@@ -26,13 +27,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import ledger
 import rights
+import room
 import tables
 from commands import (
     CHANGE_PASSWORD,
+    COME_IN,
     COMMANDS,
     CREATE,
     DELETE,
     ERASE,
+    GO_OUT,
     ID_SUFFIX,
     JOIN,
     LOG_IN,
@@ -50,6 +54,7 @@ from commands import (
     SEND,
     SESSION_LIFE_US,
     SESSION_MAX,
+    SPEAK,
     TAKE_OUT,
     TEXT_MAX,
     WAITING,
@@ -61,6 +66,7 @@ from commands import (
 )
 from people import Account, Message, Opened, Outcome, Session
 from rights import owned, refusal
+from room import ROOM, Room
 from tables import Row
 
 BEGIN_OP = 2  # the first view's second op; a later `begin` is of nobody
@@ -75,8 +81,9 @@ class ChatState:
         self.accounts: dict[str, Account] = {}  # in order of creation
         self.sessions: dict[bytes, Session] = {}
         self.history: list[tuple[int, int, str, str, str]] | None = None
+        self.room = Room()
         self.hidden: dict[str, Account] = {}  # accounts that nobody has used yet
-        self._folded: set[str] = set()
+        self.folded: dict[str, Account] = {}  # by folded name
         self._at: dict[str, dict[bytes, None]] = {}  # REPLICA.INC -> sessions at home there
         self._gone: dict[bytes, None] = {}  # sessions without a home, longest gone first
 
@@ -188,7 +195,7 @@ class ChatState:
         if rest == [WRONG]:
             return Refusal.NEEDS_PASSWORD
         folded = fold(name)
-        if folded in RESERVED or folded in self._folded or folded + ID_SUFFIX in self._folded or self._is_folded_id(folded):
+        if folded in RESERVED or folded in self.folded or folded + ID_SUFFIX in self.folded or self._is_folded_id(folded):
             return Refusal.NAME_TAKEN
         account, reply = Account(name, op, rest[0] if rest else ""), f"c|{name}|0|{op}"
         self.enter(session, self.add(account))
@@ -249,14 +256,14 @@ class ChatState:
         if session is not None and session.home != home:
             if session.home:
                 out.displaced.append(session.home)
-            self._take_in(session, home, op, time)
+            self._take_in(session, home, op, time, out)
 
     def _close(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         word, home = fields
         session = self.sessions.get(bytes.fromhex(word))
         out.closed.append(home)
         if session is not None and session.home == home:
-            self._leave(session, op, time)
+            self._leave(session, op, time, out)
 
     def _ack(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         name, number, above, upto = fields
@@ -269,7 +276,7 @@ class ChatState:
         (members,) = fields
         staying = set(members.split(","))
         leaving = sorted(key for place in self._at.keys() - staying for key in self._at[place])
-        self._leave_all(leaving, op, time)
+        self._leave_all(leaving, op, time, out)
 
     def _begin(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         people = list(zip(fields[::2], fields[1::2], strict=True)) if op <= BEGIN_OP else []
@@ -277,7 +284,8 @@ class ChatState:
 
     def _expire(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         old = [key for key in self._gone if time - self.sessions[key].gone_time >= SESSION_LIFE_US]
-        self._forget_all(old)
+        late = self.room.late(self, time)
+        self._forget_all(old, late, time, out)
 
     # --- small changes: what handlers end with; nothing in them can fail ------------------------------------------------------------------
 
@@ -286,12 +294,12 @@ class ChatState:
         return self.accounts.get(name[: -len(ID_SUFFIX)]) if name.endswith(ID_SUFFIX) else None
 
     def _is_folded_id(self, folded: str) -> bool:
-        return folded.endswith(ID_SUFFIX) and folded[: -len(ID_SUFFIX)] in self._folded
+        return folded.endswith(ID_SUFFIX) and folded[: -len(ID_SUFFIX)] in self.folded
 
     def add(self, account: Account) -> Account:
         """A new account, whose name is free."""
         self.accounts[account.name] = account
-        self._folded.add(fold(account.name))
+        self.folded[fold(account.name)] = account
         return account
 
     def _add_hidden(self, people: list[tuple[str, str]], op: int) -> None:
@@ -305,7 +313,7 @@ class ChatState:
         for key in list(account.sessions):
             self.enter(self.sessions[key], None)
         del self.accounts[account.name]
-        self._folded.discard(folded)
+        self.folded.pop(folded, None)
 
     def _log_in_to(self, account: Account, session: Session, proof: str, secret: str, out: Outcome) -> None:
         self.enter(session, account)
@@ -361,10 +369,10 @@ class ChatState:
             account.online += here
             account.sessions[session.key] = None
 
-    def _take_in(self, session: Session, home: str, op: int, time: int) -> None:
+    def _take_in(self, session: Session, home: str, op: int, time: int, out: Outcome) -> None:
         """The session, perhaps a new one, is at home here."""
         if session.key not in self.sessions and len(self.sessions) >= SESSION_MAX and self._gone:
-            self._forget(self.sessions[next(iter(self._gone))])
+            self._forget(self.sessions[next(iter(self._gone))], time, out)
         self.sessions[session.key] = session
         self._move(session, home, op, time)
 
@@ -389,21 +397,24 @@ class ChatState:
             self._gone[session.key] = None
             session.gone_op, session.gone_time = op, time
 
-    def _leave(self, session: Session, op: int, time: int) -> None:
+    def _leave(self, session: Session, op: int, time: int, out: Outcome) -> None:
         """Its connection is gone; a plain guest cannot come back, so nothing of it is kept."""
         self._move(session, "", op, time)
         if session.is_plain:
-            self._forget(session)
+            self._forget(session, time, out)
 
-    def _leave_all(self, keys: list[bytes], op: int, time: int) -> None:
+    def _leave_all(self, keys: list[bytes], op: int, time: int, out: Outcome) -> None:
         for key in keys:
-            self._leave(self.sessions[key], op, time)
+            self._leave(self.sessions[key], op, time, out)
 
-    def _forget_all(self, keys: list[bytes]) -> None:
+    def _forget_all(self, keys: list[bytes], late: list[bytes], time: int, out: Outcome) -> None:
+        for key in late:
+            room.leave(self, self.sessions[key], time, out)
         for key in keys:
-            self._forget(self.sessions[key])
+            self._forget(self.sessions[key], time, out)
 
-    def _forget(self, session: Session) -> None:
+    def _forget(self, session: Session, time: int, out: Outcome) -> None:
+        room.leave(self, session, time, out)
         self.enter(session, None)
         self._gone.pop(session.key, None)
         del self.sessions[session.key]
@@ -421,12 +432,15 @@ class ChatState:
         return [a.name for a in self.accounts.values() if a.online]
 
     def has_stale(self, time: int) -> bool:
-        """Whether some session has been gone for longer than sessions are kept; `time` in microseconds."""
-        return any(time - self.sessions[key].gone_time >= SESSION_LIFE_US for key in itertools.islice(self._gone, 1))
+        """Whether some session has been gone for longer than sessions are kept, or may be in the room; `time` in microseconds."""
+        is_old = any(time - self.sessions[key].gone_time >= SESSION_LIFE_US for key in itertools.islice(self._gone, 1))
+        return is_old or bool(self.room.late(self, time))
 
     def undelivered(self, name: str, number: int, above: int) -> Iterator[Message]:
         """Messages of the account (if it still is the one made at op `number`) with a seq above `above`, oldest first."""
         account = self.accounts.get(name)
+        if name == ROOM:
+            yield from self.room.after(above)
         if account is None or account.number != number or account.last_seq <= above:
             return
         mailbox = account.mailbox
@@ -455,6 +469,8 @@ class ChatState:
     def put_session(self, session: Session, account: Account | None, home: str) -> None:
         """A session as a table has it."""
         self.sessions[session.key] = session
+        if session.room:
+            self.room.names[fold(session.room)] = session.key
         if account is not None:
             self.enter(session, account)
         if home:
@@ -495,6 +511,9 @@ HANDLERS: dict[str, Handler] = {
     CHANGE_PASSWORD: rights.change_password,
     OPERATE: rights.operate,
     ERASE: rights.erase,
+    COME_IN: room.come_in,
+    SPEAK: room.speak,
+    GO_OUT: room.go_out,
     JOIN: rights.join,
     PAY_IN: ledger.pay_in,
     TAKE_OUT: ledger.take_out,

@@ -9,7 +9,9 @@ What it is not: it knows no file (`snapshots.py`), and no format but the newest;
                 message               time (microseconds since 1970), sender, text
     sessions    a guest the cluster   session, kind, account, home (REPLICA.INC.CONNECTION or empty), last (newest request executed),
                 remembers             low (replies up to it are dropped), gone_op, gone_time (since when it has no home),
-                                      replies (JSON list, low+1 … last)
+                                      replies (JSON list, low+1 … last), room (name in the room or empty), since (seq of its join)
+    room        one of the last lines seq (1, 2, 3 … in the room), id, time, sender (`Server`: somebody came or went), text
+                in the room
 
 The history of delivered messages (`MESSAGE_COLUMNS`) is no table: it is not in memory.
 
@@ -22,6 +24,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from commands import fold
 from ledger import BALANCE_MAX
 from people import Account, Session
 
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
 TABLES: dict[str, tuple[str, ...]] = {
     "accounts": ("name", "number", "secret", "last_seq", "balance", "mark"),
     "mailboxes": ("account", "seq", "id", "time", "sender", "text"),
-    "sessions": ("session", "kind", "account", "home", "last", "low", "gone_op", "gone_time", "replies"),
+    "sessions": ("session", "kind", "account", "home", "last", "low", "gone_op", "gone_time", "replies", "room", "since"),
+    "room": ("seq", "id", "time", "sender", "text"),
 }
 MESSAGE_COLUMNS = ("id", "time", "sender", "recipient", "text")
 
@@ -46,8 +50,8 @@ Row = Sequence[str]
 
 def tables_of(state: ChatState) -> dict[str, tuple[tuple[str, ...], Iterable[Row]]]:
     """Columns and rows of each table, all text, in an order that is the same on every replica."""
-    rows = {"accounts": _account_rows(state), "mailboxes": _mailbox_rows(state), "sessions": _session_rows(state)}
-    return {name: (columns, rows[name]) for name, columns in TABLES.items()}
+    rows = {"accounts": _account_rows, "mailboxes": _mailbox_rows, "sessions": _session_rows, "room": _room_rows}
+    return {name: (columns, rows[name](state)) for name, columns in TABLES.items()}
 
 
 def _account_rows(state: ChatState) -> Iterator[Row]:
@@ -66,7 +70,13 @@ def _session_rows(state: ChatState) -> Iterator[Row]:
         s = state.sessions[key]
         account = s.account.name if s.account else ""
         replies = json.dumps(s.replies, ensure_ascii=False, separators=(",", ":"))
-        yield key.hex(), s.kind, account, s.home, str(s.last), str(s.low), str(s.gone_op), str(s.gone_time), replies
+        numbers = str(s.last), str(s.low), str(s.gone_op), str(s.gone_time)
+        yield key.hex(), s.kind, account, s.home, *numbers, replies, s.room, str(s.since)
+
+
+def _room_rows(state: ChatState) -> Iterator[Row]:
+    for seq, number, time, sender, text in state.room.lines:
+        yield str(seq), str(number), str(time), sender, text
 
 
 # --- in -----------------------------------------------------------------------------------------------------------------------------------
@@ -86,6 +96,10 @@ def fill(state: ChatState, tables: dict[str, Iterable[Row]]) -> None:
             _load_session(state, row)
     except KeyError as error:
         raise ValueError(f"no account {error}") from None
+    for seq, number, time, sender, text in tables["room"]:
+        if state.room.lines and int(seq) != state.room.seq + 1:
+            raise ValueError(f"line {seq} of the room is out of order")
+        state.room.lines.append((int(seq), int(number), int(time), sender, text))
     state.remember_gone()
 
 
@@ -104,11 +118,14 @@ def _load_account(state: ChatState, row: Row) -> None:
 
 
 def _load_session(state: ChatState, row: Row) -> None:
-    word, kind, account, home, last, low, gone_op, gone_time, replies = row
+    word, kind, account, home, last, low, gone_op, gone_time, replies, room, since = row
     session = Session(bytes.fromhex(word), kind)
     session.last, session.low = int(last), int(low)
     session.replies = json.loads(replies)
     if type(session.replies) is not list or len(session.replies) != session.last - session.low:
         raise ValueError(f"session {word} has replies missing")
+    if room and fold(room) in state.room.names:
+        raise ValueError(f"{room!r} is in the room twice")
+    session.room, session.since = room, int(since)
     state.put_session(session, state.accounts[account] if account else None, home)
     session.gone_op, session.gone_time = int(gone_op), int(gone_time)

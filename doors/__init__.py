@@ -24,11 +24,13 @@ from doors.framed import FramedTranslator, RelayTranslator
 from doors.ledger import LedgerTranslator
 from doors.operator import OperatorTranslator
 from doors.pipe import PipeTranslator
+from doors.room import RoomTranslator
 
 TRANSLATORS: dict[str, Callable[[Guest], Translator]] = {
     "pipe": PipeTranslator,
     "ledger": LedgerTranslator,
     "framed": FramedTranslator,
     "relay": RelayTranslator,
+    "room": RoomTranslator,
     "operator": OperatorTranslator,
 }

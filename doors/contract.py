@@ -23,6 +23,7 @@ class Guest(Protocol):
     """What a translator may ask of its connection (`connection.Connection`)."""
 
     account: str
+    peer: str  # address and port
 
     @property
     def is_watched(self) -> bool:
@@ -102,6 +103,9 @@ class Translator(Protocol):
 
     def shows_waiting(self) -> bool:
         """Whether what waited in the mailbox is pushed after a log-in, too."""
+
+    def farewell(self) -> str:
+        """What people at the console see when a guest that was logged in is gone."""
 
     def beat(self) -> bytes:
         """A sign of life, if the protocol has one."""

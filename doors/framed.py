@@ -113,6 +113,9 @@ class Frames:
     def is_resumable(self) -> bool:
         return False
 
+    def farewell(self) -> str:
+        return f"{self.guest.account} has logged out of the system"
+
     def beat(self) -> bytes:
         return b""
 

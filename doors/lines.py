@@ -64,6 +64,12 @@ class LineTranslator:
         """The answer to a line that is no command."""
         raise NotImplementedError
 
+    def show(self, line: bytes) -> None:
+        """What the server's console shows of a command: never a password."""
+        words = masked(line.decode("utf-8", "replace"))
+        self.guest.watch(words)
+        self.guest.watch(f"Opcode:{words.partition('|')[0]}")
+
     def take_all(self, whole: bytes) -> bool:
         """Whether these lines could be asked together; else they are looked at one by one."""
         return False
@@ -108,7 +114,7 @@ class LineTranslator:
                 continue
             command = self.understand(line)
             if guest.is_watched:
-                _show(guest, line)
+                self.show(line)
             if command is None:
                 self._unusual(line)
             else:
@@ -167,6 +173,9 @@ class LineTranslator:
     def shows_waiting(self) -> bool:
         return self.numbered
 
+    def farewell(self) -> str:
+        return f"{self.guest.account} has logged out of the system"
+
     def opened(self, last: int, seq: int) -> bytes:
         return f"= {self.guest.account or '-'} {last} {seq}\n".encode() if self.numbered else b""
 
@@ -212,13 +221,6 @@ def with_password(line: bytes, log_in: str) -> tuple[str, Passwords]:
     if op == "passwd" and 0 < len(name) <= ID_MAX and is_password(new) and (not old or is_password(old)):
         return f"{CHANGE_PASSWORD}|{name}{'' if old else '|'}", Passwords(old, new)
     return "", Passwords()
-
-
-def _show(guest: Guest, line: bytes) -> None:
-    """What the server's console shows of a command: never a password."""
-    words = masked(line.decode("utf-8", "replace"))
-    guest.watch(words)
-    guest.watch(f"Opcode:{words.partition('|')[0]}")
 
 
 def masked(line: str) -> str:

@@ -77,6 +77,9 @@ class OperatorTranslator:
     def shows_waiting(self) -> bool:
         return False
 
+    def farewell(self) -> str:
+        return ""
+
     def beat(self) -> bytes:
         return b""
 
@@ -84,7 +87,7 @@ class OperatorTranslator:
 class Slip:
     """The shell of an operator's one request: it ends with the first answer."""
 
-    address = "127.0.0.1"
+    address = peer = "127.0.0.1"
 
     def __init__(self, answer: asyncio.Future[bytes]) -> None:
         self.answer = answer

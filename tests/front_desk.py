@@ -30,7 +30,7 @@ class Paper:
         self.closed: str | None = None
         self.paused = False
         self.drained = True
-        self.address = "127.0.0.1"
+        self.address, self.peer = "127.0.0.1", "127.0.0.1 : 49032"
 
     def write(self, words: bytes) -> None:
         if self.closed is None:

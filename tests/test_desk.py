@@ -7,6 +7,7 @@ import unittest
 from commands import NO_SESSION, RUN, WINDOW, count_ops, system_run
 from desk import BACKLOG_MAX, matching
 from doors.pipe_words import INVALID
+from people import Outcome
 from state import ChatState
 from tests.front_desk import FrontDesk, Log, Paper, Person
 from waiting import Run
@@ -213,7 +214,7 @@ class AgainTest(unittest.TestCase):
 
     def test_a_run_whose_session_is_gone(self) -> None:
         session = next(iter(self.front.state.sessions))
-        self.front.state._forget(self.front.state.sessions[session])
+        self.front.state._forget(self.front.state.sessions[session], 0, Outcome())
         self.person.say("3|mason|a\n")
         self.assertIn("not known any more", self.person.paper.closed or "")
 

@@ -165,7 +165,9 @@ class MakeTest(Case):
         path = place.make(Maker(place.disk, rows_through_pandas))
         state, manifest = load(place.disk, path, CLUSTER, verify_history=True)
         self.assertEqual((state.message_count, manifest.files["messages-000001.csv"].rows), (0, 0))
-        self.assertEqual(sorted(os.listdir(path)), [MANIFEST, "accounts.csv", "mailboxes.csv", "messages-000001.csv", "sessions.csv"])
+        self.assertEqual(
+            sorted(os.listdir(path)), [MANIFEST, "accounts.csv", "mailboxes.csv", "messages-000001.csv", "room.csv", "sessions.csv"]
+        )
 
     def test_however_it_was_made_it_is_the_same(self) -> None:
         """One maker that stays, one that begins with the last snapshot each time, one that begins with nothing: byte-equal at equal op."""
@@ -209,7 +211,8 @@ class MakeTest(Case):
         tables: dict[str, list[tuple[str, ...]]] = {
             "accounts": [(text, str(i), text, "1", str(i << 55), "blocked" * (i % 2)) for i, text in enumerate(HOSTILE)],
             "mailboxes": [(text, "1", "2", "3", text, text) for text in HOSTILE],
-            "sessions": [(session(1).hex(), "plain", HOSTILE[9], "0.1.2", str(len(HOSTILE)), "0", "0", "0", replies)],
+            "sessions": [(session(1).hex(), "plain", HOSTILE[9], "0.1.2", str(len(HOSTILE)), "0", "0", "0", replies, "", "0")],
+            "room": [(str(i), str(i), "3", text, text) for i, text in enumerate(HOSTILE, 1)],
         }
         state = ChatState.load(7, 8, 0, dict(tables))
         for write in (rows_through_csv, rows_through_pandas):

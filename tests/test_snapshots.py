@@ -23,7 +23,7 @@ import msgspec
 import snapshots
 from disk import OsDisk
 from snapshot_worker import Folder, Maker, rows_through_csv
-from snapshots import MANIFEST, Manifest, Order, Part, SnapshotDamaged, install, listed, load, prune, remove_all, tidy
+from snapshots import FORMAT, MANIFEST, Manifest, Order, Part, SnapshotDamaged, install, listed, load, prune, remove_all, tidy
 from state import ChatState
 from tests.snapshot_places import CLUSTER, Case, Place, damage, folder_bytes, some_doings, table_rows, two_people
 
@@ -34,10 +34,10 @@ class ManifestTest(unittest.TestCase):
     """The list of what belongs to a snapshot."""
 
     def manifest(self, **changes: Any) -> Manifest:
-        names = ["accounts.csv", "mailboxes.csv", "messages-000001.csv", "messages-000002.csv", "sessions.csv"]
-        rows = [3, 0, 50_000, 7, 1]
+        names = ["accounts.csv", "mailboxes.csv", "messages-000001.csv", "messages-000002.csv", "room.csv", "sessions.csv"]
+        rows = [3, 0, 50_000, 7, 2, 1]
         files = {name: Part(100 + i, rows[i], f"{i:064x}") for i, name in enumerate(names)}
-        return msgspec.structs.replace(Manifest(2, CLUSTER, 4711, "ab" * 16, 123, 50_007, files), **changes)
+        return msgspec.structs.replace(Manifest(3, CLUSTER, 4711, "ab" * 16, 123, 50_007, files), **changes)
 
     def test_what_is_encoded_is_decoded(self) -> None:
         image = self.manifest().encode()
@@ -65,7 +65,7 @@ class ManifestTest(unittest.TestCase):
     def test_a_manifest_that_makes_no_sense_is_refused(self) -> None:
         files = self.manifest().files
         senseless: tuple[dict[str, Any], ...] = (
-            {"format": 3},
+            {"format": 4},
             {"format": 0},
             {"op": 0},
             {"hash": "AB" * 16},
@@ -190,21 +190,38 @@ class DamageTest(Case):
         part = Part(len(image), count, hashlib.sha256(image).hexdigest())
         return msgspec.structs.replace(manifest, files={**manifest.files, name: part}).encode()
 
-    def test_one_of_format_1_is_read_and_the_next_is_of_format_2(self) -> None:
-        """It has no balances: nobody had any."""
+    def test_one_of_format_1(self) -> None:
+        self.read_older(1, "accounts.csv", "sessions.csv")
+
+    def test_one_of_format_2(self) -> None:
+        self.read_older(2, "sessions.csv")
+
+    def read_older(self, older: int, *lacking: str) -> None:
+        """It has no room, and fewer columns: nobody had anything there. The next one is of the newest format."""
         whole = load(self.place_.disk, self.path, CLUSTER)[0]
-        rows = [row.rsplit(b",", 2)[0] + b"\n" for row in self.files["accounts.csv"].splitlines()]
-        self.assertEqual(rows[0], b'"name","number","secret","last_seq"\n')
-        image = b"".join(rows)
-        manifest = msgspec.structs.replace(Manifest.decode(self.manifest_with("accounts.csv", image, None)), format=1)
-        with self.instead("accounts.csv", image), self.instead(MANIFEST, manifest.encode()):
+        manifest = Manifest.decode(self.files[MANIFEST])
+        parts = {name: part for name, part in manifest.files.items() if name != "room.csv"}
+        with contextlib.ExitStack() as instead:
+            for name in lacking:
+                image = b"".join(self.cut(self.files[name]))
+                parts[name] = Part(len(image), parts[name].rows, hashlib.sha256(image).hexdigest())
+                instead.enter_context(self.instead(name, image))
+            image = msgspec.structs.replace(manifest, format=older, files=parts).encode()
+            instead.enter_context(self.instead(MANIFEST, image))
+            instead.enter_context(self.instead("room.csv", None))
             state, found = load(self.place_.disk, self.path, CLUSTER)
-            self.assertEqual((found.format, table_rows(state)), (1, table_rows(whole)))
-            with self.instead("accounts.csv", self.files["accounts.csv"]):
-                self.assert_damaged("accounts.csv")
+            self.assertEqual((found.format, table_rows(state)), (older, table_rows(whole)))
+            with self.instead("sessions.csv", self.files["sessions.csv"]):
+                self.assert_damaged("sessions.csv")
+            instead.enter_context(self.instead("sessions.csv", b"".join(self.cut(self.files["sessions.csv"]))))
             self.place_.say(0, "S|wayne|more")
             later = self.place_.make(Maker(self.place_.disk, rows_through_csv))
-            self.assertEqual(load(self.place_.disk, later, CLUSTER, verify_history=True)[1].format, 2)
+            self.assertEqual(load(self.place_.disk, later, CLUSTER, verify_history=True)[1].format, FORMAT)
+
+    def cut(self, image: bytes) -> Iterator[bytes]:
+        """The rows without their last two columns."""
+        for row in image.splitlines():
+            yield row.rsplit(b",", 2)[0] + b"\n"
 
     def test_a_disk_that_cannot_read(self) -> None:
         with mock.patch.object(OsDisk, "pread", side_effect=OSError(errno.EIO, "Input/output error")):
@@ -339,6 +356,7 @@ class StartTest(Case):
             "accounts": [(f"user{i}", str(i), "", "1", "0", "") for i in range(100_000)],
             "mailboxes": [(f"user{i}", "1", str(i), "3", "mason", "hello " * 10) for i in range(10_000)],
             "sessions": [],
+            "room": [],
         }
         state = ChatState.load(7, 8, 0, tables)
         path = os.path.join(place.snapshots, "tmp-x")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
+import room
 import state as module
 import tables
 from commands import (
@@ -98,6 +99,7 @@ def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
             s.home,
             s.gone_op,
             s.gone_time,
+            (s.room, s.since),
             (s.last, s.low, list(s.replies)) if requests else 0,
         )
         for k, s in state.sessions.items()
@@ -108,8 +110,9 @@ def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
         sessions,
         places,
         list(state._gone),
-        sorted(state._folded),
+        sorted(state.folded),
         list(state.hidden),
+        (sorted(state.room.names.items()), list(state.room.lines)),
         state.message_count,
         list(state.history or ()),
     )
@@ -604,8 +607,9 @@ class TablesTest(unittest.TestCase):
     def test_tables_that_contradict_themselves(self) -> None:
         account = ("mason", "1", "", "2", "0", "")
         letters = [("mason", "1", "1", "5", "mason", "x"), ("mason", "2", "2", "6", "mason", "y")]
-        session = (A.hex(), "plain", "mason", "0.7.1", "1", "0", "0", "0", '["o"]')
-        good: dict[str, Any] = {"accounts": [account], "mailboxes": letters, "sessions": [session]}
+        session = (A.hex(), "plain", "mason", "0.7.1", "1", "0", "0", "0", '["o"]', "albert", "1")
+        said = ("1", "3", "5", "Server", "albert joined the conversation ")
+        good: dict[str, Any] = {"accounts": [account], "mailboxes": letters, "sessions": [session], "room": [said]}
         self.assertEqual(ChatState.load(3, 4, 2, good).present(), ["mason"])
         for table, rows in (
             ("accounts", [account, account]),
@@ -622,11 +626,15 @@ class TablesTest(unittest.TestCase):
             ("mailboxes", [letters[0], letters[0]]),
             ("sessions", [("zz", *session[1:])]),
             ("sessions", [(*session[:2], "nobody", *session[3:])]),
-            ("sessions", [(*session[:8], "[]")]),
-            ("sessions", [(*session[:8], '"o"')]),
-            ("sessions", [(*session[:8], "5")]),
-            ("sessions", [(*session[:8], "[")]),
+            ("sessions", [(*session[:8], "[]", *session[9:])]),
+            ("sessions", [(*session[:8], '"o"', *session[9:])]),
+            ("sessions", [(*session[:8], "5", *session[9:])]),
+            ("sessions", [(*session[:8], "[", *session[9:])]),
             ("sessions", [(*session[:4], "2", *session[5:])]),
+            ("sessions", [session, (B.hex(), *session[1:9], "ALBERT", "1")]),
+            ("room", [said, said]),
+            ("room", [said[:4]]),
+            ("room", [("one", *said[1:])]),
         ):
             with self.subTest(table=table, rows=rows), self.assertRaises(ValueError):
                 ChatState.load(3, 4, 2, {**good, table: rows})
@@ -695,6 +703,8 @@ def crowd() -> Chat:
     chat.do(b"d" * 16, "C|empty", "P|empty123|5")
     chat.open(b"f" * 16, "0.7.11")
     chat.do(b"f" * 16, "L|empty123")
+    chat.open(b"g" * 16, "0.7.12")
+    chat.do(b"g" * 16, "G|albert")
     chat.open(b"e" * 16, "0.7.9")
     chat.system(f"close|{(b'e' * 16).hex()}|0.7.9")
     return chat
@@ -741,6 +751,14 @@ COMMAND_LINES = [
     "Z|remove|wayne",
     "Z|reset|mason|new",
     "Z|reset|nobody|new",
+    "G|tesla",
+    "G|Albert",
+    "G|secret",
+    "G|a b",
+    "G|full",
+    "V|hello",
+    "V|",
+    "U",
     "N|nobody",
     "N|wayne",
     "N|secret",
@@ -771,6 +789,7 @@ SYSTEM_LINES = [
 ]
 
 
+LETTERS = [*HANDLERS, "A", "W", "?"]
 SOME_WORDS = [
     *("mason", "wayne", "mason123", "wayne123", "zoë", "zoë123", "", "a b", "1", "2", "99", str(1 << 62)),
     *("0.7.1", "1.7.1", "0.7,1.7", "plain", "-", "own", "hash", "!TOO_MANY:5", "block", "unblock", "remove", "reset"),
@@ -795,7 +814,8 @@ class TotalTest(unittest.TestCase):
         seen: set[int] = set()
         origin, _ = self.prepared()
         for body in bodies:
-            with mock.patch.object(module, "MAILBOX_MAX", 3 + 10**6 * (b"|full|" not in body)):
+            limits = mock.patch.object(module, "MAILBOX_MAX", 3 + 10**6 * (b"|full|" not in body))
+            with limits, mock.patch.object(room, "MEMBERS_MAX", 1 + 10**6 * (b"G|full" not in body)):
                 tracer = Tracer(code)
                 chat = copy.deepcopy(origin)
                 chat.time += 2 * SESSION_LIFE_US
@@ -823,6 +843,7 @@ class TotalTest(unittest.TestCase):
                     if line[0] == letter:
                         bodies.append(run(A, 12, 0, 0, line.encode(), 1))
                         bodies.append(run(b"z" * 16, 1, 0, 0, line.encode(), 1))
+                        bodies.append(run(b"g" * 16, 2, 0, 0, line.encode(), 1))
                 self.one(handler, bodies, Refusal.INTERNAL)
 
     def test_every_line_of_every_system_command(self) -> None:
@@ -899,7 +920,7 @@ class TotalTest(unittest.TestCase):
         keys = [A, B, C, b"d" * 16]
         word = st.sampled_from(SOME_WORDS)
         line = st.one_of(
-            st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from("CLOSRDAWNPXBHZEJ?"), st.lists(word, max_size=3)),
+            st.builds(lambda letter, words: "|".join([letter, *words]), st.sampled_from(LETTERS), st.lists(word, max_size=3)),
             st.text(max_size=20).filter(lambda t: "\n" not in t),
         )
         number = st.one_of(st.integers(0, 12), st.integers(0, 2**64 - 1))

@@ -76,7 +76,7 @@ def manifest_of(files: dict[str, bytes], op: int, /, **changes: Any) -> bytes:
     histories = sorted(name for name in files if name.startswith("messages-"))
     rows = dict.fromkeys(files, 1) | dict.fromkeys(histories[:-1], MESSAGES_PER_FILE)
     parts = {name: Part(len(body), rows[name], hashlib.sha256(body).hexdigest()) for name, body in files.items()}
-    base = Manifest(1, "dormitory", op, HASH.hex(), 77, MESSAGES_PER_FILE * (len(histories) - 1) + 1, parts)
+    base = Manifest(3, "dormitory", op, HASH.hex(), 77, MESSAGES_PER_FILE * (len(histories) - 1) + 1, parts)
     return msgspec.structs.replace(base, **changes).encode()
 
 
@@ -95,6 +95,7 @@ class TransferTest(unittest.TestCase):
             "accounts.csv": dice.randbytes(5 * CHUNK + 17),
             "mailboxes.csv": dice.randbytes(2 * CHUNK),
             "sessions.csv": b"session\n",
+            "room.csv": b"line\n",
             "messages-000001.csv": dice.randbytes(3 * CHUNK + 1),
             "messages-000002.csv": dice.randbytes(CHUNK - 1),
         }
@@ -265,11 +266,11 @@ class TransferTest(unittest.TestCase):
     def test_the_last_chunk_waits_until_what_is_here_is_checked(self) -> None:
         """Else nothing would be left to come whose arrival could end the transfer."""
         big = random.Random(32).randbytes(3 * transfer.KEPT_SLICE)
-        small = {"mailboxes.csv": b"m", "sessions.csv": b"s"}
+        small = {"mailboxes.csv": b"m", "sessions.csv": b"s", "room.csv": b"r"}
         self.put(self.there, 12, {**small, "accounts.csv": b"new", "messages-000001.csv": big})
         self.put(self.here, 9, {**small, "accounts.csv": b"old", "messages-000001.csv": big})
         receiver = self.receiver()
-        for _ in range(4):
+        for _ in range(len(small) + 2):
             self.assertEqual(receiver.next_requests(VIEW, 0.0), [])
         self.assertEqual([r.name for r in receiver.next_requests(VIEW, 0.0)], ["accounts.csv"])
         self.assertTrue(receiver.take(self.answer(GetChunk(VIEW, 12, "accounts.csv", 0))))
@@ -311,7 +312,7 @@ class TransferTest(unittest.TestCase):
             (manifest_of(self.files, 12, files={}), "names too few files"),
             (manifest_of(self.files, 0), "names no batch"),
             (manifest_of(self.files, 12, hash="zz" * 16), "names no batch"),
-            (manifest_of(self.files, 12, format=3), "format 3"),
+            (manifest_of(self.files, 12, format=4), "format 4"),
             (manifest_of(self.files, 13), "its manifest op 13"),
             (manifest_of(self.files, 12, hash="ab" * 16), "another hash"),
             (manifest_of({**self.files, "accounts.csv": b""}, 12), "empty"),

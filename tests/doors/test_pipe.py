@@ -29,7 +29,7 @@ class Book:
     """A guest that writes down what a translator asks of it."""
 
     def __init__(self) -> None:
-        self.account = "mason"
+        self.account, self.peer = "mason", "127.0.0.1 : 49032"
         self.is_watched = False
         self.asked: list[Any] = []
         self.closed = ""

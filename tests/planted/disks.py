@@ -183,16 +183,13 @@ BUGS = (
     planted(
         "sessions_not_in_snapshot",
         "2.10: the session table is part of the state, and of its snapshots",
-        Edit(TABLES, '"sessions": _session_rows(state)}', '"sessions": iter(())}'),
+        Edit(TABLES, '"sessions": _session_rows,', '"sessions": lambda state: iter(()),'),
     ),
     planted(
         "replies_not_in_snapshot",
         "2.10: stored replies are part of the session table",
-        Edit(
-            TABLES,
-            "str(s.last), str(s.low), str(s.gone_op), str(s.gone_time), replies\n",
-            'str(s.last), str(s.last), str(s.gone_op), str(s.gone_time), "[]" if replies else ""\n',
-        ),
+        Edit(TABLES, "numbers = str(s.last), str(s.low), ", "numbers = str(s.last), str(s.last), "),
+        Edit(TABLES, "*numbers, replies, ", '*numbers, "[]" if replies else "", '),
     ),
     planted(
         "snapshot_not_synced",

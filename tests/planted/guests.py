@@ -123,8 +123,8 @@ BUGS = (
         "H11: a push is no delivery; a message waits until its recipient has acknowledged it",
         Edit(
             CONNECTION,
-            "if self.account and self.acked < self.shown and not self.translator.is_resumable() and self.shell.is_drained():",
-            "if self.account and self.acked < self.shown and self.shell.is_drained():",
+            "if self.account_number and self.acked < self.shown and not self.translator.is_resumable() and self.shell.is_drained():",
+            "if self.account_number and self.acked < self.shown and self.shell.is_drained():",
         ),
     ),
     planted(
@@ -145,8 +145,8 @@ BUGS = (
         "H11: the first batch of a view names its members, and presence at others ends",
         Edit(
             SERVER,
-            ' if replica.is_primary else b""\n            self.desk.renew(first)\n',
-            ' if replica.view < 0 else b""\n            self.desk.renew(first)\n',
+            ' if replica.is_primary else b""\n            if first and not replica.head_op:\n',
+            ' if replica.view < 0 else b""\n            if first and not replica.head_op:\n',
         ),
     ),
     planted(

@@ -22,7 +22,7 @@ SILENCE_CHECK = 0.1
 class Shell:
     """The server's end of one connection (what `doors/stream.py` is in production)."""
 
-    address = "127.0.0.1"
+    address = peer = "127.0.0.1"
 
     def __init__(self, world: World, process: Process, guest: BareGuest) -> None:
         self.world, self.process, self.guest = world, process, guest

@@ -21,7 +21,7 @@ class Gone(Exception):
 class Plain:
     """A connection to the pipe door that ends its commands with a newline."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1", receive_buffer: int = 0) -> None:
+    def __init__(self, port: int, *, host: str = "127.0.0.1", receive_buffer: int = 0, greets: bool = True) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:
@@ -29,7 +29,7 @@ class Plain:
         self.socket.settimeout(DEADLINE_S)
         self.socket.connect((host, port))
         self.heard = b""
-        self.greeting = self.until(b"\n")
+        self.greeting = self.until(b"\n") if greets else b""
 
     def __enter__(self) -> Self:
         return self
@@ -54,6 +54,10 @@ class Plain:
         self.say(line + "\n")
         return self.until(mark).decode()
 
+    def line(self) -> str:
+        """The next line that comes, without its end."""
+        return self.until(b"\n").decode().removesuffix("\n")
+
     def to_end(self) -> bytes:
         """All that still comes until the server closes."""
         try:
@@ -75,8 +79,8 @@ class Plain:
 class Numbered(Plain):
     """A connection in numbered mode whose numbers the test gives."""
 
-    def __init__(self, port: int, session: str = "", *, seen: int | None = None) -> None:
-        super().__init__(port)
+    def __init__(self, port: int, session: str = "", *, seen: int | None = None, greets: bool = True) -> None:
+        super().__init__(port, greets=greets)
         self.session = session or secrets.token_hex(16)
         self.say(f"understudy 1 {self.session}\n" + (f"resume {seen}\n" if seen is not None else ""))
         self.pushed: list[tuple[int, str]] = []
