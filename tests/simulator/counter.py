@@ -37,8 +37,8 @@ class Counter(Seat):
     TABLES: ClassVar[dict[str, tuple[str, ...]]] = {"counter": ("session", "replies")}
     START: Any = 0
 
-    def __init__(self, op: int = 0, digest: int = 0, message_count: int = 0, tables: Any = None) -> None:
-        self.op, self.digest, self.message_count, self.sessions = op, digest, message_count, dict[bytes, Session]()
+    def __init__(self, op: int = 0, digest: int = 0, message_count: int = 0, tables: Any = None, time: int = 0) -> None:
+        self.op, self.digest, self.message_count, self.time, self.sessions = op, digest, message_count, time, dict[bytes, Session]()
         (_, value), *rows = next(iter(tables.values())) if tables else [("", self.START)]
         self.value = type(self.START)(value)
         for word, replies in rows:
@@ -60,7 +60,7 @@ class Counter(Seat):
                 out.opened.append(Opened(bytes.fromhex(fields[0]), fields[1], self.session(fields[0])))
             elif word == "close":
                 out.closed.append(fields[1])
-        self.op, self.digest = first_op + count - 1, zlib.crc32(repr(out.replies).encode(), self.digest)
+        self.op, self.time, self.digest = first_op + count - 1, time + count, zlib.crc32(repr(out.replies).encode(), self.digest)
         return out
 
     def run(self, session: Session | None, first: int, skip: int, lines: list[str]) -> list[str]:
