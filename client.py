@@ -37,7 +37,7 @@ UNANSWERED_MAX = WINDOW // 2  # requests under way; half of what a session may h
 WORRY_AFTER = 2.0  # seconds without a server after which the person is told; a view change takes up to 1.5
 LEAVE_WITHIN = 2.0  # seconds for a good-bye; a failover fits in
 SETTLED_AFTER = 0.25  # seconds from one server found to the next that counts as found
-RIVALS_MAX = 5  # times in a row that the session was taken over: our own late echo does it once, another client again and again
+RIVALS_MAX = 5  # times in a row that the session was taken over: our own late echoes do it once each, another client again and again
 ADDRESSES_MAX = 64  # ports learned
 
 
@@ -106,7 +106,7 @@ class ChatClient:
         self._at = 0
         self._wire: Wire | None = None
         self._lost_at, self._lost_silent, self._worried = 0.0, False, False
-        self._rivals, self._strangers = 0, set[Address]()
+        self._rivals, self._strangers, self._echoes = 0, set[Address](), 0  # echoes: connections that a server may yet take for ours
         self._answers: dict[int, asyncio.Future[str]] = {}
         self.recalled: dict[int, asyncio.Future[str]] = {}  # requests of an earlier process that are sent again
         self._waiting: list[asyncio.Future[dict[str, Any]]] = []
@@ -221,6 +221,8 @@ class ChatClient:
         while True:
             wire = await self._connect(self.addresses[self._at])
             tries += 1
+            is_settled = wire.opened_at and loop.time() - wire.opened_at > SETTLED_AFTER
+            self._echoes = 0 if is_settled else self._echoes + (wire.transport is not None and not wire.opened_at)
             if wire.opened_at and loop.time() - anew_at > SETTLED_AFTER:  # who lets go of us again and again is asked with pauses
                 tries, anew_at = 1, loop.time()
             self._at = (self._at + 1) % len(self.addresses)
@@ -305,9 +307,8 @@ class ChatClient:
         if trouble.word == "session":
             self._begin_anew()
         elif trouble.word == "newer":
-            lasted = asyncio.get_running_loop().time() - wire.opened_at
-            self._rivals = self._rivals + 1 if lasted < SETTLED_AFTER else 1
-            if self._rivals > RIVALS_MAX:
+            self._rivals = self._rivals + 1 if asyncio.get_running_loop().time() - wire.opened_at < SETTLED_AFTER else 1
+            if self._rivals > RIVALS_MAX + self._echoes:
                 self.stop("another client goes on with this session: end one of the two")
                 self.on_trouble(self.ended)
         elif trouble.word == "stranger" and wire.address not in self._strangers:
@@ -380,8 +381,7 @@ class ChatClient:
 
     def _fail(self, why: str) -> None:
         answers, self._answers = self._answers, {}
-        futures: list[asyncio.Future[Any]] = [*answers.values(), *self._waiting]
-        for future in futures:
+        for future in list[asyncio.Future[Any]]([*answers.values(), *self._waiting]):
             if not future.done():
                 future.set_exception(NoAnswer(why))
                 future.exception()  # it may have no owner any more

@@ -7,7 +7,7 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from client import PAUSES, SETTLED_AFTER, ChatClient, Moved, NoAnswer, Wire
+from client import PAUSES, RIVALS_MAX, SETTLED_AFTER, ChatClient, Moved, NoAnswer, Wire
 from guest import Guest, Message
 from ports import Address
 from tests.fake_replicas import Account, FakeReplicas
@@ -276,6 +276,29 @@ class Refused(ClientTest):
         client = await self.entered("mason")
         for connection in list(self.replicas[0].connections):
             connection.write(b"! newer\n")
+        self.assertIn("a to mason", await client.request("3|mason|a"))
+
+    async def test_late_echoes_of_connections_that_were_never_taken_up_end_nothing(self) -> None:
+        """All replicas stood still while the client knocked at each; when they wake, they take the session up as often as it had knocked."""
+        self.enterContext(mock.patch("client.SETTLED_AFTER", 60.0))
+        client = await self.entered("mason")
+        for replica in self.replicas.replicas:
+            replica.is_waiting = True
+        for _ in range(RIVALS_MAX + 3):
+            connections = [c for replica in self.replicas.replicas for c in replica.connections]
+            for connection in connections:
+                connection.cut()
+            await self.until(lambda old=connections: any(c not in old for replica in self.replicas.replicas for c in replica.connections))
+        for replica in self.replicas.replicas:
+            replica.is_waiting = False
+            await replica.die()
+            await replica.revive()
+        session = self.replicas.sessions[client.guest.session]
+        for _ in range(RIVALS_MAX + 3):
+            await self.until(lambda: session.home)
+            assert (home := session.home)
+            home.write(b"! newer\n")
+            await self.until(lambda old=home: client.ended or session.home not in (None, old))
         self.assertIn("a to mason", await client.request("3|mason|a"))
 
     async def test_what_is_no_replica_is_named_once_and_passed_over(self) -> None:
