@@ -279,7 +279,7 @@ class Refused(ClientTest):
         self.assertIn("a to mason", await client.request("3|mason|a"))
 
     async def test_late_echoes_of_connections_that_were_never_taken_up_end_nothing(self) -> None:
-        """All replicas stood still while the client knocked at each; when they wake, they take the session up as often as it had knocked."""
+        """All replicas stood still while the client knocked at each; when they wake, they take the session up as often as it knocked."""
         self.enterContext(mock.patch("client.SETTLED_AFTER", 60.0))
         client = await self.entered("mason")
         for replica in self.replicas.replicas:
@@ -296,7 +296,8 @@ class Refused(ClientTest):
         session = self.replicas.sessions[client.guest.session]
         for _ in range(RIVALS_MAX + 3):
             await self.until(lambda: session.home)
-            assert (home := session.home)
+            home = session.home
+            assert home
             home.write(b"! newer\n")
             await self.until(lambda old=home: client.ended or session.home not in (None, old))
         self.assertIn("a to mason", await client.request("3|mason|a"))
