@@ -33,7 +33,7 @@ class LogChecks(Invariants):
         self.spec: Any = spec
         self.canon: dict[int, tuple[int, int, bytes, int]] = {}  # first op -> count, time, body, digest after it
         self.replies: dict[tuple[bytes, int], str] = {}
-        self.clock = 0  # the earliest time of the next batch
+        self.next_time = 0  # what the time of the next batch may not be below
         self.unharmed: dict[int, float] = {}  # replicas of whose damaged file there is another copy, and when it was damaged
         self.guests: list[Any] = []
         self.acked_op = 0
@@ -60,9 +60,9 @@ class LogChecks(Invariants):
         if first_op != self.spec.op + 1:
             self.fail(f"replica {process.id} commits op {first_op} while op {self.spec.op + 1} is missing: acknowledged batches are lost")
         self.canon[first_op] = what
-        if time < self.clock:
-            self.fail(f"the time of op {first_op} is {time}, and that of the op before was {self.clock - 1}")
-        self.clock = time + count
+        if time < self.next_time:
+            self.fail(f"the time of op {first_op} is {time}, and that of the op before was {self.next_time - 1}")
+        self.next_time = time + count
         try:
             self.spec.apply(first_op, count, body)
         except AssertionError as error:

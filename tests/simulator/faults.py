@@ -310,9 +310,21 @@ class Faults:
         pairs = [(a, b), (b, a)] if both else [(a, b)]
         seconds = dice.choice((0.1, 0.7, 2.5)) * dice.uniform(0.5, 1.5)
         self.say(f"nothing gets from {a} to {b}{' or back' if both else ''} for {seconds:.2f} s")
+        self._block(pairs, seconds)
+
+    def _block(self, pairs: list[tuple[int, int]], seconds: float) -> None:
         for pair in pairs:
             self.world.blocked.add(pair)
             self.world.push(self.world.now + seconds, None, self.world.release, *pair)
+
+    def _isolation(self) -> None:
+        """A replica is cut off from the others, and not from its guests."""
+        dice = self.world.dice
+        a = dice.randrange(3)
+        seconds = dice.choice((0.7, 2.5)) * dice.uniform(0.5, 1.5)
+        ways = dice.choice(((0, 1), (0,), (1,)))
+        self.say(f"nothing gets {' or '.join(('from', 'to')[way] for way in ways)} {a} for {seconds:.2f} s")
+        self._block([((a, b), (b, a))[way] for b in range(3) if b != a for way in ways], seconds)
 
     def _one_way_partition(self) -> None:
         self._partition(both=False)

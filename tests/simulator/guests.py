@@ -17,6 +17,7 @@ from tests.simulator.world import Process, Violation, World
 
 QUIET_AFTER = 0.04
 SILENCE_CHECK = 0.1
+LEISURE_S, PATIENT_S = 0.15, 3.0  # between two requests of a guest that mostly reads; how long it waits for a sign of life
 
 
 class Shell:
@@ -144,6 +145,8 @@ class BareGuest:
         self.port = world.dice.randrange(3)
         self.backoff = 0.0
         self.closing = False
+        self.reads = world.dice.random() < 0.12  # mostly asks queries, at leisure: those of the others stand behind writes
+        self.patience = PATIENT_S if self.reads else world.mix.patience
         self.stays = world.dice.random() < 0.3  # waits for the session before it sends
         self.failures = 0
         self.is_thinking = True
@@ -223,7 +226,7 @@ class BareGuest:
         """Nothing heard for too long: perhaps another replica serves."""
         if self.shell is not shell:
             return
-        if self.world.now - self.heard_at > self.world.mix.patience:
+        if self.world.now - self.heard_at > self.patience:
             self.leave()
             return
         self.world.push(self.world.now + SILENCE_CHECK, None, self.check_silence, shell)
@@ -253,7 +256,11 @@ class BareGuest:
         """Think of the next request, unless that is under way already, or nothing more may be asked now."""
         if self.todo > 0 and not self.is_thinking and len(self.under_way) < self.world.mix.window:
             self.is_thinking = True
-            self.world.push(self.world.now + (self.world.mix.think + 0.0005) * self.world.dice.uniform(0.5, 1.5), None, self.think)
+            self.world.push(
+                self.world.now + (self.world.mix.think + (LEISURE_S if self.reads else 0.0005)) * self.world.dice.uniform(0.5, 1.5),
+                None,
+                self.think,
+            )
 
     def think(self) -> None:
         """What next? A guest that has to wait for an answer first thinks again when it comes."""
@@ -395,7 +402,7 @@ class SimGuest(BareGuest):
             if self.under_way:
                 return ""
             return f"1|{self.name}" if not self.births or dice.random() < 0.5 else f"0|{self.name}123"
-        roll = dice.random()
+        roll = dice.uniform(0.7, 0.86) if self.reads and dice.random() < 0.8 else dice.random()
         other = dice.choice(self.history.guests).name
         if roll < 0.70:
             self.texts += 1

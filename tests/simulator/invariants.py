@@ -393,6 +393,8 @@ class Invariants:
             state, manifest = load(self.eye, path, self.world.mix.settings.name, verify_history=True)
         except (OSError, SnapshotDamaged) as error:
             raise Violation(f"the snapshot of op {op} by replica {replica} cannot be loaded: {error}") from error
+        if op not in self.tips:
+            self.fail(f"replica {replica} makes a snapshot of op {op}, where no committed batch ends")
         if (state.op, state.digest) != (op, self.digests.get(op, manifest.digest)) or manifest.hash != self.tips[op].hex():
             self.fail(
                 f"the snapshot of op {op} by replica {replica} loads to digest {state.digest}, the replicas have {self.digests.get(op)}"

@@ -42,6 +42,7 @@ FAULTS = (
     "slow network",
     "partition",
     "one-way partition",
+    "isolation",
     "slow disk",
     "failing sync",
     "failing write",
@@ -70,7 +71,7 @@ THEMES = {
         *("kill", "kill two", "kill all", "pause", "slow disk", "stop", "stop all", "clock jump", "slow clock", "wrong memory"),
         "second start",
     ),
-    "wires": ("kill", "kill two", "pause", "cut link", "cut guest", "slow network", "partition", "one-way partition", "stop"),
+    "wires": ("kill", "kill two", "pause", "cut link", "cut guest", "slow network", "partition", "one-way partition", "isolation", "stop"),
 }
 
 

@@ -532,15 +532,20 @@ class World:
             self.wires["repeated"] += twice
             for again in range(1 + twice):
                 if again and dice.random() < 0.5:
-                    self.push(self.now + extra + dice.random() * LATE_S, to, self.arrived, link, process.id, to, packet)
+                    self.push(self.now + extra + dice.random() * LATE_S, to, self.straggled, link, process.id, to, packet)
                 elif dice.random() < mix.overtake:
                     self.wires["overtaken"] += 1
                     when = self.now + extra + mix.net_delay + dice.random() * 0.05
-                    self.push(max(when, self.now), to, self.arrived, link, process.id, to, packet)
+                    self.push(max(when, self.now), to, self.straggled, link, process.id, to, packet)
                 else:
                     self._post(link, to, self.arrived, link, process.id, to, packet, extra=extra)
             return
         self._post(link, to, self.arrived, link, process.id, to, packet, extra=extra)
+
+    def straggled(self, link: Link, sender: int, to: Process, packet: AnyPacket) -> None:
+        """It went its own way, and does not get through a partition either."""
+        if (sender, to.id) not in self.blocked:
+            self.arrived(link, sender, to, packet)
 
     def arrived(self, link: Link, sender: int, to: Process, packet: AnyPacket) -> None:
         if (link.open or link.flushes) and sender in to.linked and not to.server.ending:
