@@ -153,6 +153,12 @@ class SnapshotRead(NamedTuple):
     damage: str
 
 
+class SnapshotDiffered(NamedTuple):
+    """A snapshot of this op, made by replaying the log, has another digest than the state in this process had."""
+
+    op: int
+
+
 class StopAsked(NamedTuple):
     """The operator wants this replica, or with `everybody` all of them, to stop."""
 

@@ -18,7 +18,8 @@ What it is not: it does not say who should be in a view (`survivor.py` does), an
 
 Invariants:
 - Numbers have no gap, and only the oldest are ever removed.
-- A record is complete and synced before its name exists, so there are no torn records: one that cannot be read is damaged.
+- A record is complete and synced before its name exists, so there are no torn records: one that cannot be read is damaged. Only the last
+  decides anything; those before it are history.
 - Nothing that was read is acted on before its name is durable.
 - Nothing is written into a file that may bear a view's name as well.
 
@@ -27,6 +28,7 @@ Read next: `survivor.py`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -62,6 +64,7 @@ class Register:
         self._proposal = f"{directory}/{private or f'proposal-{os.getpid()}'}"
         # Kept open for life and synced through: only an open descriptor hears of every error of the directory.
         self._fd = disk.open_dir(directory)
+        self.complaints: list[str] = []  # of records that are history and cannot be read any more
         self._last: View | None = None
         self._oldest = 0
         self._is_ready = False  # the proposal file is there, as long as a sector, and has no other name
@@ -133,11 +136,14 @@ class Register:
             return False
 
     def recent(self, count: int) -> list[View]:
-        """The last `count` views at most, oldest first, for people."""
-        last = self.last()
+        """The last `count` views at most, oldest first; without what cannot be read."""
+        last, views = self.last(), list[View]()
         if last is None:
-            return []
-        return [self._read(n, None) for n in range(max(self._oldest, last.number - count + 1), last.number)] + [last]
+            return views
+        for number in range(max(self._oldest, last.number - count + 1), last.number):
+            with contextlib.suppress(RegisterDamaged):
+                views.append(self._read(number, None))
+        return [*views, last]
 
     def _path(self, number: int) -> str:
         return f"{self._directory}/{_PREFIX}{number:010d}"
@@ -179,7 +185,7 @@ class Register:
                 continue  # another replica trims too
 
     def _read_all(self) -> View | None:
-        """All records there are, verified one against the other."""
+        """All records there are, verified one against the other. What decides is the last: one before it that has rotted is complained of."""
         numbers = [
             int(n[len(_PREFIX) :]) for n in self._disk.listdir(self._directory) if n.startswith(_PREFIX) and n[len(_PREFIX) :].isdecimal()
         ]
@@ -191,6 +197,11 @@ class Register:
                 if view is not None:
                     raise RegisterDamaged(f"{self._path(number)} has disappeared") from None
                 continue  # trimmed by another replica since the directory was read
+            except RegisterDamaged as error:
+                if number == numbers[-1]:
+                    raise
+                self.complaints.append(str(error))
+                view = None
             self._oldest = self._oldest or number
         return view
 

@@ -61,6 +61,7 @@ from events import (
     Saved,
     SaveLogView,
     Send,
+    SnapshotDiffered,
     SnapshotRead,
     StopAsked,
     Submitted,
@@ -433,6 +434,10 @@ class Replica:
         if op == self.digest_op and digest != self.digest and not self.is_primary:
             self.leave_process(f"my state differs from the primary's after op {op}: it must be rebuilt from snapshot and journal")
 
+    def on_snapshot_differed(self, event: SnapshotDiffered) -> None:
+        """A primary has nobody to be compared with: it would send one backup after the other away."""
+        self.leave_process(f"my state differs from what the log leads to at op {event.op}: it must be rebuilt from snapshot and journal")
+
     # --- starting and installing a view ---------------------------------------------------------------------------------------------------
 
     def adopt(self, number: int, primary: Member, *, member: bool, why: str) -> None:
@@ -778,4 +783,5 @@ HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     Proposed: Replica.to_policy,
     HealthChecked: Replica.to_policy,
     SnapshotRead: Replica.to_policy,
+    SnapshotDiffered: Replica.on_snapshot_differed,
 }

@@ -99,6 +99,8 @@ class Storage:
         # While the disk is not trusted the old hint stays: it is what tells the next start so.
         lock.write(self.inc, hint if self.damage else self.journal.head_op, sync=True)
         self.ballast.take_in()
+        for complaint in self.register.complaints:
+            self.log(f"an old view cannot be read, which decides nothing any more: {complaint}")
         if self.damage:
             self.log(f"this disk is not trusted: {self.damage}")
         return state

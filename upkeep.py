@@ -14,6 +14,7 @@ state nor the log: what was fetched is installed by `server.py`, on the core's o
 
 Invariants:
 - One order at the worker, one transfer to this replica at a time.
+- A snapshot is put in place only if the log, replayed by the worker, leads to the state that this process holds.
 - What belongs to another generation of the journal, or to a view that has passed, is dropped.
 
 Read next: `snapshots.py`, `transfer.py`.
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 import snapshots
-from events import Event, Fetched, FetchSnapshot, SnapshotRead
+from events import Event, Fetched, FetchSnapshot, SnapshotDiffered, SnapshotRead
 from host import Host
 from packets import Chunk, GetChunk, Member, SnapshotOffer
 from replication import HALTED, Replica
@@ -177,7 +178,8 @@ class Upkeep:
             generation=self.storage.journal.generation,
             is_quiet=quiet,
         )
-        self.host.order_snapshot(order, lambda answer: self._on_snapshot(op, tip, order["generation"], answer))
+        digest = replica.digest if replica.digest_op == op else None
+        self.host.order_snapshot(order, lambda answer: self._on_snapshot(op, tip, order["generation"], digest, answer))
 
     def look_again(self) -> None:
         """Have the newest snapshot read again when it is due: rot in what was written long ago is noticed by nothing else."""
@@ -198,12 +200,14 @@ class Upkeep:
         if "failed" not in answer:
             self.feed(SnapshotRead(damage))
 
-    def _on_snapshot(self, op: int, tip: bytes, generation: int, answer: dict[str, Any]) -> None:
+    def _on_snapshot(self, op: int, tip: bytes, generation: int, digest: int | None, answer: dict[str, Any]) -> None:
         self.worker_busy = False
         if self.is_over or "failed" in answer or generation != self.storage.journal.generation or op <= self.storage.snapshot_op:
             if "failed" in answer and not self.is_over:
                 self.report(f"no snapshot: {answer['failed']}")
             return
+        if digest is not None and answer["digest"] != digest:
+            return self.feed(SnapshotDiffered(op))
         try:
             self.storage.place(answer["path"], op, tip, self.sender.pinned(self.host.now()))
         except OSError as error:

@@ -145,7 +145,9 @@ class Sweep:
 
     def _register(self, folder: str) -> str:
         try:
-            return str(Register(self.disk, folder, "simulated").last())
+            register = Register(self.disk, folder, "simulated")
+            view = register.last()
+            return f"{'; '.join(register.complaints)}: {view}"
         except RegisterDamaged as error:
             return str(error)
 

@@ -221,24 +221,41 @@ class Trouble(Case):
         self.assertEqual(set(sizes[:13]), {SECTOR})
         self.assertGreater(sizes[-1], 5000)
 
-    def test_every_flip_and_every_truncation_of_a_record_is_found(self) -> None:
+    def test_every_flip_and_every_truncation_of_the_last_record_is_found(self) -> None:
         _, views = self.filled(3)
+        path = f"{DIRECTORY}/view-0000000003"
+        content = self.files.file(path).content
+        whole = bytes(content)
+        for bit in range(len(whole) * 8):
+            self.files.flip(path, bit)
+            with self.assertRaises(RegisterDamaged) as caught:
+                self.process(1).last()
+            self.assertIn(path, str(caught.exception))
+            self.files.flip(path, bit)
+        for length in range(len(whole)):
+            content[:] = whole[:length]
+            with self.assertRaises(RegisterDamaged):
+                self.process(1).last()
+        content[:] = whole
+        self.assertEqual(self.process(1).last(), views[2])
+
+    def test_a_record_before_the_last_that_rots_is_complained_of_and_stops_nobody(self) -> None:
+        """Thousands of them are kept: each bit of each would keep all replicas from starting."""
+        _, views = self.filled(4)
         for number in (1, 2, 3):
             path = f"{DIRECTORY}/view-{number:010d}"
-            content = self.files.file(path).content
-            whole = bytes(content)
-            for bit in range(len(whole) * 8):
+            for bit in range(0, len(self.files.file(path).content) * 8, 61):
                 self.files.flip(path, bit)
-                with self.assertRaises(RegisterDamaged) as caught:
-                    self.process(1).last()
-                self.assertIn(path, str(caught.exception))
+                reader = self.process(1)
+                self.assertEqual(reader.last(), views[3])
+                self.assertEqual(len(reader.complaints), 1)
+                self.assertIn(path, reader.complaints[0])
+                self.assertEqual(reader.recent(9), [view for view in views if view.number != number])
+                self.assertEqual(reader.last(), views[3])
                 self.files.flip(path, bit)
-            for length in range(len(whole)):
-                content[:] = whole[:length]
-                with self.assertRaises(RegisterDamaged):
-                    self.process(1).last()
-            content[:] = whole
-        self.assertEqual(self.process(1).last(), views[2])
+        self.files.flip(f"{DIRECTORY}/view-0000000002", 99)
+        following_view = following(views[3])
+        self.assertEqual(self.process(1).propose(following_view), following_view)
 
     def test_records_in_the_wrong_place_are_found(self) -> None:
         mine, views = self.filled(3)
@@ -248,8 +265,9 @@ class Trouble(Case):
         with self.assertRaises(RegisterDamaged):
             self.process().last()
         self.disk.link(f"{DIRECTORY}/view-0000000003", path)
-        with self.assertRaises(RegisterDamaged):
-            self.process().last()
+        reader = self.process()
+        self.assertEqual(reader.last(), views[2])
+        self.assertIn("holds view 3", reader.complaints[0])
         self.disk.unlink(path)
         fd = self.disk.open(path, create=True)
         self.disk.pwrite(fd, register._encode(following(views[0], 2)), 0)
@@ -260,7 +278,7 @@ class Trouble(Case):
         with self.assertRaises(RegisterDamaged) as caught:
             Register(self.disk, DIRECTORY, "kitchen").last()
         self.assertIn("belongs to the cluster 'dormitory'", str(caught.exception))
-        self.files.file(path).content[:] = register.MAGIC + b"\0\0\0\0"
+        self.files.file(f"{DIRECTORY}/view-0000000003").content[:] = register.MAGIC + b"\0\0\0\0"
         with self.assertRaises(RegisterDamaged):
             self.process().last()
         self.assertEqual(mine.last(), views[2])

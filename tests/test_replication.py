@@ -28,6 +28,7 @@ from events import (
     Received,
     Saved,
     Send,
+    SnapshotDiffered,
     Submitted,
     Ticked,
     Trace,
@@ -294,6 +295,13 @@ class NormalTest(Story):
                     effects = r.step(world.now, Applied(2, 78))
                 self.assertRegex(effects[-1].reason, "my state differs from the primary's after op")
                 self.assertFalse(effects[-1].suspect)
+
+    def test_a_state_that_the_log_does_not_lead_to_is_built_anew(self) -> None:
+        world = self.begin(b"a")
+        world.feed(0, SnapshotDiffered(1))
+        self.assertRegex(world.exits[0][1], "my state differs from what the log leads to at op 1")
+        world.run(0.2)
+        self.assertEqual((world.primary(), world.members()), (1, (1, 2)))
 
     def test_every_packet_of_an_older_view_is_answered_with_where_we_are(self) -> None:
         world = self.begin(b"a")

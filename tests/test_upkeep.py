@@ -1,0 +1,152 @@
+"""Upkeep: what is ordered when, and what becomes of the answers. Transfers have tests of their own; the simulator tries all together."""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from events import SnapshotDiffered, SnapshotRead
+from replication import NORMAL
+from upkeep import LOOK_AGAIN_S, LOOK_FIRST_S, LOOK_S, Upkeep
+
+TIP = b"t" * 16
+
+
+class FakeHost:
+    """A clock that a test turns, and a worker that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.orders: list[tuple[dict[str, Any], Callable[[dict[str, Any]], None]]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def ready_worker(self) -> None:
+        """It is."""
+
+    def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        self.orders.append((order, done))
+
+    def answer(self, **words: Any) -> None:
+        _, done = self.orders.pop(0)
+        done(words)
+
+
+class UpkeepTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.host = FakeHost()
+        self.placed: list[int] = []
+        journal = SimpleNamespace(generation=0, bytes_since=lambda op: 0)
+        self.storage = SimpleNamespace(
+            disk=None,
+            path="data/replica-0",
+            cluster_path="data/cluster",
+            snapshots_path="data/replica-0/snapshots",
+            journal=journal,
+            snapshot_op=0,
+            must_rewrite=False,
+            spent="",
+            place=self.place,
+        )
+        self.replica = SimpleNamespace(applied=7, head_op=7, parent_op=6, head_hash=TIP, status=NORMAL, digest=55, digest_op=7)
+        self.fed: list[Any] = []
+        self.said: list[str] = []
+        self.upkeep: Any = self.make()
+
+    def make(self) -> Any:
+        settings: Any = SimpleNamespace(name="dormitory", snapshot_quiet_ms=300, snapshot_every_s=60, snapshot_every_bytes=1 << 26)
+        made: Any = Upkeep
+        return made(self.host, settings, self.storage, self.replica, feed=self.fed.append, report=self.said.append)
+
+    def place(self, made: str, op: int, tip: bytes, pinned: frozenset[int]) -> None:
+        self.placed.append(op)
+        self.storage.snapshot_op = op
+
+    def turn(self, seconds: float) -> None:
+        self.host.time += seconds
+        self.upkeep.consider_snapshot()
+        self.upkeep.look_again()
+
+    # --- snapshots ------------------------------------------------------------------------------------------------------------------------
+
+    def test_one_is_made_when_all_is_quiet(self) -> None:
+        self.turn(0.1)
+        self.assertEqual(self.host.orders, [])
+        self.turn(0.3)
+        self.turn(5.0)
+        self.assertEqual([order["make"] for order, _ in self.host.orders], [7], "one order at a time")
+        self.host.answer(path="tmp-7", digest=55)
+        self.assertEqual((self.placed, self.fed), ([7], []))
+
+    def test_one_that_leads_elsewhere_is_not_put_in_place(self) -> None:
+        """Somebody's memory is wrong; the log is what all agreed on."""
+        self.turn(0.4)
+        self.host.answer(path="tmp-7", digest=56)
+        self.assertEqual((self.placed, self.fed), ([], [SnapshotDiffered(7)]))
+
+    def test_one_of_an_op_whose_digest_is_not_known_yet(self) -> None:
+        self.replica.digest_op = 6
+        self.turn(0.4)
+        self.host.answer(path="tmp-7", digest=56)
+        self.assertEqual((self.placed, self.fed), ([7], []))
+
+    def test_one_that_failed_is_said_and_tried_again(self) -> None:
+        self.turn(0.4)
+        self.host.answer(failed="no memory")
+        self.assertEqual(self.said, ["no snapshot: no memory"])
+        self.turn(0.4)
+        self.assertEqual(len(self.host.orders), 1)
+
+    # --- a second look --------------------------------------------------------------------------------------------------------------------
+
+    def look(self) -> bool:
+        """Whether a look is under way."""
+        return any("make" not in order for order, _ in self.host.orders)
+
+    def test_the_newest_snapshot_is_read_again_soon_after_start_and_then_each_day(self) -> None:
+        self.storage.snapshot_op = 7
+        self.turn(LOOK_FIRST_S - 0.1)
+        self.assertFalse(self.look())
+        self.turn(0.2)
+        self.assertTrue(self.look())
+        self.host.answer(damage="")
+        self.assertEqual(self.fed, [SnapshotRead("")])
+        self.turn(LOOK_S - 1)
+        self.assertFalse(self.look())
+        self.turn(2)
+        self.assertTrue(self.look())
+
+    def test_there_is_nothing_to_read(self) -> None:
+        self.replica.applied = 0
+        self.turn(LOOK_FIRST_S + 1)
+        self.assertFalse(self.look())
+
+    def test_damage_is_told_and_looked_at_again(self) -> None:
+        self.storage.snapshot_op = 7
+        self.turn(LOOK_FIRST_S + 1)
+        self.host.answer(damage="messages-000001.csv is damaged")
+        self.assertEqual((self.fed, self.said), ([SnapshotRead("messages-000001.csv is damaged")], ["messages-000001.csv is damaged"]))
+        self.turn(LOOK_AGAIN_S + 1)
+        self.assertTrue(self.look())
+        self.host.answer(failed="the snapshot worker ended without an answer")
+        self.assertEqual(len(self.fed), 1, "who could not look knows nothing")
+
+    def test_one_that_is_offered_is_looked_at(self) -> None:
+        self.storage.snapshot_op = 7
+        self.turn(LOOK_FIRST_S + 1)
+        self.host.answer(damage="")
+        self.upkeep.sender = SimpleNamespace(offer=lambda now: (7, TIP, b"manifest"))
+        self.host.send = lambda replicas, packet: None  # type: ignore[attr-defined]
+        self.replica.view = 1
+        self.upkeep.offer(2)
+        self.turn(LOOK_AGAIN_S - 1)
+        self.assertFalse(self.look(), "a learner that asks again and again is no reason to read all the time")
+        self.turn(2)
+        self.assertTrue(self.look())
+
+
+if __name__ == "__main__":
+    unittest.main()
