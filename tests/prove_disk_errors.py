@@ -22,6 +22,7 @@ from unittest import mock
 from handshake import SECRET_SIZE, SecretRefused, load_secret
 from replication import NORMAL, READ_ONLY
 from server import Server
+from survivor import Survivor
 from tests.disk_stories import ERRORS, SITES, SIZES, UNVISITED, WEIGHTY, WORKER, Plan, Site, Story, Trouble, functions_of
 from tests.simulator import mix as mixes
 from tests.simulator.disk import SimDirectory, SimFile
@@ -263,9 +264,11 @@ class LastSurvivor(Case):
         self.assertFalse(self.ask("3|g0|in flight"))
         self.story.start(1)
         late = self.world.now + 5
-        while self.server.policy.joint is None and self.world.now < late:
+        policy = self.server.policy
+        assert isinstance(policy, Survivor)
+        while policy.joint is None and self.world.now < late:
             self.world.run(self.world.now + 0.0005)
-        self.assertIsNotNone(self.server.policy.joint)
+        self.assertIsNotNone(policy.joint)
         self.story.kill(1)
         self.story.start(1)
         self.assertTrue(self.world.run(self.world.now + 20, lambda: self.guest.is_done), f"nobody took over: {self.story.states()}")
