@@ -786,6 +786,24 @@ class JoinTest(Story):
         self.core(0).policy._set_joint(None)
         self.assertIsNone(self.core(0).policy.joint, "only the piece that reaches the head opens it")
 
+    def test_a_read_only_primary_whose_learner_dies_takes_the_next_incarnation_in(self) -> None:
+        world = self.begin(b"a", b"b")
+        world.kill(0, 1)
+        world.run(0.2)
+        world.failing[2] = ("full", True)
+        world.submit(2, b"lost")
+        world.settle()
+        world.lose = {PrepareOk}
+        world.start(1)
+        world.run(0.3)
+        self.assertEqual(self.core(2).policy.joint, self.core(1).me)
+        self.assertEqual(self.replica(2).status, READ_ONLY)
+        world.kill(1)
+        world.lose = set()
+        world.start(1)
+        world.run(5)
+        self.assertEqual(self.replica(1).primary, self.core(1).me, "whose disk works")
+
     def test_a_read_only_primary_that_is_not_level_yet(self) -> None:
         world = self.begin(b"a", b"b")
         world.kill(0, 1)

@@ -327,13 +327,14 @@ class BareGuest:
                 self.firm = min(self.firm, int(parts[2]) - 1)
 
     def _begin_anew(self) -> None:
-        """The session never got as far as the log, or so it seems: what was asked in it is unknown for ever."""
-        if self.was_confirmed:
+        """The session never got as far as the log (a read_only replica confirms what it cannot write): what was asked in it may be lost."""
+        if self.session in self.history.spec.sessions:
             raise Violation(f"{self.name}'s session is forgotten")
         self.history.abandoned += [(self.name, asked) for asked in self.under_way.values()]
         self.todo += len(self.under_way)
         self.under_way.clear()
-        self.number, self.used = 0, False
+        self.number, self.used, self.confirmed, self.was_confirmed = 0, False, False, False
+        self.firm = self.sent = 0
         self.session = self.world.dice.randbytes(16)
         self.think_soon()
 

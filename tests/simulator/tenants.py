@@ -37,6 +37,9 @@ class RawTranslator(PipeTranslator):
     def render(self, number: int, command: str, reply: str) -> bytes:
         return self.frame(number, reply.encode())
 
+    def render_all(self, first: int, commands: list[str], replies: list[str]) -> bytes:
+        return b"".join(self.frame(number, reply.encode()) for number, reply in enumerate(replies, first))
+
 
 class Tapper(BareGuest):
     """Counts, and looks at the count."""

@@ -54,7 +54,9 @@ def look(process: Process) -> None:
         and r.applied == r.head_op
         and last is not None
     ):
-        strangers = server.state._at.keys() - {f"{m.replica}.{m.inc}" for m in last.members}
+        strangers = getattr(server.state, "_at", {}).keys() - {  # a state without presence has none
+            f"{m.replica}.{m.inc}" for m in last.members
+        }
         if strangers:
             raise Violation(f"replica {process.id} leads view {r.view} and has guests at {sorted(strangers)}, which is not in it")
     if server.replica.status == LEARNER and last is not None and server.desk.connections:

@@ -136,6 +136,7 @@ class Process:
         self.doors_open = False
         self.shells: dict[Any, None] = {}  # in order: a set of objects would follow their addresses
         self.linked: set[int] = set()  # replicas whose `on_linked` was called
+        self.link_to: dict[int, Link] = {}
         self.dialling: set[int] = set()  # replicas that it tries to reach
         self.stop_after = 0  # host calls after which it stops; 0: never
         self.maker = Maker(self.worker, world.write_rows)
@@ -486,11 +487,13 @@ class World:
         if link.open:
             other = link.other(process)
             process.linked.add(other.id)
+            process.link_to[other.id] = link
             process.server.on_linked(other.id, other.server.replica.me.inc)
 
     def unlinked(self, link: Link, process: Process) -> None:
         other = link.other(process)
-        if other.id in process.linked:
+        if process.link_to.get(other.id) is link:  # it may never have heard of this one, and have a newer one by now
+            del process.link_to[other.id]
             process.linked.discard(other.id)
             process.server.on_unlinked(other.id, "gone")
 
