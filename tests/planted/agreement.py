@@ -75,6 +75,7 @@ BUGS = (
         "commit_beyond_head",
         "H6: commit is never above what stands in this log",
         Edit(CORE, "        known = min(op, self.head_op)\n", "        known = op\n"),
+        redundant="a commit needs the ack of whoever hears of it, so it is never ahead of its log",
     ),
     planted(
         "majority_commits",
@@ -123,6 +124,7 @@ BUGS = (
             "(sender in self.last.members or sender == self.joint)",
             "(sender.replica in self.last.replicas or sender == self.joint)",
         ),
+        redundant="H1: a learner acknowledges nothing while its id stands in the view, and later only in joint mode, by its own name",
     ),
     planted(
         "two_in_flight",
@@ -218,6 +220,7 @@ BUGS = (
             "        elif batch.prev_hash == self.head_hash and batch.first_op == self.head_op + 1 and not self.writing:\n",
             "        elif batch.first_op == self.head_op + 1 and not self.writing:\n",
         ),
+        redundant="who takes a Prepare has the view's log (log_view == view), which is the primary's, so it always follows",
     ),
     planted(
         "batch_hash_not_checked",

@@ -252,6 +252,7 @@ BUGS = (
         assert self.synced""",
             """        assert self.synced""",
         ),
+        redundant="a new view waits for all disk orders of the old one, so nothing was cut when the late answer comes",
     ),
     planted(
         "packet_before_the_old_views_disk",

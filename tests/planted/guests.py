@@ -32,7 +32,7 @@ BUGS = (
             CONNECTION,
             """            if isinstance(item, Run):
                 item.sent = True
-                self.desk.submit(item.image)
+                self.desk.submit(item.image, len(item.commands))
         if self.line:
             self.advance()
 """,
@@ -40,7 +40,7 @@ BUGS = (
                 item.sent = True
                 item.first, self.count = self.count + 1, self.count + len(item.commands)
                 item.image = run(self.session, item.first, 0, 0, "\\n".join(item.commands).encode(), len(item.commands))
-                self.desk.submit(item.image)
+                self.desk.submit(item.image, len(item.commands))
         if self.line:
             self.advance()
 """,

@@ -44,6 +44,7 @@ BUGS = (
         "restart_with_a_short_log",
         "2.7.3: who restarts the cluster has all that the register's last record names",
         Edit(POLICY, " and r.head_op >= last.op and r.log_view <= last.number\n", " and r.log_view <= last.number\n"),
+        redundant="H12: the durable op in the lock file says of such a log that it lost something",
     ),
     planted(
         "restart_with_damage",
@@ -77,6 +78,7 @@ BUGS = (
         "restart_beside_the_living",
         "2.7.2: while a member of the last view answers, nobody restarts the cluster",
         Edit(POLICY, "        if not all(self._is_gone(m) for m in last.members):\n", "        if r.now < 0:\n"),
+        redundant="a living primary votes the old incarnation out at once; a restart waits a second",
     ),
     planted(
         "any_log_after_a_close",
@@ -96,6 +98,7 @@ BUGS = (
             "            if r.status == NORMAL and r.in_flight is None and r.commit == r.head_op and not r.writing:\n",
             "            if r.status == NORMAL:\n",
         ),
+        redundant="the batch in flight was acknowledged to nobody, and after the close nobody acknowledges it; its guests send it again",
     ),
     planted(
         "no_joint_mode",
@@ -187,6 +190,13 @@ BUGS = (
             CORE,
             "        return op <= (self.head_op if self.acked_view == self.view else self.parent_op)\n",
             "        return op <= self.parent_op\n",
+        ),
+        Edit(
+            CORE,
+            """        if self.acked_view == self.view and self.status == LEARNER:
+            return self.leave_process("lacks what the primary has only as a snapshot, and may not replace a log that it has acknowledged")
+""",
+            "",
         ),
     ),
     planted(
@@ -289,6 +299,7 @@ BUGS = (
             """            self.read_at = r.now + 1.0
 """,
         ),
+        redundant="packets, broken links and one's own accusations lead to the register as well",
     ),
     planted(
         "doors_open_outside_the_view",

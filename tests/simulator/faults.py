@@ -94,7 +94,7 @@ class Faults:
         self.failing.clear()
         self.register_full = False
         for process in world.living():
-            process.paused_until = min(process.paused_until, world.now)
+            world.wake(process)
             process.disk.slow_sync = 0.0
             process.disk.stop_at = process.stop_after = 0
             process.misremembers = False

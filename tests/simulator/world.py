@@ -127,6 +127,7 @@ class Process:
         self.disk.knows_sites = False
         self.alive = True
         self.paused_until = 0.0
+        self.parked: set[float] = set()  # when events are handled that came while it stood still
         self.timers_first = True  # whether a loop that stood still looks at its clock before its sockets
         self.clock = self.clock_set_at = world.now  # what its clock showed when its rate was set, and when that was
         self.clock_rate = 1.0
@@ -344,6 +345,7 @@ class World:
                 callback(*args)
             elif process.alive:
                 if process.paused_until > self.now:
+                    process.parked.add(process.paused_until)
                     is_behind = type(callback) is SimTimer and number < BEHIND and not process.timers_first
                     heapq.heappush(heap, (process.paused_until, number + BEHIND * is_behind, process, callback, args))
                     continue
@@ -353,6 +355,14 @@ class World:
                 return True
         self.now = max(self.now, until)
         return is_done()
+
+    def wake(self, process: Process) -> None:
+        """It stands still no longer; what has waited for it keeps its order before what comes now."""
+        process.paused_until = min(process.paused_until, self.now)
+        parked, process.parked = process.parked, set()
+        if parked:
+            self.heap[:] = [(self.now if p is process and when in parked else when, n, p, c, args) for when, n, p, c, args in self.heap]
+            heapq.heapify(self.heap)
 
     def meanwhile(self, process: Process, seconds: float) -> None:
         """The others go on while this process is in the middle of an effect that takes so long."""
