@@ -185,7 +185,7 @@ class Register:
                 continue  # another replica trims too
 
     def _read_all(self) -> View | None:
-        """All records there are, verified one against the other. What decides is the last: one before it that has rotted is complained of."""
+        """All records there are, verified one against the other. The last one decides; rot in one before it is complained of."""
         numbers = [
             int(n[len(_PREFIX) :]) for n in self._disk.listdir(self._directory) if n.startswith(_PREFIX) and n[len(_PREFIX) :].isdecimal()
         ]
