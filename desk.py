@@ -73,6 +73,7 @@ class Desk:
         self.reopening: dict[str, bytes] = {}  # homes that the log forgot while this replica was out of reach
         self.closing: dict[str, bytes] = {}  # homes whose `close` is not executed yet
         self.relays = Relays()
+        self.last_outcome = Outcome()
         self.is_full = False
         self.numbers = 0
 
@@ -215,6 +216,7 @@ class Desk:
 
     def applied(self, outcome: Outcome) -> None:
         """Give this replica's guests what a batch did."""
+        self.last_outcome = outcome
         if self.place in outcome.left:
             self._reopen()
         for event in outcome.opened:
@@ -243,6 +245,15 @@ class Desk:
         self.state_changed(outcome.filled)
         if self.is_full:
             self.ease()
+
+    @property
+    def others_wait(self) -> bool:
+        """Whether guests of other replicas hear of the last batch. If not, these need not know at once that it is committed."""
+        out, here = self.last_outcome, self.by_session
+        if out.opened or out.displaced or out.expelled or any(session not in here for session, _, _ in out.replies):
+            return True
+        filled = [self.state.accounts.get(name) for name in out.filled]
+        return any(account is not None and account.online for account in filled)
 
     def _reopen(self) -> None:
         """The others had given this replica up, and its guests are all still here."""

@@ -226,7 +226,7 @@ class Server:
         if replica.is_primary:
             if self.desk.open_runs and replica.can_prepare:
                 return self._submit()
-            if replica.has_news:
+            if replica.has_news and self.desk.others_wait:
                 self.poke()
         if self.timer is None or replica.wake_at < self.timer_when - 0.0005:
             self._set_timer(replica.wake_at)

@@ -131,6 +131,36 @@ class OrderTest(unittest.TestCase):
         self.assertEqual(self.front.state.names(), ["mason"])
 
 
+class OthersTest(unittest.TestCase):
+    """Whether the other replicas must know at once what was committed."""
+
+    def setUp(self) -> None:
+        self.here = FrontDesk()
+        self.there = FrontDesk(self.here.log, "1.7")
+        self.mason, self.wayne = self.here.connect(), self.there.connect()
+        self.mason.say("1|mason\n")
+        self.wayne.say("1|wayne\n")
+        self.here.connect().say("1|bob\n")
+
+    def test_a_message_that_waits_concerns_nobody_else(self) -> None:
+        self.wayne.connection.lost()
+        self.there.turn()
+        self.mason.say("3|wayne|hello\n")
+        self.assertFalse(self.here.desk.others_wait)
+
+    def test_one_for_a_guest_who_is_here_somewhere_does(self) -> None:
+        self.mason.say("3|wayne|hello\n")
+        self.assertTrue(self.here.desk.others_wait)
+
+    def test_what_a_guest_of_another_replica_asked_does(self) -> None:
+        self.wayne.say("1|jane\n")
+        self.assertTrue(self.here.desk.others_wait, "its answer")
+        self.here.connect().say("3|bob|x\n")
+        self.there.connect().send(b"understudy 1 " + b"7" * 32 + b"\nack 1\n")
+        self.there.connect().say("3|nobody|x\n")
+        self.assertTrue(self.here.desk.others_wait, "its session")
+
+
 class AgainTest(unittest.TestCase):
     """The view changes: all that is unanswered is sent again, in order, with the same numbers."""
 
