@@ -70,6 +70,7 @@ class Desk:
         self.by_session: dict[bytes, Connection] = {}
         self.watching: dict[str, list[Connection]] = {}
         self.newcomers: list[Connection] = []  # watched once all replies of the batch are given: what was read comes before what waits
+        self.reopening: dict[str, bytes] = {}  # homes that the log forgot while this replica was out of reach
         self.closing: dict[str, bytes] = {}  # homes whose `close` is not executed yet
         self.relays = Relays()
         self.is_full = False
@@ -103,6 +104,7 @@ class Desk:
             return
         if self.by_session.get(connection.session) is connection:
             del self.by_session[connection.session]
+        self.reopening.pop(connection.home, None)
         image = system_run(f"close|{connection.session.hex()}|{connection.home}")
         self.closing[connection.home] = image
         self.submit(image)
@@ -174,7 +176,7 @@ class Desk:
         self.queries.clear()
         if first:
             self.submit(first)
-        for image in self.closing.values():
+        for image in (*self.closing.values(), *self.reopening.values()):
             self.submit(image)
         for connection in list(self.connections.values()):
             connection.resend()
@@ -186,8 +188,13 @@ class Desk:
         self.poke()
         return self.tickets
 
+    @property
+    def has_unasked(self) -> bool:
+        """Whether a query waits that was not given to anybody yet."""
+        return self.tickets > self.sent_ticket
+
     def unasked(self) -> list[tuple[int, bytes, str]]:
-        """Tickets, sessions and commands of the queries that have not been sent to the primary yet."""
+        """Tickets, sessions and commands of the queries that have not been given to anybody yet."""
         asked = self.queries.items()
         fresh = [(ticket, connection.session, query.command) for ticket, (connection, query) in asked if ticket > self.sent_ticket]
         self.sent_ticket = self.tickets
@@ -208,7 +215,10 @@ class Desk:
 
     def applied(self, outcome: Outcome) -> None:
         """Give this replica's guests what a batch did."""
+        if self.place in outcome.left:
+            self._reopen()
         for event in outcome.opened:
+            self.reopening.pop(event.home, None)
             connection = self.connections.get(event.home)
             if connection is not None and connection.session == event.key:
                 connection.opened(event)
@@ -233,6 +243,13 @@ class Desk:
         self.state_changed(outcome.filled)
         if self.is_full:
             self.ease()
+
+    def _reopen(self) -> None:
+        """The others had given this replica up, and its guests are all still here."""
+        for home, connection in self.connections.items():
+            if connection.is_open and not connection.gone:
+                self.reopening[home] = connection.open_run()
+                self.submit(self.reopening[home])
 
     def _watch_newcomers(self) -> None:
         newcomers, self.newcomers = self.newcomers, []
@@ -286,6 +303,7 @@ class Desk:
         self.by_session.clear()
         self.watching.clear()
         self.closing.clear()
+        self.reopening.clear()
         self.queries.clear()
         self.unanswered_bytes = 0
         self.open_runs, self.open_bytes, self.open_ops = [], 0, 0

@@ -3,8 +3,8 @@
 What it is not: it decides nothing. Events are in the past tense, effects in the imperative; both are plain tuples, since several of each
 are made for every batch.
 
-Every order to the disk (Persist, Cut, SaveLogView, InstallSnapshot) carries the generation in which it was given and is answered exactly
-once, in order, by the event its docstring names or by DiskFailed.
+Every order to the disk (Persist, Cut, SaveLogView, SaveView, InstallSnapshot) carries the generation in which it was given and is
+answered exactly once, in order, by the event its docstring names or by DiskFailed.
 
 Read next: `replication.py`.
 """
@@ -59,6 +59,13 @@ class Saved(NamedTuple):
 
     generation: int
     log_view: int
+
+
+class ViewSaved(NamedTuple):
+    """The superblock holds this view."""
+
+    generation: int
+    view: int
 
 
 class Applied(NamedTuple):
@@ -139,6 +146,12 @@ class HealthChecked(NamedTuple):
     healthy: bool
 
 
+class Evaluated(NamedTuple):
+    """Queries were evaluated; their answers wait under this number until the guard has been looked at."""
+
+    number: int
+
+
 class DiskFailed(NamedTuple):
     """A write or sync of the log failed; `full`: for want of room, before anything was written."""
 
@@ -198,6 +211,19 @@ class SaveLogView(NamedTuple):
     generation: int
     view: int
     log_view: int
+
+
+class SaveView(NamedTuple):
+    """Write the view into the superblock and sync, before anything is said in it; then ViewSaved. Policy `majority`."""
+
+    generation: int
+    view: int
+
+
+class Remember(NamedTuple):
+    """Write down that this incarnation was met. Not answered. Policy `majority`."""
+
+    member: Member
 
 
 class Apply(NamedTuple):
@@ -260,11 +286,24 @@ class CheckHealth(NamedTuple):
     """Sync the superblock against the clock; then HealthChecked."""
 
 
+class CheckGuard(NamedTuple):
+    """Look whether the register still ends at this view; then give the answers that wait under this number. Policy `survivor`."""
+
+    number: int
+
+
+class Confirm(NamedTuple):
+    """Give the answers that wait under this number or a lower one: a majority has confirmed the view since. Policy `majority`."""
+
+    number: int
+
+
 class Exit(NamedTuple):
-    """The process must end; `suspect`: mark this disk as not to be trusted first."""
+    """The process must end; `suspect`: mark this disk as not to be trusted first. The next incarnation is above `inc`."""
 
     reason: str
     suspect: bool
+    inc: int = 0
 
 
 class Trace(NamedTuple):

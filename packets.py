@@ -19,7 +19,6 @@ bytes in the journal and on the wire:
             4     end         b"\\xf1END": no image ends in a zero byte, which the tail rule of the journal relies on
 
 Two equal (op, hash) therefore mean two equal logs up to there.
-
 All packets carry the sender's view number; who sent them (replica and incarnation) is settled once a link, by Hello.
 The table of packets with sender, receiver and meaning is in `docs/replication.md`; the words are those of VSR Revisited.
 
@@ -35,13 +34,10 @@ from typing import NamedTuple
 
 import msgspec
 
-HEADER = struct.Struct("<4sQIIQQ16s")
-CRC = struct.Struct("<I")
-MAGIC = b"USB1"
-END = b"\xf1END"
+HEADER, CRC = struct.Struct("<4sQIIQQ16s"), struct.Struct("<I")
+MAGIC, END = b"USB1", b"\xf1END"
 HASH_SIZE = 16
-HEADER_SIZE = HEADER.size + CRC.size
-TRAILER_SIZE = HASH_SIZE + len(END)
+HEADER_SIZE, TRAILER_SIZE = HEADER.size + CRC.size, HASH_SIZE + len(END)
 NO_HASH = bytes(HASH_SIZE)
 BATCH_MAX = 1 << 20  # bytes of a body; a longer one would keep a member's disk from answering in time
 PACKET_MAX = 4 << 20  # bytes of an encoded packet: a catch-up answer of several batches
@@ -111,8 +107,7 @@ def body_length(image: bytes | memoryview, at: int = 0) -> int:
     header = bytes(image[at : at + HEADER.size])
     if header[:4] != MAGIC or CRC.unpack_from(image, at + HEADER.size)[0] != zlib.crc32(header):
         raise DamagedBatch("wrong header")
-    length: int = HEADER.unpack(header)[3]
-    return length
+    return int(HEADER.unpack(header)[3])
 
 
 def decode_all(images: bytes, op: int, hash: bytes) -> list[Batch]:
@@ -217,6 +212,27 @@ class StartView(Packet, frozen=True, tag="V"):
     image: bytes
 
 
+class StartViewChange(Packet, frozen=True, tag="A"):
+    """The sender asks everybody to move to this view; it stays in its own until a majority asks."""
+
+    new_view: int
+
+
+class DoViewChange(Packet, frozen=True, tag="D"):
+    """The sender has moved to `view`, whose primary is told what log it has: that of `log_view`, ending in (op, hash)."""
+
+    log_view: int
+    op: int
+    hash: bytes
+
+
+class LastMet(Packet, frozen=True, tag="M"):
+    """The newest incarnation of the receiver that the sender has met, and the op that it knows to be committed there."""
+
+    inc: int
+    op: int
+
+
 class GetState(Packet, frozen=True, tag="G"):
     """A learner's or a behind backup's log ends in (op, hash) above (parent_op, parent_hash): what follows?"""
 
@@ -309,27 +325,12 @@ class Forwarded(Packet, frozen=True, tag="q"):
     answer: str
 
 
-AnyPacket = (
-    Prepare
-    | PrepareOk
-    | Commit
-    | CommitOk
-    | StartView
-    | GetState
-    | NewState
-    | SnapshotOffer
-    | GetChunk
-    | Chunk
-    | Recovery
-    | RecoveryResponse
-    | Leave
-    | Forward
-    | ForwardQuery
-    | Forwarded
-)
+_OfViews = StartView | StartViewChange | DoViewChange | LastMet | Recovery | RecoveryResponse | Leave
+_OfLogs = Prepare | PrepareOk | Commit | CommitOk | GetState | NewState | SnapshotOffer | GetChunk | Chunk
+AnyPacket = _OfViews | _OfLogs | Forward | ForwardQuery | Forwarded
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(AnyPacket)
+_decoder: msgspec.msgpack.Decoder[AnyPacket] = msgspec.msgpack.Decoder(AnyPacket)
 
 
 class BadPacket(ValueError):
@@ -344,7 +345,6 @@ def encode(packet: Packet) -> bytes:
 def decode(frame: bytes | memoryview) -> AnyPacket:
     """The packet in these bytes. Raises BadPacket."""
     try:
-        packet: AnyPacket = _decoder.decode(frame)
+        return _decoder.decode(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadPacket(str(error)) from None
-    return packet

@@ -87,7 +87,7 @@ class Opened:
 class Outcome:
     """What one batch did, for the doors of this replica: replies in order, sessions opened, homes that lost theirs, mailboxes filled."""
 
-    __slots__ = ("closed", "displaced", "expelled", "filled", "opened", "proved", "replies")
+    __slots__ = ("closed", "displaced", "expelled", "filled", "left", "opened", "proved", "replies")
 
     def __init__(self) -> None:
         self.replies: list[tuple[bytes, int, list[str]]] = []  # session, first request number, replies
@@ -97,3 +97,4 @@ class Outcome:
         self.filled: set[str] = set()
         self.expelled: list[bytes] = []  # sessions that somebody else has logged out
         self.proved: list[str] = []  # accounts that somebody has logged in to with a password
+        self.left: set[str] = set()  # places whose sessions have no home any more

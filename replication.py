@@ -33,7 +33,7 @@ Read next: `survivor.py` (who decides a view), `server.py` (who carries the effe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from events import (
     Applied,
@@ -42,6 +42,7 @@ from events import (
     CutDone,
     DiskFailed,
     Effect,
+    Evaluated,
     Event,
     Exit,
     Fetched,
@@ -53,9 +54,11 @@ from events import (
     Linked,
     LockProbed,
     LogRead,
+    OfferSnapshot,
     Persist,
     Persisted,
     Proposed,
+    ReadLog,
     Received,
     RegisterRead,
     Saved,
@@ -68,6 +71,7 @@ from events import (
     Ticked,
     Trace,
     Unlinked,
+    ViewSaved,
 )
 from packets import (
     Batch,
@@ -75,6 +79,7 @@ from packets import (
     CommitOk,
     DamagedBatch,
     GetState,
+    LastMet,
     Leave,
     Member,
     NewState,
@@ -87,6 +92,7 @@ from packets import (
     StartView,
     decode_all,
 )
+from policy import Policy, Timers
 
 LEARNER, VIEW_CHANGE, NORMAL, READ_ONLY, HALTED = "learner", "view_change", "normal", "read_only", "halted"
 LIVE = (NORMAL, VIEW_CHANGE, READ_ONLY)
@@ -128,49 +134,6 @@ class Start(NamedTuple):
     born: int  # the incarnation in which it began; it knows nothing of what its replica promised before
 
 
-class Timers(NamedTuple):
-    """Seconds; see `cluster.yaml`."""
-
-    heartbeat: float = 0.05
-    suspect: float = 1.0
-    ack: float = 2.0
-    restart: float = 1.0
-    join: float = 0.5
-
-
-class Policy(Protocol):
-    """What the two modes of a cluster decide differently (docs/replication.md, table of policies)."""
-
-    def is_eligible(self) -> bool:
-        """Whether this replica's disk may begin a view after a total failure."""
-
-    def counts(self, sender: Member) -> bool:
-        """Whether an ack of this member counts."""
-
-    def has_enough(self, acks: set[int]) -> bool:
-        """Whether a batch that these replicas have synced is committed."""
-
-    def receivers(self) -> tuple[int, ...]:
-        """To whom the primary sends its batches."""
-
-    def is_joining(self) -> bool:
-        """Whether this learner is being taken in: commits wait for its acks."""
-
-    def on_tick(self) -> None: ...
-    def on_paused(self) -> None: ...
-    def on_event(self, event: Event) -> None: ...
-    def on_newer_view(self, number: int) -> None: ...
-    def on_sign_of_life(self, sender: Member) -> None: ...
-    def on_recovery(self, sender: Member, packet: Recovery) -> None: ...
-    def on_response(self, sender: Member, packet: RecoveryResponse) -> None: ...
-    def on_leave(self, sender: Member, packet: Leave) -> None: ...
-    def on_ack(self, sender: Member, packet: PrepareOk) -> None: ...
-    def on_get_state(self, sender: Member, packet: GetState) -> None: ...
-    def on_log_read(self, event: LogRead) -> None: ...
-    def on_quiet(self) -> None: ...
-    def on_disk_trouble(self, reason: str, *, full: bool) -> None: ...
-
-
 class Replica:
     """One replica. `step` is the only way to change it.
 
@@ -180,7 +143,7 @@ class Replica:
     def __init__(self, me: int, replicas: tuple[int, ...], cluster: str, timers: Timers, start: Start, now: float) -> None:
         self.me, self.replicas, self.cluster, self.timers = Member(me, start.inc), replicas, cluster, timers
         self.status = LEARNER
-        self.view, self.log_view = start.view, start.log_view
+        self.view, self.log_view = start.view, 0 if start.damage else start.log_view  # what is not trusted is no view's log
         self.generation = 0
         self.primary: Member | None = None
         self.head_op, self.head_hash = start.head_op, start.head_hash
@@ -191,7 +154,7 @@ class Replica:
         self.synced = start.head_op
         self.time = start.last.time + start.last.count if start.last else start.time
         self.damage, self.born = start.damage, start.born
-        self.empty = start.view == 0 and start.head_op == 0 and not start.damage
+        self.empty = not start.log_view and not start.damage  # its log never was a view's, whatever it has fetched
         self.start_op = 0
         self.in_flight: Batch | None = None
         self.sent_at = 0.0  # when the batch in flight, or StartView, was sent last
@@ -206,6 +169,8 @@ class Replica:
         self.heard_applied: dict[int, int] = {}  # op each backup said it has applied
         self.stopping = self.stops_everybody = False
         self.transfer_at = 0.0  # when the last piece of a catch-up was asked for or came; 0: none under way
+        self.source: Member | None = None  # whose log is asked for, where that is not the primary
+        self.led_at = now  # when my primary was last heard as such
         self.new_state: NewState | None = None
         self.new_batches: list[Batch] = []  # of new_state
         self.goal = ""
@@ -230,7 +195,8 @@ class Replica:
     @property
     def serving(self) -> bool:
         """Whether commands and queries of guests can be served here: every batch of earlier views is applied."""
-        return self.is_primary and self.status in (NORMAL, READ_ONLY) and self.applied == self.commit >= self.start_op
+        is_ready = self.is_primary and self.status in (NORMAL, READ_ONLY) and self.applied == self.commit >= self.start_op
+        return is_ready and self.policy.is_in_touch()
 
     @property
     def can_prepare(self) -> bool:
@@ -269,10 +235,10 @@ class Replica:
         self.status = HALTED
         self.emit(Exit(reason, suspect=False))
 
-    def leave_process(self, reason: str, *, suspect: bool = False) -> None:
+    def leave_process(self, reason: str, *, suspect: bool = False, inc: int = 0) -> None:
         """End this incarnation; the next one begins as a learner."""
         self.status = HALTED
-        self.emit(Exit(reason, suspect))
+        self.emit(Exit(reason, suspect, inc))
 
     # --- normal operation -----------------------------------------------------------------------------------------------------------------
 
@@ -317,7 +283,7 @@ class Replica:
             if not is_small:
                 self._apply_followed(before)
         elif batch.first_op > self.head_op + 1:
-            self.ask_state()
+            self.catch_up()
         else:
             self.ignore(packet, "does not follow my log")
         self.learn_commit(packet.commit, packet.digest)
@@ -363,9 +329,9 @@ class Replica:
         if packet.op == self.head_op and packet.hash != self.head_hash:
             self.emit(Send((sender.replica,), self.make_start_view()))
             return self.ignore(packet, "another log: answered with StartView")
+        self.installed.add(sender.replica)
         if packet.op != self.head_op:
             return self.ignore(packet, "an older op")
-        self.installed.add(sender.replica)
         self.acks.add(sender.replica)
         self.commit_if_safe()
         self.policy.on_ack(sender, packet)
@@ -384,9 +350,10 @@ class Replica:
     def on_idled(self, event: Idled) -> None:
         """Nothing follows at once, so the commit must travel alone."""
         if self.has_news:
-            self._tell_commit(0)
+            self.tell_commit(0)
 
-    def _tell_commit(self, round: int) -> None:
+    def tell_commit(self, round: int) -> None:
+        """How far the log is committed; a round is answered by CommitOk."""
         self.told_commit = self.commit
         at_head = self.commit == self.head_op
         tip = self.head_hash if at_head else self.parent_hash
@@ -396,11 +363,12 @@ class Replica:
     def on_commit(self, sender: Member, packet: Commit) -> None:
         """The primary lives, and may have committed more."""
         if packet.round:
-            self.emit(Send((sender.replica,), CommitOk(self.view, packet.round, self.applied)))
+            is_normal = self.status == NORMAL  # only then does it vouch that there is no newer view
+            self.emit(Send((sender.replica,), CommitOk(self.view, packet.round if is_normal else 0, self.applied)))
         if self.log_view != self.view or not (self.status == NORMAL or self.policy.is_joining()):
             return self.ignore(packet, "my log is not the view's log yet")
         if packet.op > self.head_op:
-            self.ask_state()
+            self.catch_up()
         elif packet.op == self.head_op and packet.hash != self.head_hash:
             return self.halt(f"COMMITTED DATA DIFFERS: op {packet.op} is another batch at the primary")
         self.learn_commit(packet.op, packet.digest)
@@ -450,6 +418,7 @@ class Replica:
         self.acks.clear()
         self.installed.clear()
         self.transfer_at = self.acked_at = 0.0
+        self.source, self.led_at = None, self.now
         self.status = VIEW_CHANGE if member else LEARNER
         role = ("primary" if primary == self.me else "backup") if member else "learner"
         self.trace(f"view {number}: {why}; primary is {primary.replica}, I am {role} (was {was})")
@@ -462,18 +431,19 @@ class Replica:
         """Do the next thing that had to wait for the disk. Every answer of the disk leads here."""
         if self.writing or self.status == HALTED:
             return
-        if self.status == VIEW_CHANGE:
-            if self.is_primary:
-                self._start_own_view()
-            elif self.start_view is not None:
-                self._install(self.start_view)
-        elif self.goal:
+        if self.goal:
             self._reach_goal()
         elif self.new_state is not None:
             self._take_state(self.new_state)
+        elif self.status == VIEW_CHANGE and self.is_primary:
+            if self.policy.has_log():
+                self._start_own_view()
+        elif self.status == VIEW_CHANGE and self.start_view is not None:
+            self._install(self.start_view)
 
     def _start_own_view(self) -> None:
-        """The new primary goes on from its own log: every acknowledged batch is in it, because every member had acknowledged it."""
+        """The new primary goes on from its own log: every acknowledged batch is in it, the policy sees to that."""
+        self._end_transfer()
         if self.log_view < self.view:
             # The others store the view while this disk does; what they answer before it has is counted, and commits nothing.
             self.sent_at = self.now
@@ -512,9 +482,7 @@ class Replica:
         if (self.head_op, self.head_hash) == (packet.op, packet.hash):
             if self.log_view < self.view:
                 return self.order(SaveLogView(self.generation, self.view, self.view))
-            self.start_view = None
-            self.enter_view()
-            return self.send_ok()
+            return self._join_view()
         if self.head_hash == packet.parent_hash and self.head_op == packet.parent_op and packet.image:
             batch, before = Batch.decode(packet.image), self.last
             self._extend(batch)
@@ -522,9 +490,7 @@ class Replica:
             return self.order(Persist(self.generation, (batch,)))
         if self.last is not None and self.commit < self.head_op and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
-        self.halt(
-            f"COMMITTED DATA LOST AT PRIMARY: its log ends at op {packet.op}, mine at {self.head_op}, and they part before the last batch"
-        )
+        self.policy.on_behind(packet)
 
     def cut_last(self, why: str) -> None:
         """Drop my last batch, which was never acknowledged."""
@@ -545,7 +511,21 @@ class Replica:
             self.empty, self.damage = False, ""
             if self.status == LEARNER:
                 self.send_ok()
+            elif not self.is_primary:
+                self._join_view()
         self.proceed()
+
+    def on_view_saved(self, event: ViewSaved) -> None:
+        self.writing -= 1
+        self.policy.on_event(event)
+        self.proceed()
+
+    def _join_view(self) -> None:
+        """A backup's log is its primary's log."""
+        self.start_view = None
+        self._end_transfer()
+        self.enter_view()
+        self.send_ok()
 
     def enter_view(self) -> None:
         """My log is the view's log."""
@@ -553,25 +533,38 @@ class Replica:
         self.status = NORMAL
         self.trace(f"view {self.view} runs here from op {self.head_op}")
 
+    def _end_transfer(self) -> None:
+        """What was asked for before this log became the view's may still come, and would be taken for an answer of the view."""
+        self.source, self.new_state, self.goal, self.transfer_at = None, None, "", 0.0
+
     # --- catching up ----------------------------------------------------------------------------------------------------------------------
 
     def ask_state(self) -> None:
-        """Ask the primary for what follows my log."""
-        if self.primary is None or self.is_primary or self.writing:
+        """Ask the primary, or who has the log that this one needs to become it, for what follows my log."""
+        source = self.source or self.primary
+        if source is None or source == self.me or self.writing:
             return
         self.transfer_at = self.now
         request = GetState(self.view, self.head_op, self.head_hash, self.parent_op, self.parent_hash)
-        self.emit(Send((self.primary.replica,), request))
+        self.emit(Send((source.replica,), request))
+
+    def catch_up(self) -> None:
+        """Ask, unless an answer is on its way."""
+        if not self.transfer_at or self.now - self.transfer_at > STALLED:
+            self.ask_state()
 
     def on_get_state(self, sender: Member, packet: GetState) -> None:
         """Answered from the journal; what may be given to whom is the policy's affair."""
-        if not self.is_primary or self.status not in (NORMAL, READ_ONLY):
-            return self.ignore(packet, "I do not lead this view")
-        self.policy.on_get_state(sender, packet)
+        refusal = self.policy.refuses(sender)
+        if refusal:
+            return self.ignore(packet, refusal)
+        at_head = self.status != READ_ONLY or self.commit == self.head_op
+        tip = (self.head_op, self.head_hash) if at_head else (self.parent_op, self.parent_hash)
+        self.emit(ReadLog(sender, packet, self.policy.piece_bytes(sender), *tip))
 
     def on_new_state(self, sender: Member, packet: NewState) -> None:
         """A piece of the primary's log."""
-        if self.status == VIEW_CHANGE or self.is_primary or not self.transfer_at:
+        if not self.transfer_at:
             return self.ignore(packet, "nothing was asked for")
         if self.new_state is not None or self.writing:
             # Asked for twice: one that is kept until the other is synced would never be looked at.
@@ -590,6 +583,9 @@ class Replica:
                 if packet.images.startswith(self.last.image):
                     self.new_state = None
                     return self.ignore(packet, "my log holds it already")
+                if self.status == NORMAL and not packet.images:
+                    self.new_state = None
+                    return self.ignore(packet, "it was asked for before my last batch came")
                 if self.acked_view == self.view:
                     return self.leave_process("would shorten a log that it has acknowledged in this view")
                 return self.cut_last("the primary's log goes on differently")
@@ -615,32 +611,54 @@ class Replica:
             self.emit(Apply(batch))
 
     def _reach_goal(self) -> None:
-        """What a learner does when the piece it took is synced: ask for the next, or declare that its log is the primary's."""
+        """What follows when the piece that was taken is synced: ask for the next, or declare that my log is the primary's."""
         goal, self.goal = self.goal, ""
         if goal == ASK_MORE:
-            self.ask_state()
-        elif goal == LEVEL and self.log_view < self.view:
+            return self.ask_state()
+        if goal != LEVEL:
+            return
+        if self.status != LEARNER:
+            self.transfer_at = 0.0
+        if self.is_primary:
+            self.proceed()
+        elif self.log_view < self.view:
             self.order(SaveLogView(self.generation, self.view, self.view))
-        elif goal == LEVEL:
+        elif self.status == VIEW_CHANGE:
+            self._join_view()
+        else:
             self.send_ok()
 
     def on_log_read(self, event: LogRead) -> None:
-        self.policy.on_log_read(event)
+        """Give what follows in my journal; where that no longer reaches back, a snapshot."""
+        asker, request = event.asker.replica, event.request
+        if request.view != self.view or self.policy.refuses(event.asker):
+            return
+        if event.images is None:
+            if request.parent_op > self.head_op or request.parent_op >= event.oldest_op:
+                held = f"replica {asker} holds op {request.parent_op}, which this log does not have"
+                return self.halt(f"COMMITTED DATA LOST AT PRIMARY: {held}")
+            return self.emit(OfferSnapshot(asker))
+        is_level = event.reaches_head and self.policy.takes_in(event.asker)
+        self.emit(Send((asker,), NewState(self.view, event.base_op, event.base_hash, event.images, is_level)))
 
     def on_snapshot_offer(self, sender: Member, packet: SnapshotOffer) -> None:
         """The primary no longer keeps the log that I lack."""
-        if self.status != LEARNER or not self.transfer_at or self.writing:
+        if not self.transfer_at or self.writing:
             return self.ignore(packet, "nothing was asked for")
-        if packet.op <= self.parent_op or (self.acked_view == self.view and packet.op <= self.head_op):
+        if self._is_below(packet.op):
             return self.ignore(packet, "older than my log")
-        if self.acked_view == self.view:
+        if self.status == LEARNER and self.acked_view == self.view:
             return self.leave_process("lacks what the primary has only as a snapshot, and may not replace a log that it has acknowledged")
         self.transfer_at = self.now
         self.emit(FetchSnapshot(self.generation, sender.replica, packet))
 
+    def _is_below(self, op: int) -> bool:
+        """Whether a snapshot of this op is no gain; what was acknowledged in this view must not even be shortened by one batch."""
+        return op <= (self.head_op if self.acked_view == self.view else self.parent_op)
+
     def on_fetched(self, event: Fetched) -> None:
         """Install it if the view, and with it the right to change this disk, is still the one in which it was offered."""
-        if event.generation != self.generation or self.status != LEARNER or self.writing:
+        if event.generation != self.generation or self.writing or self._is_below(event.op):
             return
         self.transfer_at = self.now
         self.order(InstallSnapshot(self.generation, event.op, event.hash))
@@ -649,7 +667,7 @@ class Replica:
         self.writing -= 1
         self.head_op = self.parent_op = self.synced = self.commit = self.applied = event.op
         self.head_hash = self.parent_hash = event.hash
-        self.last, self.digest, self.digest_op, self.empty = None, event.digest, event.op, False
+        self.last, self.digest, self.digest_op = None, event.digest, event.op
         self.time = event.time
         self.trace(f"installed the snapshot of op {event.op}")
         if event.generation == self.generation:
@@ -672,37 +690,33 @@ class Replica:
         """Settle the view first: newer ones are looked up, older ones are told."""
         sender, packet = event
         if packet.view > self.view:
-            if type(packet) is Leave:
-                self.policy.on_leave(sender, packet)
-            # The register is asked; what came first must not wait for its repetition.
+            # The view is looked up first; what came early must not wait for its repetition.
             if self.early is None or type(self.early.packet) is not StartView or packet.view > self.early.packet.view:
                 self.early = event
-            return self.policy.on_newer_view(packet.view)
+            return self.policy.on_newer_view(sender, packet)
         kind = type(packet)
-        if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave):
+        if packet.view < self.view and kind not in OF_ANY_VIEW:
             self.emit(Send((sender.replica,), self.response(0)))
             return self.ignore(packet, "older view")
         self.policy.on_sign_of_life(sender)
-        if kind in FROM_PRIMARY and sender != self.primary:
-            return self.ignore(packet, "not from my primary")
-        PACKET_HANDLERS[kind](self, sender, packet)
+        if kind in FROM_PRIMARY:
+            if sender == self.primary:
+                self.led_at = self.now
+            elif sender != self.source:
+                return self.ignore(packet, "not from my primary")
+        handler = PACKET_HANDLERS.get(kind)
+        if handler is None:
+            return self.policy.on_packet(sender, packet)
+        handler(self, sender, packet)
 
     def response(self, nonce: int) -> RecoveryResponse:
         """Where I stand."""
         return RecoveryResponse(self.view, nonce, self.status, self.head_op, self.commit, self.policy.is_eligible(), self.empty)
 
-    def on_recovery(self, sender: Member, packet: Recovery) -> None:
-        self.policy.on_recovery(sender, packet)
-
-    def on_recovery_response(self, sender: Member, packet: RecoveryResponse) -> None:
-        self.policy.on_response(sender, packet)
-
-    def on_leave(self, sender: Member, packet: Leave) -> None:
-        self.policy.on_leave(sender, packet)
-
     def on_commit_ok(self, sender: Member, packet: CommitOk) -> None:
         """A sign of life, and how far the backup is."""
         self.heard_applied[sender.replica] = packet.op
+        self.policy.on_commit_ok(sender, packet)
 
     def on_disk_failed(self, event: DiskFailed) -> None:
         """Never retried on the same file; the last member goes on reading."""
@@ -729,7 +743,7 @@ class Replica:
         if self.is_primary and self.status in (NORMAL, VIEW_CHANGE, READ_ONLY) and self.now >= self.beat_at:
             self.beat_at = self.now + self.timers.heartbeat
             self.round += 1
-            self._tell_commit(self.round)
+            self.tell_commit(self.round)
             self._repeat()
         self.wake_at = self.now + self.timers.heartbeat / 2
         self.policy.on_tick()
@@ -747,6 +761,7 @@ class Replica:
 
 
 FROM_PRIMARY = frozenset({Prepare, Commit, StartView, NewState, SnapshotOffer})
+OF_ANY_VIEW = frozenset({Recovery, RecoveryResponse, Leave, LastMet})
 
 PACKET_HANDLERS: dict[type, Callable[[Replica, Member, Any], None]] = {
     Prepare: Replica.on_prepare,
@@ -757,9 +772,6 @@ PACKET_HANDLERS: dict[type, Callable[[Replica, Member, Any], None]] = {
     GetState: Replica.on_get_state,
     NewState: Replica.on_new_state,
     SnapshotOffer: Replica.on_snapshot_offer,
-    Recovery: Replica.on_recovery,
-    RecoveryResponse: Replica.on_recovery_response,
-    Leave: Replica.on_leave,
 }
 
 HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
@@ -769,6 +781,7 @@ HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     Persisted: Replica.on_persisted,
     CutDone: Replica.on_cut_done,
     Saved: Replica.on_saved,
+    ViewSaved: Replica.on_view_saved,
     Applied: Replica.on_applied,
     LogRead: Replica.on_log_read,
     Fetched: Replica.on_fetched,
@@ -784,4 +797,5 @@ HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     HealthChecked: Replica.to_policy,
     SnapshotRead: Replica.to_policy,
     SnapshotDiffered: Replica.on_snapshot_differed,
+    Evaluated: Replica.to_policy,
 }

@@ -14,17 +14,15 @@ import os
 from typing import Any
 
 from host import VERSION
-from replication import LEARNER, LIVE
+from replication import LEARNER, LIVE, Replica
 from settings import Settings
 from storage import Storage
-from survivor import Survivor
 
 
-def describe(settings: Settings, policy: Survivor, door: str) -> dict[str, Any]:
+def describe(settings: Settings, replica: Replica, door: str) -> dict[str, Any]:
     """What a guest at this door may know of the cluster."""
-    replica, last = policy.replica, policy.last
     listen = settings.listen[0]
-    members = last.replicas if last else ()
+    members = {m.replica for m in replica.policy.members()}
     primary = replica.primary.replica if replica.primary else None
     return {
         "cluster": settings.name,
@@ -44,9 +42,9 @@ def describe(settings: Settings, policy: Survivor, door: str) -> dict[str, Any]:
     }
 
 
-def status(settings: Settings, policy: Survivor, storage: Storage, *, uptime: float, connections: int, trouble: str) -> dict[str, Any]:
+def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: float, connections: int, trouble: str) -> dict[str, Any]:
     """What an operator wants to know of this replica; no names, no texts."""
-    replica, last = policy.replica, policy.last
+    policy = replica.policy
     role = ("primary" if replica.is_primary else "backup") if replica.status in LIVE else LEARNER
     return {
         "id": replica.me.replica,
@@ -62,9 +60,9 @@ def status(settings: Settings, policy: Survivor, storage: Storage, *, uptime: fl
         "connections": connections,
         "serving": replica.serving,
         "policy": settings.policy,
-        "members": list(last.replicas) if last else [],
-        "reason": last.reason if last else "",
-        "changed": last.time if last else 0,
+        "members": [m.replica for m in policy.members()],
+        "reason": policy.reason,
+        "changed": policy.changed,
         "waiting": policy.waiting if replica.status == LEARNER else "",
         "trouble": trouble or replica.damage,
         "version": VERSION,

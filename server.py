@@ -34,20 +34,20 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 import reports
 import snapshots
 from commands import count_ops, sessions_of, system_run
 from desk import Desk
-from disk import ReplicaLock
 from events import (
     Applied,
     Apply,
+    CheckGuard,
     CheckHealth,
+    Confirm,
     Cut,
     CutDone,
     DiskFailed,
+    Evaluated,
     Event,
     Exit,
     FetchSnapshot,
@@ -56,29 +56,30 @@ from events import (
     Installed,
     InstallSnapshot,
     Linked,
-    LockProbed,
     LogRead,
     OfferSnapshot,
     Persist,
     Persisted,
     ProbeLock,
     Propose,
-    Proposed,
     ReadLog,
     ReadRegister,
     Received,
-    RegisterRead,
+    Remember,
     Saved,
     SaveLogView,
+    SaveView,
     Send,
     StopAsked,
     Submitted,
     Ticked,
     Trace,
     Unlinked,
+    ViewSaved,
 )
 from host import Host, Timer
 from journal import JournalDamaged
+from majority import Majority
 from packets import (
     BATCH_MAX,
     AnyPacket,
@@ -92,9 +93,12 @@ from packets import (
     image_hash,
 )
 from passwords import SALT_SIZE
+from policy import Policy, Timers
+from queries import Queries
 from register import RegisterDamaged
-from replication import LEARNER, LIVE, NORMAL, READ_ONLY, VIEW_CHANGE, Replica, Start, Timers
-from settings import Settings
+from registrar import Registrar
+from replication import LEARNER, LIVE, NORMAL, READ_ONLY, VIEW_CHANGE, Replica, Start
+from settings import MAJORITY, Settings
 from state import ChatState
 from storage import FULL, BootFailed, Storage
 from superblock import Superblock
@@ -107,7 +111,6 @@ TIDY_S = 0.1  # seconds between two looks at deliveries to acknowledge and at si
 CALM_S = 0.25  # seconds after a change of view in which the disk serves those who wait for their first answer, and nothing else
 HINT_S = 1.0  # seconds between two writes of the durable op into the lock file
 STOP_S = 3.0  # seconds a stop may take before the process ends without the others
-MOVED = "data/cluster was moved or deleted: this replica answers nothing that needs it; put it back, or stop the cluster"
 EXIT_STOPPED, EXIT_TROUBLE = 0, 3
 
 
@@ -125,14 +128,15 @@ class Server:
         self.timer_when = 0.0
         self.seen_role: tuple[Any, ...] = ()
         self.tidy_at = self.hint_at = 0.0
-        self.queries: list[tuple[int, ForwardQuery]] = []  # of other replicas' guests: replica, query
+        self.queries: Queries
         self.state: ChatState
         self.upkeep: Upkeep
+        self.registrar: Registrar
         self.linked: dict[int, Member] = {}
         self.early: list[tuple[int, AnyPacket]] = []  # what backups have asked before this primary's disk had the view
         self.last_trouble = ""
         self.ending = False
-        self.has_register = True
+        self.told_members: tuple[Member, ...] = ()  # whom the log was told of last
 
     # --- boot ---------------------------------------------------------------------------------------------------------------------------
 
@@ -152,6 +156,7 @@ class Server:
         except (RegisterDamaged, OSError) as error:
             raise BootFailed(str(error)) from error
         self._make_core(view)
+        self.registrar = Registrar(self.host, self.storage, feed=self.feed, report=self._trouble, leave=self._exit)
         self.upkeep = Upkeep(self.host, self.settings, self.storage, self.replica, feed=self.feed, report=self._trouble)
         self.desk = Desk(
             f"{self.id}.{self.storage.inc}",
@@ -161,11 +166,12 @@ class Server:
             dice=self.host.random,
             work=self.host.work,
             hasher=self.host.hasher,
-            describe_cluster=lambda door: json.dumps(reports.describe(self.settings, self.policy, door)).encode(),
+            describe_cluster=lambda door: json.dumps(reports.describe(self.settings, self.replica, door)).encode(),
             console=self.console,
             backlog_max=self.settings.doors_backlog_bytes,
             is_strict=self.settings.accounts.require_password,
         )
+        self.queries = Queries(self.id, self.desk)
 
     def _make_core(self, view: View | None) -> None:
         sb, journal = self.storage.superblock, self.storage.journal
@@ -184,10 +190,9 @@ class Server:
             born=sb.born,
         )
         c = self.settings
-        timers = Timers(c.heartbeat_ms / 1e3, c.suspect_after_ms / 1e3, c.ack_after_ms / 1e3, c.restart_wait_ms / 1e3, c.join_wait_ms / 1e3)
-        ids = tuple(r.id for r in c.replicas)
-        self.replica = Replica(self.id, ids, c.name, timers, start, self.host.now())
-        self.policy = Survivor(self.replica, view)
+        wait = (c.heartbeat_ms, c.suspect_after_ms, c.ack_after_ms, c.restart_wait_ms, c.join_wait_ms)
+        self.replica = Replica(self.id, tuple(range(len(c.replicas))), c.name, Timers(*(ms / 1e3 for ms in wait)), start, self.host.now())
+        self.policy: Policy = Majority(self.replica, dict(sb.met)) if c.policy == MAJORITY else Survivor(self.replica, view)
         self.replica.policy = self.policy
 
     def run(self) -> None:
@@ -260,11 +265,11 @@ class Server:
         if replica.is_primary:
             if desk.open_runs and replica.can_prepare:
                 self._submit()
-            elif desk.open_runs and replica.status == READ_ONLY and self.has_register and self.storage.register.is_last(replica.view):
+            elif desk.open_runs and replica.status == READ_ONLY and self.registrar.is_there and self.storage.register.is_last(replica.view):
                 desk.refuse_open(sessions_of(replica.in_flight.body) if replica.in_flight else frozenset())
             elif replica.has_news:
                 self.feed(Idled())
-            if (self.queries or desk.queries) and replica.serving and self.has_register:
+            if self.queries.wait and replica.serving and self.registrar.is_there:
                 self._answer_queries()
         elif replica.status == NORMAL and replica.primary is not None:
             self._forward(replica.primary.replica)
@@ -278,38 +283,43 @@ class Server:
             self.host.send((primary,), ForwardQuery(view, ticket, session, command))
 
     def _answer_queries(self) -> None:
-        """One look at the guard for all queries that were evaluated before it."""
-        asked, self.queries = self.queries, []
-        evaluate = self.desk.evaluate
-        own = [(ticket, evaluate(guest.session, query.command)) for ticket, (guest, query) in self.desk.queries.items()]
-        others = [(replica, query.ticket, evaluate(query.session, query.command)) for replica, query in asked]
-        if not self.storage.register.is_last(self.replica.view):
-            self.queries = asked + self.queries
-            return self.feed(RegisterRead(self.storage.register.last()))
-        for ticket, words in own:
-            self.desk.answer(ticket, words)
-        for replica, ticket, words in others:
-            self.host.send((replica,), Forwarded(self.replica.view, ticket, words))
+        """One look at the guard, after all were evaluated, lets all their answers go."""
+        self.feed(Evaluated(self.queries.evaluate()))
+
+    def _confirm(self, effect: Confirm | CheckGuard) -> None:
+        """This replica still led its view after these were evaluated."""
+        for replica, ticket, words in self.queries.take(effect.number):
+            if replica == self.id:
+                self.desk.answer(ticket, words)
+            else:
+                self.host.send((replica,), Forwarded(self.replica.view, ticket, words))
 
     def _role_changed(self, before: tuple[Any, ...]) -> None:
         """Doors open and close with the view; every view begins with the list of its members and with what is unanswered."""
         replica = self.replica
         self.upkeep.calm_at = self.host.now() + CALM_S
         in_view = replica.status in LIVE
-        if in_view or (replica.status == LEARNER and self.policy.last is None and not replica.damage):
+        if in_view or (replica.status == LEARNER and not self.policy.members() and not replica.damage):
             self.host.open_doors()
         else:
             self.host.close_doors()
             self.desk.close_all("this replica is not in the view: try the next port")
         if replica.status == NORMAL and before[:3] != self.seen_role[:3]:
             self.queries.clear()
-            members = self.policy.last.members if self.policy.last else ()
-            first = system_run("members|" + ",".join(f"{m.replica}.{m.inc}" for m in members)) if replica.is_primary else b""
+            first = self._members_run() if replica.is_primary else b""
             if first and not replica.head_op:
                 first += self._first_accounts()
             self.desk.renew(first)
         if replica.is_primary:
             self.poke()
+
+    def _members_run(self) -> bytes:
+        self.told_members = members = self.policy.members()
+        return system_run("members|" + ",".join(f"{m.replica}.{m.inc}" for m in members))
+
+    def _tell_members(self) -> None:
+        if self.replica.is_primary and self.replica.can_prepare and self.policy.members() != self.told_members:
+            self.desk.submit(self._members_run())
 
     def _first_accounts(self) -> bytes:
         """The log is empty: what `cluster.yaml` says that it begins with. Slow, once."""
@@ -334,6 +344,7 @@ class Server:
             self.tidy_at = now + TIDY_S
             self.desk.tidy()
             self.desk.beat()
+            self._tell_members()
             self.upkeep.fetch_more()
             self.upkeep.make_ready()
             self.upkeep.consider_snapshot()
@@ -349,10 +360,7 @@ class Server:
             self.desk.submit(system_run("expire|"))
         try:
             self.storage.note_durable(self.replica.synced)
-            # A moved directory stays readable through its descriptor for ever, and its guard would pass for ever.
-            self.has_register = self.storage.register.is_path_same()
-            if not self.has_register:
-                self._trouble(MOVED)
+            self.registrar.look()
         except OSError as error:
             self._trouble(f"data/cluster: {error}")
 
@@ -395,7 +403,7 @@ class Server:
 
     def _on_forward_query(self, sender: Member, packet: ForwardQuery) -> None:
         if self._leads(packet.view):
-            self.queries.append((sender.replica, packet))
+            self.queries.asked.append((sender.replica, packet))
             self.poke()
 
     def _on_forwarded(self, sender: Member, packet: Forwarded) -> None:
@@ -438,28 +446,18 @@ class Server:
             return self._disk_failed(effect.generation, error)
         self.host.settle(self.feed, Saved(effect.generation, effect.log_view))
 
-    def _read_register(self, effect: ReadRegister) -> None:
+    def _save_view(self, effect: SaveView) -> None:
         try:
-            view = self.storage.register.last(effect.told)
-        except RegisterDamaged as error:
-            return self._trouble(f"the register cannot be read: {error}")
+            self.storage.save(view=effect.view)
         except OSError as error:
-            return self._exit(Exit(f"the register failed: {error}", suspect=False))
-        if view is not None and (self.policy.last is None or view.number > self.policy.last.number):
-            self.feed(RegisterRead(view))
+            return self._disk_failed(effect.generation, error)
+        self.host.settle(self.feed, ViewSaved(effect.generation, effect.view))
 
-    def _propose(self, effect: Propose) -> None:
-        proposed = msgspec.structs.replace(effect.view, time=self.host.wall())
-        if not self.storage.register.is_path_same():
-            # What is made under that name now is another register, which the others may not see.
-            return self.feed(Proposed(None, MOVED))
+    def _remember(self, effect: Remember) -> None:
         try:
-            view = self.storage.propose(proposed)
-        except RegisterDamaged as error:
-            return self.feed(Proposed(None, f"the register cannot be read: {error}"))
+            self.storage.remember(effect.member)
         except OSError as error:
-            return self._exit(Exit(f"the register failed: {error}", suspect=False))
-        self.feed(Proposed(view, "" if view else "the disk of the register is full"))
+            self._trouble(f"the superblock cannot be written: {error}")
 
     def _check_health(self, effect: CheckHealth) -> None:
         before = self.host.now()
@@ -469,20 +467,9 @@ class Server:
             return self.feed(HealthChecked(healthy=False))
         self.feed(HealthChecked(healthy=self.host.now() - before < HEALTHY_S))
 
-    def _probe_lock(self, effect: ProbeLock) -> None:
-        try:
-            holder = ReplicaLock.probe(self.storage.disk, self.storage.cluster_path, effect.replica)
-        except OSError as error:
-            return self._trouble(f"the lock of replica {effect.replica} cannot be looked at: {error}")  # proves nothing; asked again soon
-        self.feed(LockProbed(effect.replica, holder))
-
     def holds_lock(self, replica: int, inc: int) -> bool:
-        """Whether this incarnation holds its replica's lock: without that, no link."""
-        try:
-            return ReplicaLock.probe(self.storage.disk, self.storage.cluster_path, replica) == inc
-        except OSError as error:
-            self._trouble(f"the lock of replica {replica} cannot be looked at: {error}")
-            return False
+        """Whether this incarnation may be linked. On another host there is no lock to look at."""
+        return self.settings.policy == MAJORITY or self.registrar.holds_lock(replica, inc)
 
     # --- effects: state and catching up ---------------------------------------------------------------------------------------------------
 
@@ -515,6 +502,8 @@ class Server:
         except (OSError, snapshots.SnapshotDamaged) as error:
             return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=True))
         self.desk.replace_state(state)
+        if self.replica.status == NORMAL:
+            self.desk.renew()  # what the snapshot did for its guests, it did not tell them
         self.host.settle(self.feed, Installed(effect.generation, effect.op, effect.hash, state.digest, state.time))
 
     # --- the end, and people --------------------------------------------------------------------------------------------------------------
@@ -530,7 +519,7 @@ class Server:
         self.host.log(effect.reason)
         try:
             if effect.suspect:
-                self.storage.save(suspect=True)
+                self.storage.save(suspect=True, inc=max(self.storage.inc, effect.inc))
             else:
                 self.storage.note_durable(self.replica.synced, sync=True)
         except OSError as error:
@@ -558,7 +547,7 @@ class Server:
     def _status(self) -> dict[str, Any]:
         return reports.status(
             self.settings,
-            self.policy,
+            self.replica,
             self.storage,
             uptime=self.host.now() - self.began,
             connections=len(self.desk.connections),
@@ -571,15 +560,19 @@ CARRY_OUT: dict[type, Callable[[Server, Any], None]] = {
     Persist: Server._persist,
     Cut: Server._cut,
     SaveLogView: Server._save_log_view,
+    SaveView: Server._save_view,
+    Remember: Server._remember,
     Apply: Server._apply,
     ReadLog: Server._read_log,
     OfferSnapshot: lambda server, effect: server.upkeep.offer(effect.replica),
     FetchSnapshot: lambda server, effect: server.upkeep.fetch(effect),
     InstallSnapshot: Server._install_snapshot,
-    ProbeLock: Server._probe_lock,
-    ReadRegister: Server._read_register,
-    Propose: Server._propose,
+    ProbeLock: lambda server, effect: server.registrar.probe_lock(effect),
+    ReadRegister: lambda server, effect: server.registrar.read(effect),
+    Propose: lambda server, effect: server.registrar.propose(effect),
     CheckHealth: Server._check_health,
+    CheckGuard: lambda server, effect: server.registrar.check_guard(effect, server.replica.view, server._confirm),
+    Confirm: Server._confirm,
     Exit: Server._exit,
     Trace: Server._trace,
 }

@@ -28,6 +28,8 @@ from marked_yaml import SettingsError as SettingsError
 
 REPLICAS_MAX = 9  # one process sends each batch to all the others
 DOORS = ("pipe", "ledger", "framed", "relay", "room")
+SURVIVOR: Literal["survivor"] = "survivor"
+MAJORITY: Literal["majority"] = "majority"
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ports = Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]
@@ -36,7 +38,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")]
 
 RULES = {
     "name": "1 to 32 letters, digits, _ or -, a letter or digit first",
-    "policy": "survivor (majority is not there yet)",
+    "policy": "survivor or majority",
     "log_format": "text or json",
 }
 
@@ -55,7 +57,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The section `cluster`, key by key as in the file."""
 
     name: Name
-    policy: Literal["survivor"] = "survivor"
+    policy: Literal["survivor", "majority"] = "survivor"
     listen: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)] = ("127.0.0.1", "::1")
     heartbeat_ms: Timer = 50
     suspect_after_ms: Timer = 1000
@@ -104,8 +106,8 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.replicas
 
     def survives(self) -> int:
-        """How many deaths, one after the other, the cluster outlives."""
-        return len(self.replicas) - 1
+        """How many deaths, one after the other, the cluster outlives; under `majority` at once or not, and hangs and cuts count as well."""
+        return len(self.replicas) - 1 if self.policy == SURVIVOR else (len(self.replicas) - 1) // 2
 
     def config_hash(self) -> str:
         """Equal on replicas that may talk to each other: name, policy, ids and peer addresses."""

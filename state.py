@@ -275,7 +275,8 @@ class ChatState:
     def _members(self, fields: list[str], op: int, time: int, out: Outcome) -> None:
         (members,) = fields
         staying = set(members.split(","))
-        leaving = sorted(key for place in self._at.keys() - staying for key in self._at[place])
+        out.left = self._at.keys() - staying
+        leaving = sorted(key for place in out.left for key in self._at[place])
         self._leave_all(leaving, op, time, out)
 
     def _begin(self, fields: list[str], op: int, time: int, out: Outcome) -> None:

@@ -35,7 +35,7 @@ import snapshots
 import superblock
 from disk import Ballast, Disk, ReplicaLock
 from journal import Journal
-from packets import NO_HASH, Batch, View
+from packets import NO_HASH, Batch, Member, View
 from register import Register, RegisterFull
 from state import ChatState
 from superblock import Superblock
@@ -237,6 +237,11 @@ class Storage:
         """Drop the last batch, the lower durable op written first. Raises OSError."""
         self.lock.write(self.inc, self.journal.parent_op, sync=True)
         self.journal.cut()
+
+    def remember(self, member: Member) -> None:
+        """Write down that this incarnation of another replica was met. Raises OSError."""
+        met = {**dict(self.superblock.met), member.replica: member.inc}
+        self.save(met=tuple(sorted(met.items())))
 
     def save_log_view(self, view: int, log_view: int) -> None:
         """The log is the log of this view: from here on it may speak for it. Raises OSError."""

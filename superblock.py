@@ -40,6 +40,7 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What one replica's disk knows of itself. `suspect`: a sync failed here, or its log was found damaged; it may not begin a view.
 
     `born`: the incarnation that made this superblock. What older incarnations promised, another disk promised.
+    `met`: the newest incarnation of each other replica that was linked with this one (policy `majority`).
     """
 
     cluster: str
@@ -56,6 +57,7 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     journal_generation: int = 0
     suspect: bool = False
     born: int = 0
+    met: tuple[tuple[int, int], ...] = ()
 
 
 def load(disk: Disk, path: str, report: Callable[[str], None] | None = None) -> Superblock | None:

@@ -30,18 +30,17 @@ from collections.abc import Callable
 from typing import Any
 
 from events import (
+    CheckGuard,
     CheckHealth,
+    Evaluated,
     Event,
     HealthChecked,
     Linked,
     LockProbed,
-    LogRead,
-    OfferSnapshot,
     Persist,
     ProbeLock,
     Propose,
     Proposed,
-    ReadLog,
     ReadRegister,
     RegisterRead,
     Send,
@@ -49,7 +48,19 @@ from events import (
     StopAsked,
     Unlinked,
 )
-from packets import NO_HASH, GetState, Leave, Member, NewState, PrepareOk, Recovery, RecoveryResponse, View
+from packets import (
+    NO_HASH,
+    Leave,
+    Member,
+    Packet,
+    PrepareOk,
+    Recovery,
+    RecoveryResponse,
+    StartView,
+    View,
+)
+from peers import PROBE_FIRST, Peer
+from policy import Policy
 from replication import (
     CATCH_UP_BYTES,
     CATCH_UP_MOST,
@@ -65,45 +76,13 @@ from replication import (
 
 RANK_DEAD = 0.005  # seconds between two backups that saw the primary die
 RANK_SUSPECT = 0.15  # seconds between two backups that suspect it, or two replicas that restart the cluster
-PROBE_FIRST, PROBE_MOST, PROBE_GROWTH = 0.002, 0.05, 1.25  # seconds until a lock is probed again: who dies slowly is missed by a quarter
+PROBE_MOST, PROBE_GROWTH = 0.05, 1.25  # seconds until a lock is probed again, at most; who dies slowly is missed by a quarter
 ANNOUNCE = 0.1  # seconds between two Recovery packets
 BACK_OFF_FIRST, BACK_OFF_MOST = 1.0, 60.0  # seconds after a failed join
 TRIES_BEFORE_MOST = 3  # failed joins after which a learner is taken in from further behind
-UNKNOWN = -1  # nobody has looked at the lock yet
 
 
-class Peer:
-    """What this replica knows of another."""
-
-    __slots__ = (
-        "back_off_until",
-        "dead_inc",
-        "eligible",
-        "empty",
-        "failed_joins",
-        "heard",
-        "inc",
-        "leaving",
-        "linked",
-        "lock",
-        "log",
-        "probe_at",
-        "probe_wait",
-        "status",
-    )
-
-    def __init__(self, now: float) -> None:
-        self.inc = self.dead_inc = self.leaving = self.failed_joins = 0
-        self.linked = self.eligible = self.empty = False
-        self.heard = now
-        self.lock: int | None = UNKNOWN
-        self.log = (0, 0)  # view and op in which its log ends, as it said last
-        self.probe_at, self.probe_wait = now, PROBE_FIRST
-        self.back_off_until = 0.0
-        self.status = ""
-
-
-class Survivor:
+class Survivor(Policy):
     """The policy of one replica; `last` is the register's newest view that it has read, `waiting` what it waits for, in words."""
 
     def __init__(self, replica: Replica, register: View | None) -> None:
@@ -118,7 +97,8 @@ class Survivor:
         self.began = self.since = now  # since: when there was last a sign that a member of the view lives
         self.accused_since = 0.0
         self.announce_at = self.read_at = 0.0
-        self.waiting = ""
+        self.waiting = self.reason = ""
+        self.changed = 0
         self.rot = ""  # what is damaged in this replica's snapshot
         self.retry_disk_at = 0.0
         self.first_view = register
@@ -151,6 +131,16 @@ class Survivor:
         r = self.replica
         return r.status == LEARNER and r.acked_view == r.view == r.log_view
 
+    def members(self) -> tuple[Member, ...]:
+        return self.last.members if self.last else ()
+
+    def on_behind(self, packet: StartView) -> None:
+        r = self.replica
+        r.halt(f"COMMITTED DATA LOST AT PRIMARY: its log ends at op {packet.op}, mine at {r.head_op}, and they part before the last batch")
+
+    def on_evaluated(self, event: Evaluated) -> None:
+        self.replica.emit(CheckGuard(event.number))
+
     def _set_joint(self, joint: Member | None) -> None:
         self.joint = joint
         others = [m.replica for m in self.last.members if m != self.replica.me] if self.last else []
@@ -158,8 +148,16 @@ class Survivor:
 
     # --- the register ---------------------------------------------------------------------------------------------------------------------
 
-    def on_newer_view(self, number: int) -> None:
-        self.replica.emit(ReadRegister(number))
+    def on_newer_view(self, sender: Member, packet: Packet) -> None:
+        if type(packet) is Leave:
+            self.on_leave(sender, packet)
+        self.replica.emit(ReadRegister(packet.view))
+
+    def on_packet(self, sender: Member, packet: Packet) -> None:
+        handler = PACKET_HANDLERS.get(type(packet))
+        if handler is None:
+            return self.replica.ignore(packet, "no packet of this policy")
+        handler(self, sender, packet)
 
     def on_event(self, event: Event) -> None:
         EVENT_HANDLERS[type(event)](self, event)
@@ -185,7 +183,7 @@ class Survivor:
                 " data/cluster is older than its replicas"
             )
         was = r.status
-        self.last = view
+        self.last, self.reason, self.changed = view, view.reason, view.time
         self._set_joint(None)
         self.accused_since = 0.0
         self.since = r.now
@@ -473,34 +471,27 @@ class Survivor:
 
     # --- primary: taking a learner in -----------------------------------------------------------------------------------------------------
 
-    def on_get_state(self, sender: Member, packet: GetState) -> None:
-        r, peer = self.replica, self.peers[sender.replica]
-        if self.last is None or sender.replica in self.last.replicas:
-            return r.ignore(packet, "the sender stands in the view")
-        if r.stopping or r.now < peer.back_off_until:
-            return r.ignore(packet, "not now")
-        limit = CATCH_UP_MOST if peer.failed_joins >= TRIES_BEFORE_MOST else CATCH_UP_BYTES
-        at_head = r.status != READ_ONLY or r.commit == r.head_op
-        r.emit(ReadLog(sender, packet, limit, *((r.head_op, r.head_hash) if at_head else (r.parent_op, r.parent_hash))))
+    def refuses(self, asker: Member) -> str:
+        r = self.replica
+        if not r.is_primary or r.status not in (NORMAL, READ_ONLY):
+            return "I do not lead this view"
+        if self.last is None or asker.replica in self.last.replicas:
+            return "the sender stands in the view"
+        return "not now" if r.stopping or r.now < self.peers[asker.replica].back_off_until else ""
 
-    def on_log_read(self, event: LogRead) -> None:
-        """Give the piece; the one that reaches the head opens joint mode, so that from here on nothing is committed without the learner."""
-        r, asker, request = self.replica, event.asker, event.request
-        if not r.is_primary or r.status not in (NORMAL, READ_ONLY) or request.view != r.view:
-            return
-        if event.images is None:
-            if request.parent_op > r.head_op or request.parent_op >= event.oldest_op:
-                return r.halt(
-                    f"COMMITTED DATA LOST AT PRIMARY: replica {asker.replica} holds op {request.parent_op}, which this log does not have"
-                )
-            return r.emit(OfferSnapshot(asker.replica))
-        joint = event.reaches_head and not self.proposing and self.joint in (None, asker)
-        if joint and self.joint is None:
+    def piece_bytes(self, asker: Member) -> int:
+        return CATCH_UP_MOST if self.peers[asker.replica].failed_joins >= TRIES_BEFORE_MOST else CATCH_UP_BYTES
+
+    def takes_in(self, asker: Member) -> bool:
+        """The piece that reaches the head opens joint mode, so that from here on nothing is committed without the learner."""
+        if self.proposing or self.joint not in (None, asker):
+            return False
+        if self.joint is None:
             self._set_joint(asker)
-            r.acks.discard(asker.replica)  # of an earlier incarnation, or of a log that it has shortened since
-            self.joint_since = r.now
-            r.trace(f"joint mode with {asker.replica} from op {r.head_op}")
-        r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))
+            self.replica.acks.discard(asker.replica)  # of an earlier incarnation, or of a log that it has shortened since
+            self.joint_since = self.replica.now
+            self.replica.trace(f"joint mode with {asker.replica} from op {self.replica.head_op}")
+        return True
 
     def on_ack(self, sender: Member, packet: PrepareOk) -> None:
         """The learner has all of my log: register it."""
@@ -597,4 +588,11 @@ EVENT_HANDLERS: dict[type, Callable[[Survivor, Any], None]] = {
     HealthChecked: Survivor.on_health_checked,
     SnapshotRead: Survivor.on_snapshot_read,
     StopAsked: Survivor.on_stop_asked,
+    Evaluated: Survivor.on_evaluated,
+}
+
+PACKET_HANDLERS: dict[type, Callable[[Survivor, Member, Any], None]] = {
+    Recovery: Survivor.on_recovery,
+    RecoveryResponse: Survivor.on_response,
+    Leave: Survivor.on_leave,
 }

@@ -92,7 +92,7 @@ class Upkeep:
     def on_chunk(self, sender: Member, packet: Chunk) -> None:
         """A piece of what is fetched."""
         receiver = self.receiver
-        if receiver is not None and sender == self.replica.primary:
+        if receiver is not None and sender in (self.replica.primary, self.replica.source):
             self.replica.transfer_at = self.host.now()
             self._step(lambda: receiver.take(packet))
 

@@ -1,4 +1,4 @@
-"""Run seeds of the simulator: `python scripts/simulate.py --seeds N [--seed S] [--seconds T] [--trace]`.
+"""Run seeds of the simulator: `python scripts/simulate.py --seeds N [--seed S] [--policy P] [--trace]`.
 
 A seed that breaks a promise prints one command that replays it, character for character on the same minor version of Python.
 
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--list", default="", help="these seeds, separated by commas, instead")
     parser.add_argument("--seconds", type=float, default=SAFETY_S, help="simulated seconds at most in which things go wrong")
+    parser.add_argument("--policy", choices=("survivor", "majority"), default="survivor", help="majority: 3 or 5 hosts, which get cut off")
     parser.add_argument("--trace", action="store_true", help="print the story of every seed")
     parser.add_argument("--state", choices=sorted(TENANTS), default="chat", help="what is replicated")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -42,11 +43,11 @@ def main() -> None:
     sys.exit(_run(asked))
 
 
-def _one(work: tuple[int, float, bool, str]) -> Report:
-    seed, seconds, trace, state = work
+def _one(work: tuple[int, str, float, bool, str]) -> Report:
+    seed, policy, seconds, trace, state = work
     faulthandler.dump_traceback_later(STUCK_S, exit=True)
     gc.disable()
-    report = simulate(seed, trace=trace, seconds=seconds, state=state)
+    report = simulate(seed, policy=policy, trace=trace, seconds=seconds, state=state)
     gc.enable()
     faulthandler.cancel_dump_traceback_later()
     gc.collect(0)
@@ -86,7 +87,7 @@ class Totals:
 
 def _run(asked: argparse.Namespace) -> int:
     seeds = [int(word) for word in asked.list.split(",")] if asked.list else range(asked.seed, asked.seed + asked.seeds)
-    todo = [(seed, asked.seconds, asked.trace, asked.state) for seed in seeds]
+    todo = [(seed, asked.policy, asked.seconds, asked.trace, asked.state) for seed in seeds]
     totals = Totals()
     jobs = min(asked.jobs, len(todo))
     with multiprocessing.Pool(jobs) if jobs > 1 else contextlib.nullcontext() as pool:
@@ -97,7 +98,7 @@ def _run(asked: argparse.Namespace) -> int:
             if report.violation:
                 print(
                     f"seed {report.seed} FAILED: {report.violation}\n"
-                    f"  replay: python scripts/simulate.py --seed {report.seed} --state {asked.state} --trace"
+                    f"  replay: python scripts/simulate.py --policy {asked.policy} --seed {report.seed} --state {asked.state} --trace"
                     f"  (trace {report.crc:08x}, Python {sys.version_info[0]}.{sys.version_info[1]})",
                     flush=True,
                 )

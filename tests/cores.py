@@ -24,7 +24,9 @@ from typing import Any
 from events import (
     Applied,
     Apply,
+    CheckGuard,
     CheckHealth,
+    Confirm,
     Cut,
     CutDone,
     DiskFailed,
@@ -48,16 +50,20 @@ from events import (
     ReadRegister,
     Received,
     RegisterRead,
+    Remember,
     Saved,
     SaveLogView,
+    SaveView,
     Send,
     Submitted,
     Ticked,
     Trace,
     Unlinked,
+    ViewSaved,
 )
 from packets import NO_HASH, Batch, Member, Packet, PrepareOk, SnapshotOffer, View, decode, encode
-from replication import LIVE, Replica, Start, Timers
+from policy import Timers
+from replication import LIVE, Replica, Start
 from survivor import Survivor
 
 SECOND = 1_000_000  # microseconds
@@ -77,6 +83,7 @@ class Store:
     log_view: int = 0
     damage: str = ""
     born: int = 0
+    met: dict[int, int] = field(default_factory=dict)
 
     def tip(self) -> tuple[int, bytes]:
         return (self.log[-1].op, self.log[-1].hash) if self.log else (self.base_op, self.base_hash)
@@ -123,7 +130,7 @@ class Core:
             born=store.born,
         )
         self.replica = Replica(me, world.ids, "dormitory", timers, start, world.now)
-        self.policy = Survivor(self.replica, world.register[-1] if world.register else None)
+        self.policy = world.make_policy(self)
         self.replica.policy = self.policy
         self.applied: list[Batch] = []
         self.exit: Exit | None = None
@@ -131,6 +138,7 @@ class Core:
         self.inbox: deque[Event] = deque()  # what waits while it is frozen
         self.answers: deque[Event] = deque()  # what its disk holds back
         self.traces: list[str] = []
+        self.confirmed = 0  # newest number whose answers may be given
 
     def __repr__(self) -> str:
         return repr(self.replica)
@@ -138,6 +146,9 @@ class Core:
 
 class World:
     """See the module's page."""
+
+    def make_policy(self, core: Core) -> Any:
+        return Survivor(core.replica, self.register[-1] if self.register else None)
 
     def __init__(self, replicas: int = 3, timers: Timers | None = None) -> None:
         self.ids = tuple(range(replicas))
@@ -292,7 +303,7 @@ class World:
 
     def step(self, core: Core, event: Event) -> None:
         for effect in core.replica.step(self.now, event):
-            CARRY_OUT[type(effect)](self, core, effect)
+            getattr(self, CARRY_OUT[type(effect)].__name__)(core, effect)
 
     def answer(self, core: Core, event: Event) -> None:
         """The disk has done it."""
@@ -349,6 +360,15 @@ class World:
             return self.answer(core, DiskFailed(effect.generation, *self.failing[core.me.replica]))
         core.store.view, core.store.log_view, core.store.damage = effect.view, effect.log_view, ""
         self.answer(core, Saved(effect.generation, effect.log_view))
+
+    def _save_view(self, core: Core, effect: SaveView) -> None:
+        if core.me.replica in self.failing:
+            return self.answer(core, DiskFailed(effect.generation, *self.failing[core.me.replica]))
+        core.store.view = effect.view
+        self.answer(core, ViewSaved(effect.generation, effect.view))
+
+    def _remember(self, core: Core, effect: Remember) -> None:
+        core.store.met[effect.member.replica] = effect.member.inc
 
     def _apply(self, core: Core, effect: Apply) -> None:
         batch = effect.batch
@@ -419,11 +439,19 @@ class World:
             self.register.append(effect.view)
         self.push(core, Proposed(self.register[-1]))
 
+    def _check_guard(self, core: Core, effect: CheckGuard) -> None:
+        if self.register[-1].number == core.replica.view:
+            self._confirm(core, Confirm(effect.number))
+
+    def _confirm(self, core: Core, effect: Confirm) -> None:
+        core.confirmed = effect.number
+
     def _check_health(self, core: Core, effect: CheckHealth) -> None:
         self.push(core, HealthChecked(core.me.replica not in self.unwell))
 
     def _exit(self, core: Core, effect: Exit) -> None:
         core.exit = effect
+        self.incs[core.me.replica] = max(self.incs[core.me.replica], effect.inc)
         if effect.suspect:
             core.store.damage = "an earlier sync failed on this disk"
         if self.cores.get(core.me.replica) is core:
@@ -440,6 +468,8 @@ CARRY_OUT: dict[type, Any] = {
     Persist: World._persist,
     Cut: World._cut,
     SaveLogView: World._save,
+    SaveView: World._save_view,
+    Remember: World._remember,
     Apply: World._apply,
     ReadLog: World._read_log,
     OfferSnapshot: World._offer,
@@ -449,6 +479,8 @@ CARRY_OUT: dict[type, Any] = {
     ReadRegister: World._read_register,
     Propose: World._propose,
     CheckHealth: World._check_health,
+    CheckGuard: World._check_guard,
+    Confirm: World._confirm,
     Exit: World._exit,
     Trace: World._trace,
 }

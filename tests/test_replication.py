@@ -12,7 +12,9 @@ from unittest import mock
 
 import msgspec
 
+import majority
 import replication
+import survivor
 from events import (
     Applied,
     Apply,
@@ -50,7 +52,18 @@ from packets import (
     SnapshotOffer,
     StartView,
 )
-from replication import APPLY_FIRST_MAX, HALTED, HANDLERS, LEARNER, NORMAL, READ_ONLY, STATUS_CHANGES, VIEW_CHANGE, Replica
+from replication import (
+    APPLY_FIRST_MAX,
+    HALTED,
+    HANDLERS,
+    LEARNER,
+    NORMAL,
+    READ_ONLY,
+    STALLED,
+    STATUS_CHANGES,
+    VIEW_CHANGE,
+    Replica,
+)
 from tests.cores import CARRY_OUT, Core, World
 
 
@@ -222,6 +235,8 @@ class NormalTest(Story):
         effects = self.feed(2, 0, Prepare(1, 1, 0, far[1].image))
         self.assertIsInstance(effects[-1].packet, GetState)
         self.assertEqual(effects[-1].packet.op, 1)
+        self.assertEqual(self.feed(2, 0, Commit(1, 9, b"h" * 16, 0, 0)), [], "an answer is on its way")
+        core.replica.transfer_at -= STALLED + 0.1
         effects = self.feed(2, 0, Commit(1, 9, b"h" * 16, 0, 0))
         self.assertIsInstance(effects[-1].packet, GetState)
         core.replica.transfer_at = 0.0
@@ -833,7 +848,7 @@ class CatchUpTest(Story):
         for generation, status in ((r.generation - 1, LEARNER), (r.generation, NORMAL)):
             r.status = status
             self.assertEqual(r.step(world.now, Fetched(generation, 1, b"h" * 16)), [])
-        r.status = LEARNER
+        r.status, r.acked_view = LEARNER, 0
         self.assertEqual(r.step(world.now, Fetched(r.generation, 1, b"h" * 16)), [InstallSnapshot(r.generation, 1, b"h" * 16)])
 
     def test_the_transfer_begins_again_when_the_view_moves(self) -> None:
@@ -1097,7 +1112,8 @@ class TableTest(unittest.TestCase):
         import packets
 
         desk = {packets.Forward, packets.ForwardQuery, packets.Forwarded, packets.GetChunk, packets.Chunk}
-        self.assertEqual(set(replication.PACKET_HANDLERS) | desk, set(typing.get_args(packets.AnyPacket)))
+        of_policies = {*survivor.PACKET_HANDLERS, *majority.PACKET_HANDLERS}
+        self.assertEqual(set(replication.PACKET_HANDLERS) | of_policies | desk, set(typing.get_args(packets.AnyPacket)))
 
 
 class SmallTest(Story):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from events import (
     DiskFailed,
+    Evaluated,
     HealthChecked,
     Linked,
     LockProbed,
@@ -19,8 +22,9 @@ from events import (
     Ticked,
     Unlinked,
 )
-from packets import NO_HASH, Commit, GetState, Leave, Member, NewState, PrepareOk, Recovery, RecoveryResponse, View
-from replication import CATCH_UP_MOST, LEARNER, NORMAL, READ_ONLY, VIEW_CHANGE, Timers
+from packets import NO_HASH, Commit, GetState, Leave, Member, NewState, PrepareOk, Recovery, RecoveryResponse, StartViewChange, View
+from policy import Timers
+from replication import CATCH_UP_MOST, LEARNER, NORMAL, READ_ONLY, VIEW_CHANGE
 from survivor import BACK_OFF_FIRST, RANK_SUSPECT, TRIES_BEFORE_MOST, Survivor
 from tests.cores import World
 from tests.test_replication import Story
@@ -134,6 +138,27 @@ class FirstStartTest(Story):
         world.register_full = False
         world.run(2)
         self.assertEqual(world.members(), (0, 1, 2))
+
+
+class QueryTest(Story):
+    def test_a_query_waits_for_a_look_at_the_register(self) -> None:
+        world = self.begin(b"a")
+        world.feed(0, Evaluated(1))
+        self.assertEqual(self.core(0).confirmed, 1)
+        world.register.append(msgspec.structs.replace(world.register[-1], number=2, prev_hash=world.register[-1].chain_hash()))
+        world.step(self.core(0), Evaluated(2))
+        self.assertEqual(self.core(0).confirmed, 1)
+
+    def test_what_belongs_to_the_other_policy(self) -> None:
+        self.begin(b"a")
+        self.assertIn("no packet of this policy", self.said(self.feed(0, 1, StartViewChange(1, 2))))
+
+    def test_nobody_is_a_member_before_there_is_a_view(self) -> None:
+        self.world.start(0)
+        self.assertEqual(self.core(0).policy.members(), ())
+        self.world.start(1, 2)
+        self.world.run(1)
+        self.assertEqual([m.replica for m in self.core(0).policy.members()], [0, 1, 2])
 
 
 class AccusationTest(Story):
@@ -756,6 +781,9 @@ class JoinTest(Story):
         self.core(0).policy._set_joint(None)
         effects = r.step(world.now, LogRead(asker, request, 1, r.head_hash, b"", False, 1))
         self.assertFalse(effects[-1].packet.joint)
+        self.core(0).policy._set_joint(self.core(2).me)
+        self.assertTrue(self.core(0).policy.takes_in(self.core(2).me), "who is being taken in already may ask again")
+        self.core(0).policy._set_joint(None)
         self.assertIsNone(self.core(0).policy.joint, "only the piece that reaches the head opens it")
 
     def test_a_read_only_primary_that_is_not_level_yet(self) -> None:

@@ -366,7 +366,7 @@ class Wreck:
 
         def is_whole() -> bool:
             servers = [process.server for process in world.processes.values() if process.alive]
-            views = {s.policy.last.members if s.policy.last else () for s in servers if s.replica.status == NORMAL}
+            views = {s.policy.members() for s in servers if s.replica.status == NORMAL}
             if len(servers) < 3 or {len(members) for members in views} != {3}:
                 return False
             ends = {(s.replica.status, s.replica.applied, s.replica.head_op, s.storage.journal.head_hash) for s in servers}

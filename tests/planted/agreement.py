@@ -17,10 +17,10 @@ BUGS = (
             CORE,
             """            if self.log_view < self.view:
                 return self.order(SaveLogView(self.generation, self.view, self.view))
-            self.start_view = None
+            return self._join_view()
 """,
             """            self.log_view = self.view
-            self.start_view = None
+            return self._join_view()
 """,
         ),
     ),
@@ -29,13 +29,13 @@ BUGS = (
         "2.5.2: never an ack for an older view than the one adopted",
         Edit(
             CORE,
-            """        if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave):
+            """        if packet.view < self.view and kind not in OF_ANY_VIEW:
 """,
             """        if packet.view < self.view and kind is Prepare and self.synced == self.head_op:
             batch = Batch.decode(packet.image)
             if batch.hash == self.head_hash:
                 return self.emit(Send((sender.replica,), PrepareOk(packet.view, batch.op, batch.hash)))
-        if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave):
+        if packet.view < self.view and kind not in OF_ANY_VIEW:
 """,
         ),
     ),
@@ -172,7 +172,7 @@ BUGS = (
             self.start_view = None
             self.enter_view()
             return self.emit(Send((self.primary.replica,), PrepareOk(self.view, packet.op, packet.hash)))  # type: ignore[union-attr]
-        if self.last is not None and self.parent_hash in (packet.hash, packet.parent_hash):
+        if self.last is not None and self.commit < self.head_op and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
 """,
         ),
@@ -194,9 +194,7 @@ BUGS = (
     planted(
         "start_view_once",
         "2.11: StartView and Prepare are repeated until they are answered",
-        Edit(
-            CORE, "            self._tell_commit(self.round)\n            self._repeat()\n", "            self._tell_commit(self.round)\n"
-        ),
+        Edit(CORE, "            self.tell_commit(self.round)\n            self._repeat()\n", "            self.tell_commit(self.round)\n"),
     ),
     planted(
         "time_goes_back",
@@ -233,7 +231,7 @@ BUGS = (
     planted(
         "no_read_guard",
         "H7: a query is answered only while no newer view exists",
-        Edit(SERVER, "        if not self.storage.register.is_last(self.replica.view):\n", "        if self.replica.view < 0:\n"),
+        Edit("registrar.py", "        if self.storage.register.is_last(view):\n", "        if view >= 0:\n"),
     ),
     planted(
         "query_answered_by_a_backup",

@@ -237,12 +237,10 @@ BUGS = (
         Edit(UPKEEP, "            if receiver.generation != self.replica.generation:\n", "            if receiver.generation < 0:\n"),
         Edit(
             CORE,
-            """        if event.generation != self.generation or self.status != LEARNER or self.writing:
-            return
-        self.transfer_at""",
-            "        if self.status != LEARNER or self.writing:\n            return\n        self.transfer_at",
+            "        if event.generation != self.generation or self.writing or self._is_below(event.op):\n",
+            "        if self.status != LEARNER or self.writing or self._is_below(event.op):\n",
         ),
-        Edit(UPKEEP, "receiver is not None and sender == self.replica.primary:", "receiver is not None:"),
+        Edit(UPKEEP, "receiver is not None and sender in (self.replica.primary, self.replica.source):", "receiver is not None:"),
     ),
     planted(
         "answer_of_an_older_generation",
@@ -260,8 +258,8 @@ BUGS = (
         "H7: a packet of a new view leaves after all disk orders of the old one have returned",
         Edit(
             CORE,
-            "        if self.writing or self.status == HALTED:\n            return\n        if self.status == VIEW_CHANGE:\n",
-            "        if self.status == HALTED:\n            return\n        if self.status == VIEW_CHANGE:\n",
+            "        if self.writing or self.status == HALTED:\n            return\n        if self.goal:\n",
+            "        if self.status == HALTED:\n            return\n        if self.goal:\n",
         ),
     ),
 )

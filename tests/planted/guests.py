@@ -143,16 +143,12 @@ BUGS = (
     planted(
         "members_not_named",
         "H11: the first batch of a view names its members, and presence at others ends",
-        Edit(
-            SERVER,
-            ' if replica.is_primary else b""\n            if first and not replica.head_op:\n',
-            ' if replica.view < 0 else b""\n            if first and not replica.head_op:\n',
-        ),
+        Edit(SERVER, 'first = self._members_run() if replica.is_primary else b""', 'first = b""'),
     ),
     planted(
         "close_told_once",
         "A3: of a connection that is gone the log is told until it has happened",
-        Edit(DESK, "        for image in self.closing.values():\n            self.submit(image)\n", ""),
+        Edit(DESK, "in (*self.closing.values(), *self.reopening.values()):\n", "in self.reopening.values():\n"),
     ),
     planted(
         "ack_of_another_account",
@@ -222,6 +218,6 @@ BUGS = (
             "        if packet.view == self.replica.view and sender == self.replica.primary:\n",
             "        if packet.view <= self.replica.view:\n",
         ),
-        Edit(SERVER, "            self.queries.clear()\n            members", "            members"),
+        Edit(SERVER, "            self.queries.clear()\n", ""),
     ),
 )

@@ -18,8 +18,8 @@ LISTED_AT_PRIMARY = Edit(
 )
 LISTED_AT_GIVING = Edit(
     POLICY,
-    """        if self.last is None or sender.replica in self.last.replicas:
-            return r.ignore(packet, "the sender stands in the view")
+    """        if self.last is None or asker.replica in self.last.replicas:
+            return "the sender stands in the view"
 """,
     "",
 )
@@ -86,11 +86,7 @@ BUGS = (
             "        at_close = last.closed and not r.empty and (r.head_op, r.head_hash) == (last.op, last.hash)\n",
             "        at_close = last.closed and not r.empty\n",
         ),
-        Edit(
-            POLICY,
-            "        return (at_close or stood) and r.head_op >= last.op and",
-            "        return (at_close or stood) and",
-        ),
+        Edit(POLICY, "        return (at_close or stood) and r.head_op >= last.op and", "        return (at_close or stood) and"),
     ),
     planted(
         "closed_while_in_flight",
@@ -107,14 +103,11 @@ BUGS = (
         Edit(
             POLICY,
             """            self._set_joint(asker)
-            r.acks.discard(asker.replica)  # of an earlier incarnation, or of a log that it has shortened since
-            self.joint_since = r.now
-            r.trace(f"joint mode with {asker.replica} from op {r.head_op}")
-        r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))
+            self.replica.acks.discard(asker.replica)  # of an earlier incarnation, or of a log that it has shortened since
+            self.joint_since = self.replica.now
+            self.replica.trace(f"joint mode with {asker.replica} from op {self.replica.head_op}")
 """,
-            """            r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))
-            return self._propose([*self.last.members, asker], self.last.primary, "joined")  # type: ignore[union-attr]
-        r.emit(Send((asker.replica,), NewState(r.view, event.base_op, event.base_hash, event.images, joint)))
+            """            self._propose([*self.last.members, asker], self.last.primary, "joined")  # type: ignore[union-attr]
 """,
         ),
     ),
@@ -155,10 +148,8 @@ BUGS = (
         LISTED_AT_JOIN,
         Edit(
             CORE,
-            """        if packet.op <= self.parent_op or self.acked_view == self.view:
-            return self.ignore(packet, "older than my log")
-""",
-            "",
+            "        return op <= (self.head_op if self.acked_view == self.view else self.parent_op)\n",
+            "        return False\n",
         ),
         Edit(
             SERVER,
@@ -173,13 +164,13 @@ BUGS = (
         "H2: a learner takes log only from the primary of the view it has read last",
         Edit(
             CORE,
-            "        if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave):\n",
-            "        if packet.view < self.view and kind not in (Recovery, RecoveryResponse, Leave, NewState):\n",
+            "        if packet.view < self.view and kind not in OF_ANY_VIEW:\n",
+            "        if packet.view < self.view and kind not in OF_ANY_VIEW and kind is not NewState:\n",
         ),
         Edit(
             CORE,
-            "        if kind in FROM_PRIMARY and sender != self.primary:\n",
-            "        if kind in FROM_PRIMARY and sender != self.primary and kind is not NewState:\n",
+            "            elif sender != self.source:\n",
+            "            elif sender != self.source and kind is not NewState:\n",
         ),
     ),
     planted(
@@ -193,7 +184,9 @@ BUGS = (
             "",
         ),
         Edit(
-            CORE, "        if packet.op <= self.parent_op or self.acked_view == self.view:\n", "        if packet.op <= self.parent_op:\n"
+            CORE,
+            "        return op <= (self.head_op if self.acked_view == self.view else self.parent_op)\n",
+            "        return op <= self.parent_op\n",
         ),
     ),
     planted(
@@ -201,10 +194,8 @@ BUGS = (
         "2.7: a learner takes no snapshot below its own log",
         Edit(
             CORE,
-            """        if packet.op <= self.parent_op or self.acked_view == self.view:
-            return self.ignore(packet, "older than my log")
-""",
-            "",
+            "        return op <= (self.head_op if self.acked_view == self.view else self.parent_op)\n",
+            "        return False\n",
         ),
     ),
     planted(

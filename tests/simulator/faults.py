@@ -112,19 +112,23 @@ class Faults:
         if not intact or any(self._is_last_hope(p) for p in world.living()) or dice.random() < 0.3:
             return
         core = dice.choice(intact)
-        for replica in range(3):
-            process = world.processes.get(replica)
-            if replica == core or dice.random() < 0.4:
-                continue
-            if process is not None and process.alive and dice.random() < 0.3:
-                world.say(f"** {replica} stands still for now")
-                process.paused_until = world.now + 1e6
-                self.frozen.append(process)
-            else:
-                world.say(f"** {replica} stays down for now")
-                world.down.add(replica)
-                if process is not None:
-                    process.die("kill -9")
+        for replica in range(world.count):
+            if replica != core and dice.random() >= 0.4:
+                self._keep_away(replica)
+
+    def _keep_away(self, replica: int) -> None:
+        """It stands still, or stays dead, until all is healed."""
+        world = self.world
+        process = world.processes.get(replica)
+        if process is not None and process.alive and world.dice.random() < 0.3:
+            world.say(f"** {replica} stands still for now")
+            process.paused_until = world.now + 1e6
+            self.frozen.append(process)
+        else:
+            world.say(f"** {replica} stays down for now")
+            world.down.add(replica)
+            if process is not None:
+                process.die("kill -9")
 
     def heal_all(self) -> None:
         """Whoever was kept down or still comes back."""
@@ -137,7 +141,7 @@ class Faults:
 
     def tend(self) -> None:
         """Whatever died is started again."""
-        for replica in range(3):
+        for replica in range(self.world.count):
             process = self.world.processes.get(replica)
             if process is None or not process.alive:
                 self.world.push(self.world.now + self.world.dice.random() * 0.5, None, self.world.start, replica)
@@ -306,7 +310,7 @@ class Faults:
 
     def _partition(self, *, both: bool = True) -> None:
         dice = self.world.dice
-        a, b = dice.sample(range(3), 2)
+        a, b = dice.sample(range(self.world.count), 2)
         pairs = [(a, b), (b, a)] if both else [(a, b)]
         seconds = dice.choice((0.1, 0.7, 2.5)) * dice.uniform(0.5, 1.5)
         self.say(f"nothing gets from {a} to {b}{' or back' if both else ''} for {seconds:.2f} s")
@@ -367,7 +371,7 @@ class Faults:
 
     def _is_segment(self, replica: int, file: SimFile) -> bool:
         """Whether the file belongs to the log. By itself, not by the path it was opened with: a segment was `spare.tmp` once."""
-        journal = self.world.files.find(f"{BASE}/replica-{replica}/journal")
+        journal = self.world.files_of(replica).find(f"{BASE}/replica-{replica}/journal")
         return isinstance(journal, SimDirectory) and any(n.endswith(".seg") and e is file for n, e in journal.entries.items())
 
     def _may_spoil(self, replica: int) -> bool:
@@ -421,13 +425,13 @@ class Faults:
         self.register_full = True
         self.world.push(self.world.now + self.world.dice.random() * 1.5, None, setattr, self, "register_full", False)
 
-    def _directory(self) -> SimDirectory | None:
-        entry = self.world.files.find(BASE)
+    def _directory(self, replica: int) -> SimDirectory | None:
+        entry = self.world.files_of(replica).find(BASE)
         return entry if isinstance(entry, SimDirectory) else None
 
     def _dead_or_killed(self) -> int | None:
         """A replica whose files may be damaged; it is dead afterwards."""
-        replica = self.world.dice.randrange(3)
+        replica = self.world.dice.randrange(self.world.count)
         process = self.world.processes.get(replica)
         if not self._may_spoil(replica) or (process and process.alive and self._is_last_hope(process)):
             return None
@@ -439,7 +443,7 @@ class Faults:
 
     def _empty_directory(self) -> None:
         replica = self._dead_or_killed()
-        base = self._directory()
+        base = self._directory(replica) if replica is not None else None
         if replica is None or base is None:
             return
         self.say(f"the directory of {replica} is emptied")
@@ -449,8 +453,8 @@ class Faults:
 
     def _copy_now(self) -> None:
         """Somebody makes a backup of a replica's directory."""
-        base = self._directory()
-        replica = self.world.dice.randrange(3)
+        replica = self.world.dice.randrange(self.world.count)
+        base = self._directory(replica)
         if base is not None and f"replica-{replica}" in base.entries and replica not in self.checks.spoiled:
             journal = self._head(replica)
             self.copies[replica] = (clone(base.entries[f"replica-{replica}"]), journal)
@@ -464,8 +468,8 @@ class Faults:
     def _old_directory(self) -> None:
         """A backup that is put back; old enough that the lock file, refreshed each second, knows of more."""
         dice = self.world.dice
-        replica = dice.randrange(3)
-        base = self._directory()
+        replica = dice.randrange(self.world.count)
+        base = self._directory(replica)
         content = None
         if base is not None and replica in self.copies:
             content = self._hint(replica)
@@ -480,9 +484,9 @@ class Faults:
         self.checks.spoiled[replica] = self.world.now
         assert base is not None
         base.entries[f"replica-{replica}"] = clone(self.copies[replica][0])
-        self.world.files.changes.clear()
+        self.world.files_of(replica).changes.clear()
         # Whoever puts a backup back takes longer than the kernel, which writes the lock file out within half a minute.
-        lock = self.world.files.find(f"{BASE}/cluster/replica-{replica}.lock")
+        lock = self.world.files_of(replica).find(f"{BASE}/cluster/replica-{replica}.lock")
         if isinstance(lock, SimFile):
             lock.sync()
         self.restart(replica)
@@ -490,7 +494,7 @@ class Faults:
     def _hint(self, replica: int) -> int | None:
         from disk import ReplicaLock
 
-        entry = self.world.files.find(f"{BASE}/cluster/replica-{replica}.lock")
+        entry = self.world.files_of(replica).find(f"{BASE}/cluster/replica-{replica}.lock")
         if not isinstance(entry, SimFile):
             return None
         found = ReplicaLock._parse(bytes(entry.content[:512]))
@@ -498,7 +502,7 @@ class Faults:
 
     def _is_written_twice(self, name: str, file: SimFile) -> bool:
         """Whether the replica has the same again: the other slot of its superblock, or an older snapshot and the journal from there."""
-        directory = self.world.files.find(f"{BASE}/{name.partition('/')[0]}")
+        directory = self.world.files_of(int(name.partition("/")[0][-1])).find(f"{BASE}/{name.partition('/')[0]}")
         folders = _folders(directory) if isinstance(directory, SimDirectory) else []
         if name.endswith("/superblock"):
             half = len(file.content) // 2
@@ -511,13 +515,14 @@ class Faults:
         if replica is None:
             return None
         self.restart(replica)
-        entry = self.world.files.find(f"{BASE}/replica-{replica}")
+        files_of_it = self.world.files_of(replica)
+        entry = files_of_it.find(f"{BASE}/replica-{replica}")
         files = sorted(_all_files(entry, f"replica-{replica}")) if isinstance(entry, SimDirectory) else []
         files = [name for name in files if "ballast" not in name]
         if not files:
             return None
         name = self.world.dice.choice(files)
-        file = self.world.files.find(f"{BASE}/{name}")
+        file = files_of_it.find(f"{BASE}/{name}")
         if not isinstance(file, SimFile) or not file.content:
             return None
         is_first = replica not in self.checks.spoiled and replica not in self.checks.touched and replica not in self.flipped
@@ -543,7 +548,7 @@ class Faults:
             name = found.name
             used = len(bytes(found.file.content).rstrip(b"\0")) // SECTOR + 1
             source, target = self.world.dice.randrange(used), self.world.dice.randrange(used)
-            self.world.files.misdirect(f"{BASE}/{name}", source, target)
+            self.world.files_of(found.replica).misdirect(f"{BASE}/{name}", source, target)
             self.say(f"sector {source} of {name} stands in sector {target} too")
 
 

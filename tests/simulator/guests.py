@@ -142,7 +142,7 @@ class BareGuest:
         self.buffer = b""
         self.heard_at = 0.0
         self.confirmed = self.was_confirmed = False
-        self.port = world.dice.randrange(3)
+        self.port = world.dice.randrange(world.count)
         self.backoff = 0.0
         self.closing = False
         self.reads = world.dice.random() < 0.12  # mostly asks queries, at leisure: those of the others stand behind writes
@@ -168,11 +168,12 @@ class BareGuest:
         if self.shell is not None or self.closing:
             return
         world = self.world
-        self.port = (self.port + 1) % 3
+        self.port = (self.port + 1) % world.count
         process = world.processes.get(self.port)
         if process is None or not process.alive or not process.doors_open or process.server.ending:
             self.failures += 1
-            wait = 0.0 if self.failures % 3 else min(0.25, 0.002 * 2 ** (self.failures // 3)) * world.dice.uniform(0.5, 1)
+            rounds, rest = divmod(self.failures, world.count)
+            wait = 0.0 if rest else min(0.25, 0.002 * 2**rounds) * world.dice.uniform(0.5, 1)
             world.push(world.now + wait + 0.0002, None, self.connect)
             return
         self.failures += 1

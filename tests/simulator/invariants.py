@@ -55,7 +55,7 @@ from packets import NO_HASH, Chunk, Forward, Member, NewState, Packet, Prepare, 
 from register import _decode
 from replication import LEARNER, NORMAL, READ_ONLY
 from snapshots import MANIFEST, SnapshotDamaged, listed, load
-from tests.simulator.disk import SimDirectory, SimDisk, SimFile
+from tests.simulator.disk import SimDirectory, SimDisk, SimFile, SimFiles
 from tests.simulator.world import BASE, Process, Violation, World
 
 LINE_MAX = 2000  # characters of a line of a replica's log
@@ -87,14 +87,19 @@ class Invariants:
         self.frozen: dict[int, tuple[Any, ...]] = {}
         self.rotten: set[int] = set()  # replicas of whose files some bit was turned over
         self.folders: dict[int, dict[str, bytes]] = {}  # op -> SHA-256 of each file of its snapshot
-        self.eye = SimDisk(random.Random(0), world.files)  # a disk of nobody's: no fault, no chance, and no power to lose
-        self.eye.knows_sites = False
-        world.files.disks.remove(self.eye)
+        self.eyes = [self._eye(world.files_of(replica)) for replica in range(world.count)]
         self.looked: Counter[int] = Counter()
         self.steps = 0
 
     def fail(self, text: str) -> None:
         raise Violation(text)
+
+    def _eye(self, files: SimFiles) -> SimDisk:
+        """A disk of nobody's: no fault, no chance, and no power to lose."""
+        eye = SimDisk(random.Random(0), files)
+        eye.knows_sites = False
+        files.disks.remove(eye)
+        return eye
 
     # --- after a step ---------------------------------------------------------------------------------------------------------------------
 
@@ -229,8 +234,8 @@ class Invariants:
             self.fail(f"replica {process.id} of view {view.number} starts with op {journal.head_op}, committed was {self.commit}")
 
     def _hold_lock(self, process: Process) -> None:
-        entry = self.world.files.find(f"{BASE}/cluster/replica-{process.id}.lock")
-        kind, holders = self.world.files.locks.get(entry.inode, ("", set())) if isinstance(entry, SimFile) else ("", set())
+        entry = process.files.find(f"{BASE}/cluster/replica-{process.id}.lock")
+        kind, holders = process.files.locks.get(entry.inode, ("", set())) if isinstance(entry, SimFile) else ("", set())
         if kind != "exclusive" or [disk for disk, _ in holders] != [process.disk]:
             self.fail(f"replica {process.id} runs, and its lock is held by {len(holders)} ({kind or 'nobody'})")
 
@@ -284,6 +289,10 @@ class Invariants:
             if head < op or (head == op and self.tips.get(op, tip) != tip):
                 role = "learner in joint mode" if member == joint else f"member of view {view.number}"
                 self.fail(f"{why}: op {op} is committed, but {member.replica}, {role}, ends at op {head}")
+
+    def is_whole(self) -> bool:
+        """Whether every replica is a member."""
+        return self.view is not None and len(self.view.members) == self.world.count
 
     def look_at_register(self) -> None:
         """What stands there, whoever has read it. Looked at again only when some name on the disk has changed."""
@@ -377,7 +386,7 @@ class Invariants:
     def on_snapshot(self, replica: int, op: int, path: str) -> None:
         """A worker has finished this folder: the same bytes as everybody's at this op, and the state of that op."""
         self._looked(17)
-        sums = self._sums(path)
+        sums = self._sums(replica, path)
         if replica in self.rotten:  # full message files are linked unread; the manifest is compared all the same
             known = self.folders.get(op)
             if known is not None and sums[MANIFEST] != known[MANIFEST]:
@@ -390,7 +399,7 @@ class Invariants:
         if known is not sums:
             return
         try:
-            state, manifest = load(self.eye, path, self.world.mix.settings.name, verify_history=True)
+            state, manifest = load(self.eyes[replica], path, self.world.mix.settings.name, verify_history=True)
         except (OSError, SnapshotDamaged) as error:
             raise Violation(f"the snapshot of op {op} by replica {replica} cannot be loaded: {error}") from error
         if op not in self.tips:
@@ -400,8 +409,8 @@ class Invariants:
                 f"the snapshot of op {op} by replica {replica} loads to digest {state.digest}, the replicas have {self.digests.get(op)}"
             )
 
-    def _sums(self, path: str) -> dict[str, bytes]:
-        directory = self.world.files.find(path)
+    def _sums(self, replica: int, path: str) -> dict[str, bytes]:
+        directory = self.world.files_of(replica).find(path)
         assert isinstance(directory, SimDirectory), path
         return {name: sha256(file.content).digest() for name, file in directory.entries.items() if isinstance(file, SimFile)}
 
@@ -409,9 +418,10 @@ class Invariants:
         """At the end: what lies on the disks, made there or fetched, is the same at equal op."""
         for replica in sorted(self.world.processes):
             path = f"{BASE}/replica-{replica}/snapshots"
-            for name in listed(self.eye, path) if self.eye.exists(path) and replica not in self.rotten else ():
+            eye = self.eyes[replica]
+            for name in listed(eye, path) if eye.exists(path) and replica not in self.rotten else ():
                 known = self.folders.get(int(name))
-                if known is not None and self._sums(f"{path}/{name}") != known:
+                if known is not None and self._sums(replica, f"{path}/{name}") != known:
                     self.fail(f"the snapshot of op {int(name)} on the disk of replica {replica} is not what was made of that op")
 
     # --- packets, disk, lines -------------------------------------------------------------------------------------------------------------
@@ -436,12 +446,13 @@ class Invariants:
         if (journal.head_op, journal.head_hash) != (op, packet.hash):
             self.fail(f"replica {process.id} acknowledges op {op}, its journal ends at {journal.head_op}")
         paths = [segment.path for segment in journal._segments]
-        if any(self.world.files.find(path).pending for path in paths):  # type: ignore[union-attr]
+        files = process.files
+        if any(files.find(path).pending for path in paths):  # type: ignore[union-attr]
             self.fail(f"replica {process.id} acknowledges op {op} before it is synced")
         names = {path.rpartition("/")[2] for path in paths}
-        if self.world.files.changes and paths:
-            directory, _ = self.world.files.parent(paths[0])
-            if any(place is directory and name in names for change in self.world.files.changes for place, name, _ in change):
+        if files.changes and paths:
+            directory, _ = files.parent(paths[0])
+            if any(place is directory and name in names for change in files.changes for place, name, _ in change):
                 self.fail(f"replica {process.id} acknowledges op {op} before the name of its segment is synced")
         if process.sync_failed:
             self.fail(f"replica {process.id} acknowledges op {op} after a failed sync of its log")

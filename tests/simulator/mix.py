@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import connection
 import disk
 import journal
+import majority
 import packets
 import replication
 import segments
@@ -102,10 +103,10 @@ class Mix(NamedTuple):
     settings: Settings
 
 
-def draw(dice: random.Random) -> Mix:
+def draw(dice: random.Random, themes: dict[str, tuple[str, ...]] = THEMES) -> Mix:
     """The mix of one seed."""
-    theme = dice.choice(("anything", *THEMES))
-    few = dice.sample(THEMES[theme], dice.randint(2, min(8, len(THEMES[theme]))))
+    theme = dice.choice(("anything", *themes))
+    few = dice.sample(themes[theme], dice.randint(2, min(8, len(themes[theme]))))
     datagrams = dice.random() < (0.6 if theme == "wires" else 0.2)
     sizes = {
         "segment": dice.choice((20, 32, 64)) << 10,
@@ -165,6 +166,7 @@ def _places(sizes: dict[str, int]) -> list[tuple[Any, str, Any]]:
         (transfer, "CHUNK", sizes["chunk"]),
         (snapshots, "MESSAGES_PER_FILE", sizes["messages"]),
         (survivor, "CATCH_UP_BYTES", sizes["catch_up"]),
+        (majority, "CATCH_UP_BYTES", sizes["catch_up"]),
         (replication, "CATCH_UP_BYTES", sizes["catch_up"]),
         (state, "WINDOW", sizes["window"]),
         (connection, "WINDOW", sizes["window"]),

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from replication import NORMAL
+from settings import SURVIVOR
 from snapshot_worker import RowsWriter, rows_through_csv
+from tests.simulator import hosts, witness
 from tests.simulator import mix as mixes
-from tests.simulator import witness
 from tests.simulator.checks import LogChecks
 from tests.simulator.faults import Faults
 from tests.simulator.guests import BareGuest
@@ -46,20 +47,27 @@ class Report(NamedTuple):
 
 
 def simulate(
-    seed: int, *, trace: bool = False, seconds: float = SAFETY_S, state: str = "chat", write_rows: RowsWriter = rows_through_csv
+    seed: int,
+    *,
+    policy: str = SURVIVOR,
+    trace: bool = False,
+    seconds: float = SAFETY_S,
+    state: str = "chat",
+    write_rows: RowsWriter = rows_through_csv,
 ) -> Report:
     """Run one seed; `state`: who takes the place of the chat (`tenants.py`); `write_rows`: what makes rows into CSV."""
     dice = random.Random(seed)
-    mix = mixes.draw(dice)
+    is_one_host = policy == SURVIVOR
+    mix = mixes.draw(dice) if is_one_host else hosts.draw(dice)
     mixes.shrink(mix.sizes)
     tenant = TENANTS[state]
     move_in(tenant)
-    world = World(seed, mix, dice, trace=trace)
+    world = (World if is_one_host else hosts.Hosts)(seed, mix, dice, trace=trace)
     world.write_rows = write_rows
     world.say(f"seed {seed}: {mix.guests} guests ask {mix.requests} requests of the {state}; what may happen: {', '.join(mix.faults)}")
     world.say(f"{mix}")
-    checks = world.checks = tenant.checks(world)
-    faults = Faults(world, checks)
+    checks = world.checks = (tenant.checks if is_one_host else hosts.checks_of(tenant))(world)
+    faults = (Faults if is_one_host else hosts.HostsFaults)(world, checks)
     violation = ""
     try:
         _run(world, checks, faults, tenant.guest, seconds)
@@ -82,7 +90,7 @@ def simulate(
 
 def _run(world: World, checks: LogChecks, faults: Faults, make_guest: Callable[..., BareGuest], seconds: float) -> None:
     mix = world.mix
-    for replica in range(3):
+    for replica in range(world.count):
         world.push(world.dice.random() * 0.2, None, world.start, replica)
     checks.guests = guests = [make_guest(world, checks, f"g{i}", 0) for i in range(mix.guests)]
     load = Load(world, checks, faults, guests)
@@ -148,7 +156,7 @@ def _last_requests(world: World, checks: LogChecks, guests: list[BareGuest]) -> 
 
 def _converged(world: World, checks: LogChecks) -> bool:
     living = world.living()
-    if len(living) < 3 or checks.view is None or len(checks.view.members) < 3:
+    if len(living) < world.count or not checks.is_whole():
         return False
     op = checks.spec.op
     for process in living:

@@ -120,8 +120,9 @@ class Process:
 
     def __init__(self, world: World, replica: int) -> None:
         self.world, self.id, self.mix = world, replica, world.mix
-        self.disk: Any = SimDisk(world.dice, world.files)
-        self.worker = SimDisk(world.dice, world.files)
+        self.files = world.files_of(replica)
+        self.disk: Any = SimDisk(world.dice, self.files)
+        self.worker = SimDisk(world.dice, self.files)
         self.disk.fault = lambda call, site, path: world.disk_fault(self, call, path)
         self.disk.knows_sites = False
         self.alive = True
@@ -261,7 +262,7 @@ class Process:
         self.world.say(f"{self.id}: dies: {why}{self._last_words()}")
         self.disk.kill()
         self.worker.kill()
-        self.world.files.disks = [d for d in self.world.files.disks if d is not self.disk and d is not self.worker]
+        self.files.disks = [d for d in self.files.disks if d is not self.disk and d is not self.worker]
         self.world.on_death(self)
 
     def _last_words(self) -> str:
@@ -299,6 +300,7 @@ class World:
         self.wires: Counter[str] = Counter()  # packets lost, repeated, overtaken
         self.heap: list[tuple[float, int, Process | None, Callable[..., None], tuple[Any, ...]]] = []
         self.numbers = 0
+        self.count = len(mix.settings.replicas)
         self.files = SimFiles(dice)
         self.processes: dict[int, Process] = {}
         self.write_rows: RowsWriter = rows_through_csv  # what the snapshot workers use
@@ -316,6 +318,10 @@ class World:
         self.checks: Any = None
         self.disk_fault: Callable[[Process, str, str], OSError | None] = lambda *_: None
         self.after_death: Callable[[Process], None] = lambda process: None
+
+    def files_of(self, replica: int) -> SimFiles:
+        """The file system of this replica's host: there is one."""
+        return self.files
 
     # --- time -----------------------------------------------------------------------------------------------------------------------------
 
