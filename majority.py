@@ -138,7 +138,7 @@ class Majority(Policy):
             return True
         source = Member(best, self.peers[best].inc)
         if r.source != source:
-            r.source, r.transfer_at = source, 0.0
+            r.source, r.transfer_at, r.taken_view = source, 0.0, 0
             r.trace(f"fetches the log of {best}: op {theirs.op} of view {theirs.log_view}; mine is op {r.head_op} of view {r.log_view}")
         r.catch_up()
         return False
@@ -362,7 +362,7 @@ class Majority(Policy):
                 self._move(view, why)
             else:  # written down by an incarnation that came no further
                 self._adopt(view, why)
-        elif r.empty and r.view <= len(r.replicas) and all(self._knows_nothing(a) for a in answers.values()):
+        elif r.empty and not r.head_op and all(self._knows_nothing(a) for a in answers.values()):
             self.is_new, self.waiting = True, "for the others to begin the first view"
         elif is_enough:
             self.waiting = f"for replica {lead} to lead view {view}: {ours}"
@@ -370,8 +370,8 @@ class Majority(Policy):
             self.waiting = f"for the operator: too many replicas hold nothing that may be trusted ({ours}); see docs/operations.md"
 
     def _knows_nothing(self, answer: RecoveryResponse) -> bool:
-        """Nobody has come further than the first view's beginning: no majority can have stored anything, so nothing was promised."""
-        return (answer.empty or answer.eligible) and not answer.op and answer.view <= len(self.replica.replicas)
+        """If this is true of everybody, no majority has ever stored anything: the first view began half-way, or not at all."""
+        return not answer.op and (answer.empty or answer.eligible)
 
     # --- time -----------------------------------------------------------------------------------------------------------------------------
 

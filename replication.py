@@ -162,6 +162,7 @@ class Replica:
         self.acked_at = 0.0  # when this backup acknowledged a batch that is not known committed yet
         self.acks: set[int] = set()
         self.acked_view = 0  # view of the last PrepareOk of this process
+        self.taken_view = 0  # view in which a piece of its primary's log was taken last
         self.writing = 0  # disk orders under way
         self.start_view: StartView | None = None
         self.installed: set[int] = set()  # members that have answered StartView
@@ -488,7 +489,8 @@ class Replica:
             self._extend(batch)
             self._apply_followed(before)
             return self.order(Persist(self.generation, (batch,)))
-        if self.last is not None and self.commit < self.head_op and self.parent_hash in (packet.hash, packet.parent_hash):
+        is_older = self.taken_view == self.view  # what I have came from this primary after it had said so
+        if self.last is not None and self.commit < self.head_op and not is_older and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
         self.policy.on_behind(packet)
 
@@ -583,7 +585,7 @@ class Replica:
                 if packet.images.startswith(self.last.image):
                     self.new_state = None
                     return self.ignore(packet, "my log holds it already")
-                if self.status == NORMAL and not packet.images:
+                if self.taken_view == self.view or (self.status == NORMAL and not packet.images):
                     self.new_state = None
                     return self.ignore(packet, "it was asked for before my last batch came")
                 if self.acked_view == self.view:
@@ -594,7 +596,7 @@ class Replica:
         self.new_state, self.transfer_at = None, self.now
         batches, self.new_batches = self.new_batches, []
         for batch in batches:
-            before = self.last
+            before, self.taken_view = self.last, self.view
             self._extend(batch)
             self._apply_followed(before)
         self.goal = LEVEL if packet.joint else ASK_MORE if batches else ""

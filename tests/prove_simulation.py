@@ -19,6 +19,8 @@ ONCE_FAILED = (
 )
 FRESH, COUNT = 100_000, 1000  # chat: from, how many
 OTHERS = 40  # of a bank, and of a counter
+ON_HOSTS = "118,147,246,334,357,1001,1033"  # under majority: seeds that once failed
+HOSTS = 150  # fresh ones
 LIMIT_S = 900
 
 
@@ -53,6 +55,13 @@ class Seeds(unittest.TestCase):
         for state in ("ledger", "counter"):
             with self.subTest(state=state):
                 self.simulate("--seed", str(FRESH), "--seeds", str(OTHERS), "--state", state)
+
+    def test_hosts_that_are_cut_off(self) -> None:
+        """Policy majority: three hosts or five."""
+        self.simulate("--policy", "majority", "--list", ON_HOSTS)
+        told = self.simulate("--policy", "majority", "--seed", str(FRESH), "--seeds", str(HOSTS))
+        print(told)
+        self.assertIn(f"{HOSTS} seeds, 0 failed, 0 short", told)
 
     def test_the_same_seed_tells_the_same_story_in_another_process(self) -> None:
         """To the last character, whatever order sets have there."""

@@ -451,6 +451,26 @@ class BehindTest(HostsStory):
         self.assertIn("not from my primary", self.said(self.feed(1, 2, late)))
         self.assertEqual((self.replica(1).source, self.replica(1).transfer_at), (None, 0.0))
 
+    def test_a_start_view_that_is_older_than_what_was_fetched_cuts_nothing(self) -> None:
+        """It has the view's log in part, beyond where the view began, and is told again where it began."""
+        world = self.begin(b"a")
+        world.isolate(2)
+        for body in (b"b", b"c", b"d"):
+            world.say(0, body)
+        world.heal()
+        world.lose = {StartView, NewState}
+        world.kill(0)
+        world.run(0.2)
+        r = self.replica(2)
+        start = self.replica(1).make_start_view()
+        world.lose = {StartView}
+        self.tell(2, 1, start)
+        world.run(1.5)
+        r.taken_view, r.status, head = r.view, VIEW_CHANGE, r.head_op
+        older = StartView(r.view, r.parent_op, r.parent_hash, 0, NO_HASH, b"")
+        r.on_start_view(self.core(1).me, older)
+        self.assertEqual(r.head_op, head)
+
     def test_an_empty_answer_that_is_late_is_no_reason_to_go(self) -> None:
         world = self.begin(b"a")
         r = self.replica(2)
