@@ -489,8 +489,9 @@ class Replica:
             self._extend(batch)
             self._apply_followed(before)
             return self.order(Persist(self.generation, (batch,)))
-        is_older = self.taken_view == self.view  # what I have came from this primary after it had said so
-        if self.last is not None and self.commit < self.head_op and not is_older and self.parent_hash in (packet.hash, packet.parent_hash):
+        # What was taken from this primary in this view is newer than what it says here.
+        may_cut = self.last is not None and self.commit < self.head_op and self.taken_view != self.view
+        if may_cut and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
         self.policy.on_behind(packet)
 

@@ -163,7 +163,7 @@ BUGS = (
         "2.6.4: a member whose last batch is not the new primary's cuts it before it acknowledges",
         Edit(
             CORE,
-            """        if self.last is not None and self.commit < self.head_op and not is_older and self.parent_hash in (packet.hash, packet.parent_hash):
+            """        if may_cut and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
 """,
             """        if self.last is not None and self.parent_hash == packet.hash:
@@ -172,7 +172,7 @@ BUGS = (
             self.start_view = None
             self.enter_view()
             return self.emit(Send((self.primary.replica,), PrepareOk(self.view, packet.op, packet.hash)))  # type: ignore[union-attr]
-        if self.last is not None and self.commit < self.head_op and not is_older and self.parent_hash in (packet.hash, packet.parent_hash):
+        if may_cut and self.parent_hash in (packet.hash, packet.parent_hash):
             return self.cut_last("the new primary does not have it")
 """,
         ),
@@ -185,10 +185,10 @@ BUGS = (
             """            self._extend(batch)
             self._apply_followed(before)
             return self.order(Persist(self.generation, (batch,)))
-        is_older = self.taken_view""",
+        # What was taken""",
             """            self._extend(batch)
             return self.order(Persist(self.generation, (batch,)))
-        is_older = self.taken_view""",
+        # What was taken""",
         ),
     ),
     planted(
