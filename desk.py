@@ -250,7 +250,7 @@ class Desk:
     def others_wait(self) -> bool:
         """Whether guests of other replicas hear of the last batch. If not, these need not know at once that it is committed."""
         out, here = self.last_outcome, self.by_session
-        if out.opened or out.displaced or out.expelled or any(session not in here for session, _, _ in out.replies):
+        if out.opened or out.displaced or out.expelled or ROOM in out.filled or any(session not in here for session, _, _ in out.replies):
             return True
         filled = [self.state.accounts.get(name) for name in out.filled]
         return any(account is not None and account.online for account in filled)

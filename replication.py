@@ -776,6 +776,8 @@ PACKET_HANDLERS: dict[type, Callable[[Replica, Member, Any], None]] = {
     SnapshotOffer: Replica.on_snapshot_offer,
 }
 
+TO_POLICY = (Linked, Unlinked, LockProbed, RegisterRead, Proposed, HealthChecked, SnapshotRead, Evaluated)
+
 HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     Received: Replica.on_received,
     Submitted: Replica.on_submitted,
@@ -791,13 +793,6 @@ HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     DiskFailed: Replica.on_disk_failed,
     StopAsked: Replica.on_stop_asked,
     Ticked: Replica.on_ticked,
-    Linked: Replica.to_policy,
-    Unlinked: Replica.to_policy,
-    LockProbed: Replica.to_policy,
-    RegisterRead: Replica.to_policy,
-    Proposed: Replica.to_policy,
-    HealthChecked: Replica.to_policy,
-    SnapshotRead: Replica.to_policy,
     SnapshotDiffered: Replica.on_snapshot_differed,
-    Evaluated: Replica.to_policy,
+    **dict.fromkeys(TO_POLICY, Replica.to_policy),
 }
