@@ -146,11 +146,6 @@ BUGS = (
         Edit(SERVER, 'first = self._members_run() if replica.is_primary else b""', 'first = b""'),
     ),
     planted(
-        "close_told_once",
-        "A3: of a connection that is gone the log is told until it has happened",
-        Edit(DESK, "in (*self.closing.values(), *self.reopening.values()):\n", "in self.reopening.values():\n"),
-    ),
-    planted(
         "ack_of_another_account",
         "2.10: an ack trims the mailbox of the account it was given for, not of a later one of that name",
         Edit(

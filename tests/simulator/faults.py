@@ -23,12 +23,13 @@ LATER_GAP = 1.5  # mean seconds between two faults once there were enough, so th
 
 
 class Damaged(NamedTuple):
-    """A file that goes bad; `is_first`: nothing else has ever been wrong with this replica's disk."""
+    """A file that goes bad; `is_first`: nothing else was ever wrong with its disk; `was_alive`: until now."""
 
     replica: int
     name: str
     file: SimFile
     is_first: bool
+    was_alive: bool
 
 
 class Faults:
@@ -500,17 +501,17 @@ class Faults:
         found = ReplicaLock._parse(bytes(entry.content[:512]))
         return found.durable_op if found else None
 
-    def _is_written_twice(self, name: str, file: SimFile) -> bool:
+    def _is_written_twice(self, name: str, file: SimFile, *, was_alive: bool) -> bool:
         """Whether the replica has the same again: the other slot of its superblock, or an older snapshot and the journal from there."""
         directory = self.world.files_of(int(name.partition("/")[0][-1])).find(f"{BASE}/{name.partition('/')[0]}")
         folders = _folders(directory) if isinstance(directory, SimDirectory) else []
         if name.endswith("/superblock"):
-            half = len(file.content) // 2
-            return sum(a != b for a, b in zip(file.content[:half], file.content[half:], strict=True)) == 1
+            return was_alive  # its start was over, which writes both slots, and it was not in the middle of another save
         return len(folders) > 1 and f"/snapshots/{folders[-1]}/" in name and file.names == 1
 
     def _damaged_file(self) -> Damaged | None:
-        """A file of a dead replica that may be damaged now."""
+        """A file of a dead replica that may be damaged now: as often of one kind as of another, however many there are."""
+        started = {p.id for p in self.world.living() if hasattr(p.server, "replica")}
         replica = self._dead_or_killed()
         if replica is None:
             return None
@@ -521,7 +522,8 @@ class Faults:
         files = [name for name in files if "ballast" not in name]
         if not files:
             return None
-        name = self.world.dice.choice(files)
+        kind = self.world.dice.choice(sorted({name.split("/")[1] for name in files}))
+        name = self.world.dice.choice([name for name in files if name.split("/")[1] == kind])
         file = files_of_it.find(f"{BASE}/{name}")
         if not isinstance(file, SimFile) or not file.content:
             return None
@@ -529,7 +531,7 @@ class Faults:
         self.flipped.add(replica)
         self.checks.spoiled[replica] = self.world.now
         self.checks.rotten.add(replica)
-        return Damaged(replica, name, file, is_first)
+        return Damaged(replica, name, file, is_first, replica in started)
 
     def _bit_flip(self) -> None:
         found = self._damaged_file()
@@ -538,7 +540,7 @@ class Faults:
             bit = self.world.dice.randrange(used * 8)
             found.file.content[bit // 8] ^= 1 << bit % 8
             self.say(f"bit {bit} of {found.name} turns over")
-            if found.is_first and self._is_written_twice(found.name, found.file):
+            if found.is_first and self._is_written_twice(found.name, found.file, was_alive=found.was_alive):
                 self.checks.unharmed[found.replica] = self.world.now
 
     def _wrong_sector(self) -> None:
