@@ -38,6 +38,7 @@ from tests.system.tellers import Teller
 
 TELLERS = 2  # people at the ledger
 WHOLE_S = 60.0  # seconds after a fault until all replicas must be members again; on a busy machine joins fail and back off
+LEVEL_S = 300.0  # seconds in the end until all have their last snapshot: its makers stand behind everybody else in the queue
 LOOK_S = 0.01  # seconds between two questions to the replicas: each costs them a little
 CLOSE_LOOK_S = 0.0005  # seconds between two looks at a file, when a moment of a few milliseconds is waited for
 STOOD_STILL_S = 0.01  # seconds by which this process's own loop may be late before a measurement is marked
@@ -143,7 +144,7 @@ class Campaign:
     def judge(self) -> None:
         """The audit, with everybody silent."""
         cluster = self.cluster
-        cluster.wait_level(seconds=WHOLE_S)
+        cluster.wait_level(seconds=LEVEL_S)
         verdict, different = audit(self.everybody, [cluster.history(i) for i in cluster.ids]), cluster.differences()
         self.figures.judged(verdict, different)
         self.figures.audit["payments"] += sum(t.payments for t in self.tellers)
