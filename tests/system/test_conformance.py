@@ -47,23 +47,56 @@ class Doors(SystemTest):
             self.addCleanup(guest.socket.close)
         return pipe, framed, ledger
 
+    def create(self, replica: int) -> dict[str, Callable[[], Any]]:
+        pipe, framed, ledger = self.guests(replica)
+        self.freeze()
+        pipe.say("1 0 1|mason|secret\n2 0 1|mason|secret\n")
+        framed.say("3\nwayne\nsecret")
+        framed.say("3\nwayne\nsecret")
+        ledger.say("1|teller\n1|teller\n2|teller123|5\n")
+        return {
+            "pipe": lambda: (pipe.reply(1), pipe.reply(2)),
+            "framed": lambda: (framed.hear(), framed.hear()),
+            "ledger": lambda: (ledger.line(), ledger.line(), ledger.line()),
+        }
+
+    def send(self, replica: int) -> dict[str, Callable[[], Any]]:
+        pipe, framed, ledger = self.guests(replica)
+        self.assertIn("logged in", pipe.request(1, "0|mason123|secret"))
+        self.assertEqual(framed.ask("1\nwayne\nsecret"), "0\nSuccessful Login")
+        self.freeze()
+        pipe.say("2 0 3|wayne|from the pipe\n3 0 3|nobody|x\n4 0 2\n")
+        framed.say("2\nmason\nfrom the frame")
+        framed.say("4\n")
+        ledger.say("3|teller123|6\n3|teller123|2\n4|teller123\n")
+        return {
+            "pipe": lambda: (pipe.reply(2), pipe.reply(3), sorted(pipe.reply(4)[22:-1].split(","))),
+            "framed": lambda: (framed.hear(), sorted(framed.hear().split())),
+            "ledger": lambda: (ledger.line(), ledger.line(), ledger.line()),
+        }
+
+    def delete(self, replica: int) -> dict[str, Callable[[], Any]]:
+        pipe, framed, ledger = self.guests(replica)
+        self.assertIn("logged in", pipe.request(1, "0|mason123|secret"))
+        self.assertEqual(framed.ask("1\nwayne\nsecret"), "0\nSuccessful Login")
+        relay = Line(self.cluster.doors["relay"][replica])
+        self.addCleanup(relay.socket.close)
+        relay.say("wayne")
+        shown = relay.hear()
+        self.freeze()
+        pipe.say("2 0 4|mason123\n3 0 5|mason123\n")
+        framed.say("5\nwayne\nwrong")
+        framed.say("5\nwayne\nsecret")
+        ledger.say("4|teller123\n")
+        return {
+            "pipe": lambda: (pipe.reply(3), [words.split("|", 3)[3] for _, words in pipe.pushed]),
+            "framed": lambda: (shown, framed.hear(), framed.hear()),
+            "ledger": lambda: (ledger.line(),),
+        }
+
     async def test_each_door_through_three_deaths(self) -> None:
         await self.start()
-
-        def create(replica: int) -> dict[str, Callable[[], Any]]:
-            pipe, framed, ledger = self.guests(replica)
-            self.freeze()
-            pipe.say("1 0 1|mason|secret\n2 0 1|mason|secret\n")
-            framed.say("3\nwayne\nsecret")
-            framed.say("3\nwayne\nsecret")
-            ledger.say("1|teller\n1|teller\n2|teller123|5\n")
-            return {
-                "pipe": lambda: (pipe.reply(1), pipe.reply(2)),
-                "framed": lambda: (framed.hear(), framed.hear()),
-                "ledger": lambda: (ledger.line(), ledger.line(), ledger.line()),
-            }
-
-        answers = await self.one_death(create)
+        answers = await self.one_death(self.create)
         self.assertEqual(
             answers,
             {
@@ -76,22 +109,7 @@ class Doors(SystemTest):
             },
         )
 
-        def send(replica: int) -> dict[str, Callable[[], Any]]:
-            pipe, framed, ledger = self.guests(replica)
-            self.assertIn("logged in", pipe.request(1, "0|mason123|secret"))
-            self.assertEqual(framed.ask("1\nwayne\nsecret"), "0\nSuccessful Login")
-            self.freeze()
-            pipe.say("2 0 3|wayne|from the pipe\n3 0 3|nobody|x\n4 0 2\n")
-            framed.say("2\nmason\nfrom the frame")
-            framed.say("4\n")
-            ledger.say("3|teller123|6\n3|teller123|2\n4|teller123\n")
-            return {
-                "pipe": lambda: (pipe.reply(2), pipe.reply(3), sorted(pipe.reply(4)[22:-1].split(","))),
-                "framed": lambda: (framed.hear(), sorted(framed.hear().split())),
-                "ledger": lambda: (ledger.line(), ledger.line(), ledger.line()),
-            }
-
-        answers = await self.one_death(send)
+        answers = await self.one_death(self.send)
         everybody = sorted(NAMES.values())
         self.assertEqual(
             answers,
@@ -102,26 +120,7 @@ class Doors(SystemTest):
             },
         )
 
-        def delete(replica: int) -> dict[str, Callable[[], Any]]:
-            pipe, framed, ledger = self.guests(replica)
-            self.assertIn("logged in", pipe.request(1, "0|mason123|secret"))
-            self.assertEqual(framed.ask("1\nwayne\nsecret"), "0\nSuccessful Login")
-            relay = Line(self.cluster.doors["relay"][replica])
-            self.addCleanup(relay.socket.close)
-            relay.say("wayne")
-            shown = relay.hear()
-            self.freeze()
-            pipe.say("2 0 4|mason123\n3 0 5|mason123\n")
-            framed.say("5\nwayne\nwrong")
-            framed.say("5\nwayne\nsecret")
-            ledger.say("4|teller123\n")
-            return {
-                "pipe": lambda: (pipe.reply(3), [words.split("|", 3)[3] for _, words in pipe.pushed]),
-                "framed": lambda: (shown, framed.hear(), framed.hear()),
-                "ledger": lambda: (ledger.line(),),
-            }
-
-        answers = await self.one_death(delete)
+        answers = await self.one_death(self.delete)
         self.assertEqual(
             answers,
             {
