@@ -30,6 +30,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from doors import DOORS
 from host import VERSION, LoopHost
 from operators import DONE, STOP_S, ask, change_account, gather_status, show_status, stop_replicas, survives
 from server import Server
@@ -320,7 +321,7 @@ def main() -> None:
             "Understudy's server needs Linux: its register and locks rely on Linux file systems and /proc. The client runs elsewhere too."
         )
     try:
-        settings = load(config)
+        settings = load(config, DOORS)
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -34,3 +34,4 @@ TRANSLATORS: dict[str, Callable[[Guest], Translator]] = {
     "room": RoomTranslator,
     "operator": OperatorTranslator,
 }
+DOORS = tuple(door for door in TRANSLATORS if door != "operator")  # those that have ports

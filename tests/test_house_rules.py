@@ -91,7 +91,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("survivor", "upkeep"),
     },
     "operators": {"host", "settings"},
-    "admin": {"host", "operators", "server", "settings", "storage"},
+    "admin": {"doors", "host", "operators", "server", "settings", "storage"},
     # the guest
     "ports": {"settings"},
     "guest": {"commands", "doors.lines", "doors.pipe_words"},

@@ -12,6 +12,7 @@ import msgspec
 
 import account_settings
 import settings
+from doors import DOORS
 from settings import Address, Settings, SettingsError, load, parse
 
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cluster.yaml")
@@ -93,7 +94,7 @@ class Good(unittest.TestCase):
 class Bad(unittest.TestCase):
     def assert_says(self, text: str | bytes, line: int, column: int, sentence: str) -> None:
         with self.assertRaises(SettingsError) as caught:
-            parse(text if isinstance(text, bytes) else text.encode(), "c.yaml")
+            parse(text if isinstance(text, bytes) else text.encode(), "c.yaml", DOORS)
         self.assertTrue(str(caught.exception).startswith(f"c.yaml:{line}:{column}: "), caught.exception)
         self.assertIn(sentence, str(caught.exception))
         self.assertNotIn("\n", str(caught.exception))
@@ -153,7 +154,7 @@ class Bad(unittest.TestCase):
             self.changed("pipe: 6667", "pope: 6667"),
             6,
             45,
-            f"replicas[1].doors.pope: there is no such door; the doors are {', '.join(settings.DOORS)}",
+            f"replicas[1].doors.pope: there is no such door; the doors are {', '.join(DOORS)}",
         )
 
     def test_addresses(self) -> None:

@@ -7,7 +7,7 @@ import unittest
 from typing import Any
 
 from commands import system_run
-from settings import DOORS
+from doors import DOORS
 from tests.front_desk import FrontDesk
 
 

@@ -27,9 +27,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from disk import OsDisk
+from doors import DOORS
 from operators import ask
 from register import Register
-from settings import DOORS
 from snapshots import MANIFEST
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

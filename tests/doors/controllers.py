@@ -1,0 +1,385 @@
+"""Controllers: the same few verbs at every door, for the conformance suite.
+
+What it is not: a controller judges nothing; it says what its door said, in words that all share.
+
+    House        three desks behind one log; every exchange may be cut in two by a view change, in which what was under way is lost
+    Controller   one guest: create, log_in, names, matching, send, read, heard, delete
+
+    answers      create   done · taken · no        send     here · waits · sent (the door does not say which) · nobody · full · no
+                 log_in   done · unknown · wrong   delete   done · mail first · no
+                          · no (unknown or wrong)
+
+A new door is a class here, and a line in `DOORS`.
+
+Read next: `test_conformance.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from unittest import mock
+
+from commands import system_run
+from doors import TRANSLATORS
+from doors.pipe_words import GREETING, INVALID
+from tests.doors.toy import JsonTranslator
+from tests.front_desk import FrontDesk, Log, Person
+
+PASSWORD = "secret"
+Mail = list[tuple[str, str]]
+
+
+class House:
+    """`is_troubled`: a view change falls into every exchange."""
+
+    def __init__(self, *, is_troubled: bool = False) -> None:
+        self.log = Log()
+        self.desks = [FrontDesk(self.log, f"{n}.7") for n in range(3)]
+        self.is_troubled, self.views, self.sessions = is_troubled, 0, 0
+
+    def settle(self) -> None:
+        """Everybody's turn, until nothing is left to do."""
+        while any(d.desk.open_runs or d.desk.queries or d.works for d in self.desks):
+            for desk in self.desks:
+                desk.turn()
+
+    def change_view(self) -> None:
+        """What is under way to the primary is lost with it; the next one begins with the list of members."""
+        self.views += 1
+        first = system_run("members|" + ",".join(d.desk.place for d in self.desks))
+        for n, desk in enumerate(self.desks):
+            desk.desk.take(1 << 30)
+            desk.desk.renew(first if n == self.views % 3 else b"")
+
+    def exchange(self, person: Person, words: bytes) -> bytes:
+        """Say this, whatever happens, and hear the answer."""
+        person.read()
+        person.send(words)
+        if self.is_troubled:
+            self.change_view()
+        self.settle()
+        person.connection.quiet()
+        if self.is_troubled:
+            self.change_view()
+        self.settle()
+        return person.read()
+
+
+class Controller:
+    """A guest at one door of one replica. `has_receipts`: the door says whether the recipient is online."""
+
+    door = "pipe"
+    has_receipts = True
+    deletes_mail = False  # whether an account is deleted with what waits for it
+    counts_all = True  # whether a wrong password and an unknown name are told apart
+
+    def __init__(self, house: House, replica: int) -> None:
+        self.house, self.name = house, ""
+        self.person = house.desks[replica].connect(self.door)
+        self.person.read()
+
+    def ask(self, line: str) -> str:
+        return self.house.exchange(self.person, line.encode() + b"\n").decode()
+
+    def heard(self) -> Mail:
+        """What was pushed since it was last looked at."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        self.person.connection.end()
+        self.house.settle()
+        self.person.connection.lost()
+        self.house.settle()
+
+
+class Pipe(Controller):
+    """Lines that end with a newline."""
+
+    def create(self, name: str) -> str:
+        words = self.ask(f"1|{name}|{PASSWORD}")
+        if words == f"Success New Account Creation! Your new Account ID: {name}123\n":
+            self.name = name
+            return "done"
+        return "taken" if words == f"Username {name} already exists. Please try a different username." else self.no(words)
+
+    def log_in(self, name: str, password: str = PASSWORD) -> str:
+        words = self.ask(f"0|{name}123|{password}")
+        if words == f"user : {name} is now logged in\n":
+            self.name = name
+            return "done"
+        return "wrong" if words == f"wrong password for {name}123\n" else "unknown" if "is not recognized" in words else self.no(words)
+
+    def names(self) -> list[str]:
+        words = self.ask("2")
+        assert words.startswith("Showing all accounts: "), words
+        return words[22:-1].split(",") if len(words) > 23 else []
+
+    def matching(self, pattern: str) -> list[str]:
+        words = self.ask(f"2|{pattern}")
+        if words == f"Account matched to: {pattern} doesn't exist \n":
+            return []
+        assert words.startswith("Account matched: "), words
+        return words[17:-1].split(",")
+
+    def send(self, whom: str, text: str) -> str:
+        words = self.ask(f"3|{whom}|{text}")
+        return {
+            f"Sender {self.name} sends a new message {text} to {whom}\n": "here",
+            f"message from {self.name} has been delivered to {whom}'s mailbox\n": "waits",
+            f"Receiver: {whom} doesn't exist \n": "nobody",
+            f"{whom}'s mailbox is full": "full",
+        }.get(words) or self.no(words)
+
+    def read(self) -> Mail:
+        words = self.ask(f"4|{self.name}123")
+        if words == "No new messages\n":
+            return []
+        head = f"undelivered message for user ID {self.name}123: \n"
+        assert words.startswith(head), words
+        return [tuple(row.split(" sends: ", 1)) for row in words[len(head) :].split("\n\n") if row]  # type: ignore[misc]
+
+    def heard(self) -> Mail:
+        *rows, rest = self.person.read().decode().split("\n")
+        assert not rest, f"a push without its newline: {rest}"
+        return [tuple(row.split(": ", 1)) for row in rows]  # type: ignore[misc]
+
+    def delete(self) -> str:
+        words = self.ask(f"5|{self.name}123")
+        return {
+            "Your account has been deleted\n": "done",
+            "Please check your mailbox before deleting your account! \n": "mail first",
+        }.get(words) or self.no(words)
+
+    def no(self, words: str) -> str:
+        assert words == INVALID.decode(), words
+        return "no"
+
+
+class RawPipe(Pipe):
+    """As clients of old: no newline, and what is heard has none. They read one thing at a time."""
+
+    def ask(self, line: str) -> str:
+        return self.house.exchange(self.person, line.encode()).decode()
+
+    def heard(self) -> Mail:
+        sender, _, text = self.person.read().decode().partition(": ")
+        return [(sender, text)] if sender else []
+
+
+class NumberedPipe(Pipe):
+    """The numbered mode; it acknowledges what it was shown, and goes by the ids of messages.
+
+    In a view change its connection breaks, and it resumes at another replica.
+    """
+
+    def __init__(self, house: House, replica: int) -> None:
+        super().__init__(house, replica)
+        house.sessions += 1
+        self.session, self.number, self.replica = f"{house.sessions:032x}", 0, replica
+        self.pushed: Mail = []
+        self.seen = self.newest = self.entering = 0  # newest seq and id displayed; the request by which it logs in
+        self.hello("")
+
+    def hello(self, more: str) -> bytes:
+        words = self.house.exchange(self.person, f"understudy 1 {self.session}\n{more}".encode())
+        return words.removeprefix(GREETING)
+
+    def move(self) -> None:
+        """To the next replica, with the session. Numbers that the log never saw, of reads and of nonsense, are filled up."""
+        self.person.connection.lost()
+        self.replica = (self.replica + 1) % 3
+        self.person = self.house.desks[self.replica].connect(self.door)
+        words = self.hello(f"resume {self.seen} {self.number}\n")
+        last = int(re.findall(rb"^= \S+ (\d+)", words, re.MULTILINE)[0])
+        self.take(words)
+        self.house.exchange(self.person, b"".join(b"%d 0 -\n" % n for n in range(last + 1, self.number)))
+
+    def ask(self, line: str) -> str:
+        self.number += 1
+        request = f"{self.number} 0 {line}\n"
+        self.take(self.person.read())
+        if self.house.is_troubled:
+            self.person.send(request.encode())
+            self.move()
+        self.entering = self.number if line.startswith(("0|", "1|")) else 0
+        answers = self.take(self.house.exchange(self.person, request.encode()))
+        assert list(answers) == [self.number], answers
+        return answers[self.number]
+
+    def take(self, words: bytes) -> dict[int, str]:
+        """The answers among these bytes; messages are kept and acknowledged."""
+        answers = dict[int, str]()
+        while words:
+            line, _, words = words.partition(b"\n")
+            parts = line.decode().split(" ")
+            if parts[0] == "*" or parts[0].isdigit():
+                body, words = words[: int(parts[-1])].decode(), words[int(parts[-1]) :]
+                if parts[0] != "*":
+                    answers[int(parts[0])] = body
+                    self.seen = 0 if int(parts[0]) == self.entering else self.seen
+                    continue
+                sender, _, number, text = body.split("|", 3)
+                self.seen = int(parts[1])
+                if int(number) > self.newest:
+                    self.newest = int(number)
+                    self.pushed.append((sender, text))
+            else:
+                assert parts[0] in ("=", "."), line
+        return answers
+
+    def heard(self) -> Mail:
+        self.take(self.person.read())
+        found, self.pushed = self.pushed, []
+        if self.seen:
+            self.person.send(f"ack {self.seen}\n".encode())
+            self.house.settle()
+        return found
+
+    def read(self) -> Mail:
+        """What waits is pushed at the log-in."""
+        self.take(self.person.read())
+        return self.heard()
+
+
+class Framed(Controller):
+    """Frames, and a relay for what arrives."""
+
+    door = "framed"
+    has_receipts = False
+    deletes_mail = True
+    counts_all = False
+
+    def __init__(self, house: House, replica: int) -> None:
+        super().__init__(house, replica)
+        self.replica = replica
+        self.relay: Person | None = None
+
+    def ask(self, line: str) -> str:
+        words = self.house.exchange(self.person, self.frame(line))
+        (body,) = self.frames(words)
+        return body
+
+    def frame(self, body: str) -> bytes:
+        return b"%-10d%s" % (len(body.encode()), body.encode())
+
+    def frames(self, words: bytes) -> list[str]:
+        found = []
+        while words:
+            size = int(words[:10])
+            found.append(words[10 : 10 + size].decode())
+            words = words[10 + size :]
+        return found
+
+    def open_relay(self) -> None:
+        self.relay = self.house.desks[self.replica].connect("relay")
+        self.relay.send(self.frame(self.name))
+        self.house.settle()
+
+    def create(self, name: str) -> str:
+        words = self.ask(f"3\n{name}\n{PASSWORD}")
+        if words == "0\nSuccessful Created and logged in":
+            self.name = name
+            self.open_relay()
+            return "done"
+        return "taken" if words == "-1\nThis username has been used" else self.no(words)
+
+    def log_in(self, name: str, password: str = PASSWORD) -> str:
+        words = self.ask(f"1\n{name}\n{password}")
+        if words == "0\nSuccessful Login":
+            self.name = name
+            self.open_relay()
+            return "done"
+        return self.no(words)
+
+    def names(self) -> list[str]:
+        words = self.ask("4\n")
+        assert words.startswith("0\n"), words
+        return words[2:].split(" ")[:-1]
+
+    def matching(self, pattern: str) -> list[str]:
+        return [name for name in self.names() if re.fullmatch(pattern, name)]
+
+    def send(self, whom: str, text: str) -> str:
+        words = self.ask(f"2\n{whom}\n{text}")
+        return {"0\nSent to recipient": "sent", "-1\ninvalid recipient": "nobody"}.get(words) or self.no(words)
+
+    def read(self) -> Mail:
+        return self.heard()
+
+    def heard(self) -> Mail:
+        assert self.relay is not None
+        rows = self.frames(self.relay.read())
+        self.house.desks[self.replica].desk.tidy()
+        self.house.settle()
+        return [tuple(row.removeprefix("0\n").split(":", 1)) for row in rows]  # type: ignore[misc]
+
+    def delete(self) -> str:
+        words = self.ask(f"5\n{self.name}\n{PASSWORD}")
+        return "done" if words == "0\naccount deleted" else self.no(words)
+
+    def leave(self) -> None:
+        super().leave()
+        if self.relay is not None:
+            self.relay.leave()
+
+    def no(self, words: str) -> str:
+        assert words.startswith("-1\n"), words
+        return "no"
+
+
+class Json(Controller):
+    """The toy."""
+
+    door = "json"
+
+    def ask_json(self, **asked: str) -> str:
+        self.kept: Mail = getattr(self, "kept", [])
+        answer = ""
+        for row in self.ask(json.dumps(asked)).split("\n")[:-1]:
+            said = json.loads(row)
+            if "reply" in said:
+                answer = said["reply"]
+            else:
+                self.kept.append((said["from"], said["text"]))
+        return answer
+
+    def create(self, name: str) -> str:
+        words = self.ask_json(do="create", name=name, password=PASSWORD)
+        self.name = name if words[0] == "c" else self.name
+        return {"c": "done", "!": "taken" if words == "!NAME_TAKEN" else "no"}[words[0]]
+
+    def log_in(self, name: str, password: str = PASSWORD) -> str:
+        words = self.ask_json(do="log in", name=name, password=password)
+        self.name = name if words[0] == "l" else self.name
+        return {"!WRONG_PASSWORD": "wrong", "!NO_SUCH_ACCOUNT": "unknown", "!INVALID": "no"}.get(words, "done")
+
+    def names(self) -> list[str]:
+        return self.matching("")
+
+    def matching(self, pattern: str) -> list[str]:
+        return [name for name in self.ask_json(do="list", pattern=pattern)[2:].split(",") if name]
+
+    def send(self, whom: str, text: str) -> str:
+        words = self.ask_json(do="send", to=whom, text=text)
+        return {"p": "here", "m": "waits", "!NO_SUCH_ACCOUNT": "nobody", "!MAILBOX_FULL": "full"}.get(words, "no")
+
+    def read(self) -> Mail:
+        rows = self.ask_json(do="read").split("|", 2)[2].split("\n")
+        return [tuple(row.split("|", 2)[1:]) for row in rows if row]  # type: ignore[misc]
+
+    def heard(self) -> Mail:
+        found, self.kept = getattr(self, "kept", []), []
+        for row in self.person.read().decode().split("\n")[:-1]:
+            said = json.loads(row)
+            found.append((said["from"], said["text"]))
+        return found
+
+    def delete(self) -> str:
+        words = self.ask_json(do="delete")
+        return {"d": "done", "!MAILBOX_NOT_EMPTY": "mail first"}.get(words, "no")
+
+
+AnyDoor = type[Pipe] | type[Framed] | type[Json]
+DOORS: dict[str, AnyDoor] = {"pipe": Pipe, "raw pipe": RawPipe, "numbered pipe": NumberedPipe, "framed": Framed, "json": Json}
+TOY = mock.patch.dict(TRANSLATORS, {"json": JsonTranslator})
