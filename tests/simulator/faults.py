@@ -481,6 +481,9 @@ class Faults:
             return
         if process is not None and process.alive:
             process.die("kill -9")
+            content = self._hint(replica)  # its death may have been the moment at which the power fails
+            if content is None or content <= self.copies[replica][1]:
+                return self.restart(replica)
         self.say(f"replica {replica} gets an old directory back: op {self.copies[replica][1]}")
         self.checks.spoiled[replica] = self.world.now
         assert base is not None
