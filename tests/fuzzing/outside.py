@@ -232,6 +232,24 @@ class LedgerTarget(PipeTarget):
         }
 
 
+class RoomTarget(PipeTarget):
+    """The door of the one conversation: a name, then lines."""
+
+    name = "room"
+    tokens: tuple[bytes, ...] = (
+        *(b"\n", b"\r\n", b"tata\n", b"join ", b"say ", b"tata", b"rosa\n", b"|", b",", b"\0", b"\x1b[2J", b"Server\n", b"resume 9\n"),
+        *("\u0663\n".encode(), b"\xff\xfe", b"x" * 70_000, b"n" * 33),
+    )
+
+    def seeds(self) -> dict[str, bytes]:
+        return {
+            "guest": "albert\nhello\näöü | 漢\ntata\n".encode(),
+            "taken": b"rosa\nhello\n",
+            "numbered": b"understudy 1 " + b"cd" * 16 + b"\n1 0 join albert\n2 1 say hello\n3 2 say |\n4 3 tata\n5 4 join rosa\n",
+            "resumed": b"understudy 1 " + b"cd" * 16 + b"\nresume 1\n1 0 join albert\n2 1 say again\n",
+        }
+
+
 class OperatorTarget(PipeTarget):
     """What an operator asks about an account; whoever brings it has seen that it is an object."""
 
@@ -698,6 +716,16 @@ class GuestTarget(Target):
 
 
 TARGETS = (
-    *(PipeTarget(), FramedTarget(), RelayTarget(), LedgerTarget(), OperatorTarget(), BodyTarget(), BatchTarget(), PacketTarget()),
+    *(
+        PipeTarget(),
+        FramedTarget(),
+        RelayTarget(),
+        LedgerTarget(),
+        RoomTarget(),
+        OperatorTarget(),
+        BodyTarget(),
+        BatchTarget(),
+        PacketTarget(),
+    ),
     *(PieceTarget(), LinkTarget(), DialledTarget(), GuestTarget()),
 )
