@@ -41,6 +41,19 @@ class LedgerDoorTest(unittest.TestCase):
         self.assertEqual(self.teller.say("1|John"), b"John123\n")
         self.assertEqual(self.teller.say("2|John123|5"), b"5\n")
 
+    def test_a_password_is_changed_and_guessed_at_too_often(self) -> None:
+        person = self.front.connect("ledger")
+        person.say(f"understudy 1 {HEX}\n")
+        self.assertTrue(person.say("1 0 1|rosa|a secret\n").endswith(b"rosa123\n"))
+        self.assertTrue(person.say("2 1 passwd|rosa123|a secret\tanother one\n").endswith(b"the password is changed\n"))
+        for _ in range(5):
+            self.assertEqual(self.teller.say("0|rosa123|a guess\n"), b"error: wrong password for rosa123\n")
+        people = [self.front.connect("ledger") for _ in range(6)]
+        for guesser in people:
+            guesser.send(b"0|rosa123|a guess\n")
+        self.front.turn()
+        self.assertRegex(people[-1].read(), rb"^error: too many attempts: try again in \d+ s\n$")
+
     def test_what_is_wrong_is_said(self) -> None:
         amount = f"error: an amount is a whole number from 1 to {AMOUNT_MAX}\n"
         commands = "error: the commands are 0|ID 1|NAME 2|ID|AMOUNT 3|ID|AMOUNT 4|ID\n"
