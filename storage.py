@@ -144,6 +144,8 @@ class Storage:
             raise superblock.SuperblockDamaged(
                 f"{self.superblock_path} is missing, a log is not: this disk counts as empty; to begin it anew move the directory aside"
             )
+        # Before any log: a start that ends between the two must not look like a superblock that was lost.
+        superblock.create(self.disk, self.superblock_path, blank)
         return blank
 
     def _new_incarnation(self, hint: int, wall: int) -> int:

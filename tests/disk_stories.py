@@ -333,6 +333,7 @@ class Trouble(Story):
             (0.45, lambda: self.forget(1)),  # all of the log is still there for it
             (1.2, lambda: self.rest(2)),
             (3.0, lambda: self.resting.discard(2)),
+            (3.8, self.run_ahead),
             (4.6, lambda: self.tear(1)),
             (5.9, lambda: self.rot(2)),
             (6.8, lambda: self.forget(1)),  # it fetches a snapshot, some of whose files it has; the first try is broken off
@@ -365,11 +366,23 @@ class Trouble(Story):
 
     def tear(self, replica: int) -> None:
         """It dies while it writes a batch, of which the first sector reaches the disk."""
-        journal = self.world.processes[replica].server.storage.journal
-        batch = Batch(first_op=journal.head_op + 1, count=1, view=1, time=1, prev_hash=journal.head_hash, body=b"x" * 1200)
+        self.leave(replica, SECTOR)
+
+    def run_ahead(self) -> None:
+        """The primary dies when its own disk has a batch and nobody else has heard of it: it will have to cut it."""
+        leading = [i for i in range(3) if self.world.processes[i].alive and self.world.processes[i].server.replica.serving]
+        for replica in leading:
+            self.leave(replica, 1 << 20)
+
+    def leave(self, replica: int, size: int) -> None:
+        """It dies and leaves at the end of its log what it was to write next, or so much of it."""
+        server = self.world.processes[replica].server
+        journal, view = server.storage.journal, server.replica.view
+        batch = Batch(first_op=journal.head_op + 1, count=1, view=view, time=1, prev_hash=journal.head_hash, body=b"x" * 1200)
         at, segment = journal._end, self.segments(replica)[-1]
         self.kill(replica)
-        segment.content[at : at + SECTOR] = batch.image[:SECTOR]
+        image = batch.image[:size]
+        segment.content[at : at + len(image)] = image
 
     def rot(self, replica: int) -> None:
         """A bit of its log turns over, and there is a segment behind it."""
@@ -382,7 +395,10 @@ class Trouble(Story):
     def forget(self, replica: int) -> None:
         """Its superblock is all zeros."""
         if self.may_spoil(replica):
-            content = self.world.files.file(f"{BASE}/replica-{replica}/superblock").content
+            path = f"{BASE}/replica-{replica}/superblock"
+            if self.world.files.find(path) is None:
+                return  # it had none yet
+            content = self.world.files.file(path).content
             content[:] = bytes(len(content))
             # And a crash in the middle of an installation has left a segment that nobody names.
             disk = SimDisk(random.Random(1), self.world.files)
