@@ -220,11 +220,11 @@ class ChatClient:
         loop, tries, anew_at = asyncio.get_running_loop(), 0, 0.0
         while True:
             wire = await self._connect(self.addresses[self._at])
-            tries += 1
-            is_settled = wire.opened_at and loop.time() - wire.opened_at > SETTLED_AFTER
-            self._echoes = 0 if is_settled else self._echoes + (wire.transport is not None and not wire.opened_at)
-            if wire.opened_at and loop.time() - anew_at > SETTLED_AFTER:  # who lets go of us again and again is asked with pauses
-                tries, anew_at = 1, loop.time()
+            if wire.opened_at and loop.time() - wire.opened_at > SETTLED_AFTER:
+                self._rivals = self._echoes = 0
+            self._echoes += not wire.opened_at and wire.transport is not None
+            # Who lets go of us again and again is asked with pauses.
+            tries, anew_at = (1, loop.time()) if wire.opened_at and loop.time() - anew_at > SETTLED_AFTER else (tries + 1, anew_at)
             self._at = (self._at + 1) % len(self.addresses)
             if (beyond := tries - len(self.addresses)) > 0:
                 await asyncio.sleep(random.uniform(0.5, 1.0) * PAUSES[min(beyond, len(PAUSES)) - 1])

@@ -278,6 +278,20 @@ class Refused(ClientTest):
             connection.write(b"! newer\n")
         self.assertIn("a to mason", await client.request("3|mason|a"))
 
+    async def test_an_echo_now_and_then_ends_nothing(self) -> None:
+        """Each failover may bring one; what was served in between is no contest with anybody."""
+        client = await self.entered("mason")
+        session = self.replicas.sessions[client.guest.session]
+        for _ in range(RIVALS_MAX + 3):
+            for settled_after, echo in ((60.0, b"! newer\n"), (0.0, b"")):
+                await self.until(lambda: client.ended or session.home)
+                with mock.patch("client.SETTLED_AFTER", settled_after):
+                    home = session.home
+                    assert home, client.ended
+                    home.write(echo) if echo else home.cut()
+                    await self.until(lambda old=home: client.ended or session.home not in (None, old))
+        self.assertIn("a to mason", await client.request("3|mason|a"))
+
     async def test_late_echoes_of_connections_that_were_never_taken_up_end_nothing(self) -> None:
         """All replicas stood still while the client knocked at each; when they wake, they take the session up as often as it knocked."""
         self.enterContext(mock.patch("client.SETTLED_AFTER", 60.0))
