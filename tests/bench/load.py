@@ -40,7 +40,7 @@ STREAM_S = 2.0  # seconds in which the stream must be made
 ENTER_S = 20.0  # seconds in which everybody must be ready
 ACK_AFTER_S, ACK_EVERY = 0.2, 64  # receivers acknowledge what they display as `client.py` does
 PATIENCE_S = 15.0  # seconds until nothing acknowledged means that nothing will be
-DRAIN = 10  # mailboxes read at a time: a guest that leaves 4 MiB unread is cut
+DRAIN = 50  # mailboxes read at a time: a guest that leaves 4 MiB unread is cut
 FILL, FILLERS = 500, 4  # requests together, and guests that make them: below the window of a session
 STAMP = re.compile(rb"T(\d+\.\d{6}) ")
 STAMP_MAX = 31  # bytes of one that may have come in part
@@ -290,9 +290,10 @@ async def make_accounts(order: Order) -> Result:
     """The recipients."""
     wire = await connect(order.port)
     await wire.until(b"documentation \n")
-    for number in range(RECIPIENTS):
-        wire.write(b"1|%s\n" % recipient(number).encode())
-        await wire.until(b"Account ID: %s123\n" % recipient(number).encode())
+    for start in range(0, RECIPIENTS, FILL):
+        names = [recipient(number).encode() for number in range(start, start + FILL)]
+        wire.write(b"".join(b"1|%s\n" % name for name in names))
+        await wire.until(b"Account ID: %s123\n" % names[-1])
     wire.transport.close()
     return Result()
 

@@ -31,6 +31,7 @@ from tests.bench.load import Order, Result
 from tests.system.cluster import ROOT, Cluster, free_ports, until
 
 START_S = 30.0  # seconds in which a system must be up on a busy machine
+UP_S = 90.0  # the same for three Pythons that import everything at once
 LOAD_S = 40.0  # seconds a load may take besides its own warm-up and time
 PATHS = ("/usr/sbin", "/usr/local/sbin")  # where Debian puts some servers
 
@@ -148,7 +149,7 @@ class Understudy(System):
 
     def start(self) -> None:
         self.cluster.start()
-        self.primary = self.cluster.wait_members()
+        self.primary = self.cluster.wait_members(seconds=UP_S)
         run_load(Order("pipe", self.port(), "accounts"))
 
     def port(self, *, backup: bool = False) -> int:
