@@ -28,6 +28,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from client import NoAnswer
 from tests.system.campaign import KILLED, Campaign
 from tests.system.cluster import Cluster, TooLate
 from tests.system.faults import SHARES, Faults
@@ -90,7 +91,7 @@ def one_campaign(arguments: argparse.Namespace) -> Figures:
     try:
         asyncio.run(run(campaign, Faults(campaign, small, small_at), arguments.minutes * 60, arguments.only))
         campaign.judge()
-    except (TooLate, AssertionError) as error:
+    except (TooLate, AssertionError, NoAnswer) as error:
         figures.failed.append(f"{error}\n{campaign.tell_all()}\n{audit(campaign.everybody)}")
     finally:
         cluster.keep = arguments.keep or not figures.is_clean
