@@ -35,7 +35,7 @@ from settings import Settings
 VERSION = "0.1.0"
 CONSOLE_LINES_S = 100  # lines a second of guests' doings on the console; more help nobody
 ADMIN_LINE_MAX = 4096  # bytes of an operator's request
-HASHES_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))  # threads, of 19 MiB each: more would attack the memory, and the loop's processor
+HASHES_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))  # threads of 19 MiB: more attack memory and loop
 HASH_NICE = 10  # how far those threads stand back behind the loop
 ACCOUNT_S = 8.0  # seconds a change of an account may take: a failover fits in
 LOOK_S = 1.0  # seconds between two looks at stuck guests
