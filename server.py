@@ -490,7 +490,11 @@ class Server:
                 base = (request.parent_op, request.parent_hash)
                 images = journal.read_after(*base, effect.limit, effect.until)
         except (JournalDamaged, OSError) as error:
-            return self._exit(Exit(f"this log cannot be read: {error}", suspect=True))
+            if request.op >= self.storage.snapshot_op:
+                return self._exit(Exit(f"this log cannot be read: {error}", suspect=True))
+            # The asker can begin at the snapshot; for rot below it nobody who may be the last member has to go.
+            base, images = (request.op, request.hash), None
+            self._trouble(f"the log below the snapshot of op {self.storage.snapshot_op} cannot be read: {error}")
         tip = image_hash(images) if images else base[1]
         self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, journal.oldest_op))
 

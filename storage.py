@@ -90,7 +90,8 @@ class Storage:
         self.register = Register(self.disk, self.cluster_path, self.cluster, f"proposal-{self.replica}")
         self._load_superblock(blank, inc)
         state = self._load_log(hint)
-        if lock.rotten and not self.damage:
+        # A replica that has no log yet and no view has nothing that the lock file could know of: its first start ended half-way.
+        if lock.rotten and not self.damage and (self.superblock.view or self.journal.head_op):
             self.damage = "its lock file cannot be read: nobody knows how far this log once went"
         self.inc = self._new_incarnation(inc, wall)
         # One of an older format that has worked in a view began before anybody counted.
