@@ -85,7 +85,7 @@ class Upkeep:
         if under_way is not None:
             if (under_way.generation, under_way.op) == (effect.generation, effect.offer.op):
                 return self.fetch_more()
-            under_way.abort()
+            self._drop(under_way)
         self.receiver = receiver = Receiver(self.storage.disk, self.storage.snapshots_path, effect.generation, effect.replica)
         self._step(lambda: receiver.begin(effect.offer))
 
@@ -123,8 +123,15 @@ class Upkeep:
         except (TransferFailed, OSError) as error:
             self.host.log(f"drops the snapshot under way: {error}")
             self.receiver = None
-            return receiver.abort()
+            return self._drop(receiver)
         self.feed(Fetched(receiver.generation, receiver.op, receiver.hash))
+
+    def _drop(self, receiver: Receiver) -> None:
+        """Nothing is kept of this transfer; what cannot be removed now is when the next one begins."""
+        try:
+            receiver.abort()
+        except OSError as error:
+            self.host.log(f"what was fetched could not be removed: {error}")
 
     def take_fetched(self, op: int) -> str:
         """Where the snapshot lies that was fetched; it is whoever asks who puts it in place."""

@@ -171,14 +171,9 @@ class Story:
         key = (process.id, site)
         self.counts[key] = self.counts.get(key, 0) + 1
         happens = self.happens(process.id, site, self.counts[key])
-        if happens == LATE:
-            self.do_link(disk, sys._getframe(4))
-            happens = "EIO"
-        if happens:
-            return OSError(getattr(errno, happens), happens, path)
-        plan = self.plan
+        plan = self.plan  # before what the story itself has in mind for the same call
         if plan is None or (plan.replica, plan.site) != key or plan.nth != self.counts[key]:
-            return None
+            return self.usual(disk, path, happens)
         self.struck = process
         self.checks.spoiled[process.id] = self.world.now
         self.world.say(f"** {plan} ({path})")
@@ -186,6 +181,13 @@ class Story:
             disk.short_write = 1.0
             return None
         return OSError(getattr(errno, plan.error), plan.error, path)
+
+    def usual(self, disk: SimDisk, path: str, happens: str) -> OSError | None:
+        """What happens at a call that no plan names."""
+        if happens == LATE:
+            self.do_link(disk, sys._getframe(5))
+            happens = "EIO"
+        return OSError(getattr(errno, happens), happens, path) if happens else None
 
     def do_link(self, disk: SimDisk, frame: FrameType) -> None:
         """What is said to have failed has been done."""
