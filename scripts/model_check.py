@@ -1,6 +1,6 @@
 """Search a model of the view protocol: `python scripts/model_check.py [--model NAME] [--bounds …] [--seconds T] [--bug NAME]`.
 
-    --model survivor    breadth-first, the default; --bounds OPS,CRASHES,RESTARTS,VIEWS
+    --model survivor    breadth-first, the default; --bounds OPS,CRASHES,RESTARTS,VIEWS[,SPOILINGS]
     --model walk        random walks in finer steps; the same bounds
     --model majority    random walks; --bounds OPS,CRASHES,VIEWS (whoever crashes may restart)
     --bug NAME          with this rule removed: what it breaks must be found. `all`: each in turn
@@ -32,13 +32,16 @@ def bounds_for(model: str, bug: str) -> Bounds:
     """Where a search begins when nothing else is asked for."""
     if model == "survivor":
         return BUGS[bug][0] if bug else SMALL
-    return WALK_BOUNDS if model == "walk" else MAJORITY_BOUNDS
+    if model == "walk":
+        return WALK_BUGS[bug][0] if bug else WALK_BOUNDS
+    return MAJORITY_BOUNDS
 
 
 def seed_for(model: str, bug: str) -> int:
     """A seed that finds the bug soon."""
-    known = {**WALK_BUGS, **MAJORITY_BUGS} if model != "survivor" else {}
-    return known[bug][0] if bug in known else 1
+    seeds = {name: seed for name, (_, seed, _) in WALK_BUGS.items()} if model == "walk" else {}
+    seeds |= {name: seed for name, (seed, _) in MAJORITY_BUGS.items()} if model == "majority" else {}
+    return seeds.get(bug, 1)
 
 
 def model_for(name: str, bounds: Bounds, bug: str) -> Model:
@@ -46,9 +49,8 @@ def model_for(name: str, bounds: Bounds, bug: str) -> Model:
     if name == "majority":
         batches, crashes, views = bounds
         return MajorityModel(batches, crashes, views, bug)
-    batches, crashes, restarts, views = bounds
     kind = WalkModel if name == "walk" else SurvivorModel
-    return kind(batches, crashes, restarts, views, bug)
+    return kind(*bounds, bug=bug)
 
 
 def search(name: str, bounds: Bounds, bug: str, seconds: float, seed: int) -> Found:
@@ -92,8 +94,8 @@ def main() -> int:
         seed = asked.seed if asked.seed is not None else seed_for(asked.model, bug)
         try:
             found = search(asked.model, bounds, bug, asked.seconds, seed)
-        except ValueError:
-            parser.error("--bounds: " + ("OPS,CRASHES,VIEWS" if asked.model == "majority" else "OPS,CRASHES,RESTARTS,VIEWS"))
+        except (ValueError, TypeError):
+            parser.error("--bounds: " + ("OPS,CRASHES,VIEWS" if asked.model == "majority" else "OPS,CRASHES,RESTARTS,VIEWS[,SPOILINGS]"))
         end = "\r" if sys.stderr.isatty() else ""
         print(f"{end}{asked.model} {','.join(map(str, bounds))} {bug or 'as it is'}: {found}")
         if found.story and asked.bug != "all":

@@ -276,16 +276,21 @@ class Story:
         base.entries.pop(f"replica-{replica}", None)
 
     def may_spoil(self, replica: int) -> bool:
-        """Kill it, and say that its files may be spoiled; not while another disk is in trouble."""
-        if set(self.checks.spoiled) - {replica}:
+        """Kill it, and say that its files may be spoiled; not while another disk is in trouble, or where an error kept it from starting."""
+        if set(self.checks.spoiled) - {replica} or not self.runs(replica):
             return False
         self.kill(replica)
         self.checks.spoiled[replica] = self.world.now
         return True
 
+    def runs(self, replica: int) -> bool:
+        """Whether it is there, and has read its disk."""
+        process = self.world.processes.get(replica)
+        return process is not None and process.alive and hasattr(process.server, "replica")
+
     def stop(self, replica: int) -> None:
         process = self.world.processes[replica]
-        if process.alive and hasattr(process.server, "replica"):
+        if self.runs(replica):
             self.world.push(self.world.now, process, lambda: process.server.stop(everybody=False))
 
     def cut_power(self) -> None:
@@ -372,12 +377,14 @@ class Trouble(Story):
 
     def run_ahead(self) -> None:
         """The primary dies when its own disk has a batch and nobody else has heard of it: it will have to cut it."""
-        leading = [i for i in range(3) if self.world.processes[i].alive and self.world.processes[i].server.replica.serving]
+        leading = [i for i in range(3) if self.runs(i) and self.world.processes[i].server.replica.serving]
         for replica in leading:
             self.leave(replica, 1 << 20)
 
     def leave(self, replica: int, size: int) -> None:
         """It dies and leaves at the end of its log what it was to write next, or so much of it."""
+        if not self.runs(replica):
+            return
         server = self.world.processes[replica].server
         journal, view = server.storage.journal, server.replica.view
         batch = Batch(first_op=journal.head_op + 1, count=1, view=view, time=1, prev_hash=journal.head_hash, body=b"x" * 1200)
@@ -389,9 +396,8 @@ class Trouble(Story):
     def rot(self, replica: int) -> None:
         """A bit of its log turns over, and there is a segment behind it."""
         storage = self.world.processes[replica].server.storage
-        place = storage.journal._locate(storage.snapshot_op)
-        assert place is not None
-        if self.may_spoil(replica):
+        place = storage.journal._locate(storage.snapshot_op) if self.runs(replica) else None
+        if place is not None and self.may_spoil(replica):
             self.segments(replica)[place.nth].content[place.at + 70] ^= 4
 
     def forget(self, replica: int) -> None:

@@ -13,7 +13,7 @@ from tests.cores import World
 from tests.model.explore import Found, breadth_first, walk
 from tests.model.majority import MAJORITY_BOUNDS, MAJORITY_BUGS, MajorityModel
 from tests.model.survivor import BUGS, SurvivorModel
-from tests.model.walk import WALK_BOUNDS, WALK_BUGS, WalkModel
+from tests.model.walk import WALK_BOUNDS, WALK_BUGS, WALK_SPOILED, WalkModel
 
 SECONDS = 60.0  # a search that takes longer has failed; all of them together take a few
 STEPS = 16_000  # of a walk
@@ -31,7 +31,7 @@ class Searches(unittest.TestCase):
 
 class SurvivorModelTest(Searches):
     def test_nothing_is_lost_within_small_bounds(self) -> None:
-        for bounds in ((1, 1, 1, 2), (2, 1, 0, 2), (1, 0, 0, 3)):
+        for bounds in ((1, 1, 1, 2), (2, 1, 0, 2), (1, 0, 0, 3), (1, 1, 1, 2, 1)):
             with self.subTest(bounds):
                 self.assert_clean(breadth_first(SurvivorModel(*bounds), SECONDS))
 
@@ -46,25 +46,26 @@ class SurvivorModelTest(Searches):
     def test_every_planted_bug_is_found(self) -> None:
         for bug, (bounds, _) in BUGS.items():
             with self.subTest(bug):
-                self.assert_found(bug, breadth_first(SurvivorModel(*bounds, bug), SECONDS))
+                self.assert_found(bug, breadth_first(SurvivorModel(*bounds, bug=bug), SECONDS))
 
     def test_a_find_comes_as_a_story(self) -> None:
-        found = breadth_first(SurvivorModel(1, 0, 0, 2, "majority_commits"), SECONDS)
+        found = breadth_first(SurvivorModel(1, 0, 0, 2, bug="majority_commits"), SECONDS)
         self.assertEqual(found.story[0], "primary 0 sends batch x")
         self.assertEqual(found.story[-1], "primary 0 commits and acknowledges 'x'")
 
 
 class WalkModelTest(Searches):
     def test_walks_find_nothing(self) -> None:
-        self.assert_clean(walk(WalkModel(*WALK_BOUNDS), 1, STEPS, SECONDS))
+        for bounds in (WALK_BOUNDS, WALK_SPOILED):
+            self.assert_clean(walk(WalkModel(*bounds), 1, STEPS, SECONDS))
 
     def test_every_planted_bug_is_found(self) -> None:
-        for bug, (seed, _) in WALK_BUGS.items():
+        for bug, (bounds, seed, _) in WALK_BUGS.items():
             with self.subTest(bug):
-                self.assert_found(bug, walk(WalkModel(*WALK_BOUNDS, bug), seed, STEPS, SECONDS))
+                self.assert_found(bug, walk(WalkModel(*bounds, bug=bug), seed, STEPS, SECONDS))
 
     def test_a_seed_walks_the_same_way_twice(self) -> None:
-        found = [walk(WalkModel(*WALK_BOUNDS, "older_state"), 1, STEPS, SECONDS) for _ in range(2)]
+        found = [walk(WalkModel(*WALK_BOUNDS, bug="older_state"), 1, STEPS, SECONDS) for _ in range(2)]
         self.assertEqual(found[0].story, found[1].story)
 
 

@@ -141,7 +141,7 @@ class Sweep:
             said.append(str(error))
             found = None
         # A slot's number stays: damage to the newer one is another thing than to the older.
-        return f"{'; '.join(said)}: {found}"
+        return f"{re.sub('is [0-9]+ bytes', 'is # bytes', '; '.join(said))}: {found}"
 
     def _register(self, folder: str) -> str:
         try:

@@ -36,6 +36,7 @@ MAJORITY_BUGS: dict[str, tuple[int, str]] = {
     "log_view_first": (1, "log_view is written after the log"),
     "commit_alone": (1, "a batch commits when two of three have it"),
     "any_log": (1, "the new primary takes the log with the best (log_view, length)"),
+    "reads_alone": (38, "a query is answered when another replica has said that it is in the same view"),
     "serves_early": (1, "a new primary serves when everything of earlier views is committed"),
 }
 
@@ -88,7 +89,8 @@ class MajorityModel:
         for i, r in enumerate(state.replicas):
             if r.up and r.status == NORMAL and r.view % N == i and (r.commit >= r.start or self.bug == "serves_early"):
                 others = (q for j, q in enumerate(state.replicas) if j != i)
-                if any(q.up and q.status == NORMAL and q.view == r.view for q in others) and r.log[: r.commit] != state.acked:
+                asked = any(q.up and q.status == NORMAL and q.view == r.view for q in others) or self.bug == "reads_alone"
+                if asked and r.log[: r.commit] != state.acked:
                     raise Violation(f"{i} would answer a query from {r.log[: r.commit]!r}, acknowledged is {state.acked!r}")
 
     def successors(self, state: State) -> Iterator[Step]:

@@ -10,10 +10,12 @@ What it is not: it knows no time, so every timer may fire at any moment and ever
                     a primary's batch is sent first and on its disk later; a join is proposed first and registered later;
                     an install cuts in one step, adds, syncs and acknowledges in another
     a view's packet StartView and Prepare are one: both say where the primary's log ends, and bring its last batch
+    spoiling        a dead replica's directory is emptied, or its log rots; the disk of the last member takes no more: it answers, takes
+                    nothing new, tries again, or gives way to a learner that holds everything up to its commit
 
     promise                                                              checked
     who would answer a query knows exactly what was acknowledged         in every state
-    every member of the register's last view holds what was acknowledged in every state
+    every member of the register's last view holds what was acknowledged in every state, but for members that were spoiled since
     an acknowledged batch is never another                               at every commit
     nothing but an uncommitted last batch is cut                         at every cut
     no log parts from the primary's before its last batch                at every install and catch-up
@@ -31,16 +33,17 @@ from typing import Any, NamedTuple
 
 from tests.model.explore import Action, Violation
 
-LEARNER, VIEW_CHANGE, NORMAL = 0, 1, 2
+LEARNER, VIEW_CHANGE, NORMAL, READ_ONLY = 0, 1, 2, 3
 LOG, ACK, COMMIT, STATE = 0, 1, 2, 3  # kinds of packets
 
 Member = tuple[int, int]  # replica, incarnation
+Left = tuple[int, int, int, int]
 Packet = tuple[Any, ...]  # LOG view log · ACK view member log · COMMIT view log · STATE view member base log
 BATCHES = "xyzuvw"
 
 
 class Replica(NamedTuple):
-    """One replica; what a crash leaves is `inc`, `log` and `log_view`."""
+    """One replica; what a crash leaves is `inc`, `log`, `log_view`, `born` and `sound`."""
 
     up: bool
     inc: int
@@ -55,6 +58,9 @@ class Replica(NamedTuple):
     joining: bool  # a learner that has acknowledged in this view
     log_view: int = 0  # here and below: `walk.py`
     plan: tuple[Any, ...] | None = None
+    born: int = 1  # the incarnation that found this disk new
+    sound: bool = True  # nothing is known to be wrong with it
+    hands_over: bool = False  # what it proposes is a view without itself
 
 
 class View(NamedTuple):
@@ -68,20 +74,20 @@ class View(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything there is. `left`: batches, crashes and restarts that may still come."""
+    """Everything there is. `left`: batches, crashes, restarts and spoilings that may still come."""
 
     replicas: tuple[Replica, ...]
     register: tuple[View, ...]
     packets: frozenset[Packet]
     acked: str
-    left: tuple[int, int, int]
+    left: Left
 
 
 Step = tuple[Action, State]
 
 SMALL = (1, 1, 1, 3)
-# Rule removed: bounds (batches, crashes, restarts, views) at which the search finds it soon, and the rule.
-BUGS: dict[str, tuple[tuple[int, int, int, int], str]] = {
+# Rule removed: bounds (batches, crashes, restarts, views, spoilings) at which the search finds it soon, and the rule.
+BUGS: dict[str, tuple[tuple[int, ...], str]] = {
     "no_guard": ((1, 0, 0, 2), "a query is answered only while the next view does not exist"),
     "ack_old_view": ((1, 0, 0, 2), "who has adopted a view acknowledges nothing of an older one"),
     "majority_commits": ((1, 0, 0, 2), "every member must have a batch synced, not just most"),
@@ -95,23 +101,26 @@ BUGS: dict[str, tuple[tuple[int, int, int, int], str]] = {
     "anyone_restarts": ((1, 0, 0, 3), "only members of the register's last view restart the cluster"),
     "any_log_after_close": ((1, 1, 0, 4), "a closed view may be continued by others only where the log ends exactly there"),
     "stale_eligible": ((1, 2, 2, 3), "a peer's word that it may restart the cluster counts only in the view in which it was given"),
+    "young_disk": ((1, 1, 1, 3, 1), "a disk that is younger than the view, since its directory was emptied, does not restart the cluster"),
+    "rotten_disk": ((1, 1, 1, 3, 1), "a disk with damage does not restart the cluster"),
+    "gives_way_unasked": ((2, 0, 0, 3, 1), "a read_only member gives way only to a learner that has acknowledged all of its commit"),
 }
 KEEPS_OLD_PACKETS = ("ack_old_view", "older_state", "shortens_after_ack")  # all but the first: `walk.py`
 
 
-def initial(batches: int, crashes: int, restarts: int) -> State:
+def initial(batches: int, crashes: int, restarts: int, spoilings: int) -> State:
     """View 1 runs everywhere, nothing is in it."""
     members = tuple((i, 1) for i in range(3))
     replica = Replica(True, 1, "", 1, NORMAL, 0, True, None, None, "", False, 1)
-    return State((replica,) * 3, (View(1, (0, 1), members, "", False),), frozenset(), "", (batches, crashes, restarts))
+    return State((replica,) * 3, (View(1, (0, 1), members, "", False),), frozenset(), "", (batches, crashes, restarts, spoilings))
 
 
 class SurvivorModel:
     """See the module's page."""
 
-    def __init__(self, batches: int, crashes: int, restarts: int, views: int, bug: str = "") -> None:
+    def __init__(self, batches: int, crashes: int, restarts: int, views: int, spoilings: int = 0, *, bug: str = "") -> None:
         assert not bug or bug in BUGS or bug in self.more_bugs(), f"no such bug: {bug}"
-        self.bounds, self.views, self.bug = (batches, crashes, restarts), views, bug
+        self.bounds, self.views, self.bug = (batches, crashes, restarts, spoilings), views, bug
 
     def more_bugs(self) -> tuple[str, ...]:
         return ()
@@ -131,14 +140,15 @@ class SurvivorModel:
         """Queries and members, see the table."""
         last, acked = state.register[-1], state.acked
         for i, r in enumerate(state.replicas):
-            if r.up and r.status == NORMAL and r.served and (r.view == last.number or self.bug == "no_guard"):
+            if r.up and r.status in (NORMAL, READ_ONLY) and r.served and (r.view == last.number or self.bug == "no_guard"):
                 if self.view_of(state, r).primary != (i, r.inc):
                     continue
                 answer = r.log[: r.commit]
                 if answer != acked:
                     raise Violation(f"{i} would answer a query from {answer or 'nothing'!r}, acknowledged is {acked!r}")
-        for i, _ in last.members:
-            if not state.replicas[i].log.startswith(acked):
+        for i, inc in last.members:
+            r = state.replicas[i]
+            if not r.log.startswith(acked) and r.sound and r.born <= inc:
                 raise Violation(f"{i} stands in view {last.number} with the log {state.replicas[i].log!r}, acknowledged is {acked!r}")
 
     def view_of(self, state: State, r: Replica) -> View:
@@ -156,6 +166,7 @@ class SurvivorModel:
         for i, r in enumerate(state.replicas):
             if not r.up:
                 yield from self.restart(state, i, r)
+                yield from self.spoil(state, i, r)
                 continue
             yield from self.crash(state, i, r)
             if r.view < state.register[-1].number and not r.pending:
@@ -168,7 +179,7 @@ class SurvivorModel:
                     if p[0] == LOG and p[1] < r.view and p[2][:-1] == r.log != p[2]
                 )
             if view.primary == (i, r.inc):
-                if r.status == NORMAL:
+                if r.status in (NORMAL, READ_ONLY):
                     yield from self.lead(state, i, r, view)
                     yield from self.take_in(state, i, r, view)
                 else:
@@ -197,26 +208,41 @@ class SurvivorModel:
 
     def crash(self, state: State, i: int, r: Replica) -> Iterator[Step]:
         """What was sent, but not synced here, may or may not be on the disk."""
-        batches, crashes, restarts = state.left
+        batches, crashes, restarts, spoilings = state.left
         if crashes:
-            left = (batches, crashes - 1, restarts)
+            left = (batches, crashes - 1, restarts, spoilings)
             for log in {r.log, r.log + r.pending}:
                 yield ("crash", i, f" with {r.pending} on its disk" if log != r.log else ""), put(state, i, dead(r, log), left=left)
 
     def restart(self, state: State, i: int, r: Replica) -> Iterator[Step]:
         """A new incarnation reads the register and begins as a learner; all but its last batch is committed."""
-        batches, crashes, restarts = state.left
+        batches, crashes, restarts, spoilings = state.left
         if restarts:
             last = state.register[-1].number
             new = r._replace(up=True, inc=r.inc + 1, view=last, commit=max(len(r.log) - 1, 0))
-            yield ("restart", i, r.inc + 1, last), put(state, i, new, left=(batches, crashes, restarts - 1))
+            yield ("restart", i, r.inc + 1, last), put(state, i, new, left=(batches, crashes, restarts - 1, spoilings))
+
+    def spoil(self, state: State, i: int, r: Replica) -> Iterator[Step]:
+        """What happens to a disk while nobody runs on it: its directory is emptied, or the end of its log rots."""
+        batches, crashes, restarts, spoilings = state.left
+        if spoilings:
+            left = (batches, crashes, restarts, spoilings - 1)
+            yield ("empty", i), put(state, i, r._replace(log="", log_view=0, born=r.inc + 1, sound=True), left=left)
+            for end in range(len(r.log)):
+                yield ("rot", i, r.log[end:]), put(state, i, r._replace(log=r.log[:end], sound=False), left=left)
 
     def adopt(self, state: State, i: int, r: Replica) -> Iterator[Step]:
         """Read the register's last view; a primary goes on from its own log at once."""
         last = state.register[-1]
         me = (i, r.inc)
         status = VIEW_CHANGE if me in last.members else LEARNER
-        new = r._replace(view=last.number, status=status, served=False, joint=None, proposing=None, joining=False, plan=None)
+        if r.status == READ_ONLY and status == LEARNER:
+            # Its process ends, and says on the disk, if that can be, that nothing may be believed there.
+            yield ("gives_way", i, last.number), put(state, i, dead(r._replace(sound=False), r.log))
+            return
+        new = r._replace(
+            hands_over=False, view=last.number, status=status, served=False, joint=None, proposing=None, joining=False, plan=None
+        )
         if last.primary == me and self.starts_at_once:
             yield ("start", i, last.number, r.log), self.started(state, i, new)
         else:
@@ -238,7 +264,7 @@ class SurvivorModel:
         if r.status == LEARNER:
             yield from self.restart_cluster(state, i, r, view)
             return
-        if r.proposing:
+        if r.proposing or r.status == READ_ONLY:
             return
         me = (i, r.inc)
         tip = r.log[: r.commit]
@@ -250,10 +276,10 @@ class SurvivorModel:
                 staying = tuple(m for m in view.members if m not in gone)
                 primary = view.primary if view.primary in staying else min(staying)
                 yield ("vote", i, _ids(gone), view.number + 1, _ids(staying), primary[0]), registered(state, primary, staying, tip)
-        batches, crashes, restarts = state.left
+        batches, crashes, restarts, spoilings = state.left
         if crashes and view.primary == me and r.status == NORMAL and r.commit == len(r.log) and not r.pending:
             closed = registered(state, me, view.members, tip, closed=True)
-            yield ("close", i, view.number + 1, tip), put(closed, i, dead(r, r.log), left=(batches, crashes - 1, restarts))
+            yield ("close", i, view.number + 1, tip), put(closed, i, dead(r, r.log), left=(batches, crashes - 1, restarts, spoilings))
 
     def restart_cluster(self, state: State, i: int, r: Replica, view: View) -> Iterator[Step]:
         """Everybody in the view seems gone: who is eligible goes on, with whom it has heard to be eligible."""
@@ -277,8 +303,11 @@ class SurvivorModel:
     def is_eligible(self, state: State, i: int, r: Replica) -> bool:
         """Whether this disk holds all that was acknowledged, as far as the view that it has read tells."""
         view = self.view_of(state, r)
-        at_close = view.closed and (r.log == view.tip or self.bug == "any_log_after_close")
-        listed = any(m[0] == i for m in view.members) or self.bug == "anyone_restarts"
+        if not r.sound and self.bug != "rotten_disk":
+            return False
+        at_close = view.closed and r.log_view > 0 and (r.log == view.tip or self.bug == "any_log_after_close")
+        stood = any(m[0] == i and (m[1] >= r.born or self.bug == "young_disk") for m in view.members)
+        listed = stood or self.bug == "anyone_restarts"
         is_long = len(r.log) >= len(view.tip) or self.bug == "any_log_after_close"
         return (at_close or listed) and is_long and r.log_view <= view.number
 
@@ -286,13 +315,18 @@ class SurvivorModel:
 
     def lead(self, state: State, i: int, r: Replica, view: View) -> Iterator[Step]:
         """Form a batch, sync it, commit it."""
-        batches, crashes, restarts = state.left
+        batches, crashes, restarts, spoilings = state.left
+        if r.status == READ_ONLY:
+            yield ("retry", i, r.pending), put(state, i, r._replace(log=r.log + r.pending, pending="", status=NORMAL))
+            return
+        if r.pending and spoilings and view.members == ((i, r.inc),):
+            yield ("full", i, r.pending), put(state, i, r._replace(status=READ_ONLY), left=(batches, crashes, restarts, spoilings - 1))
         if r.pending:
             yield ("sync", i, r.pending), put(state, i, r._replace(log=r.log + r.pending, pending=""))
         elif batches and r.served and (r.commit == len(r.log) or self.bug == "pipelines"):
             batch = BATCHES[self.bounds[0] - batches]
             packet = (LOG, r.view, r.log + batch)
-            yield ("prepare", i, batch), put(state, i, r._replace(pending=batch), packet, left=(batches - 1, crashes, restarts))
+            yield ("prepare", i, batch), put(state, i, r._replace(pending=batch), packet, left=(batches - 1, crashes, restarts, spoilings))
         unsynced = self.bug == "commit_before_own_sync"
         log = r.log + r.pending if unsynced else r.log
         if r.commit == len(log) or (r.pending and not unsynced) or not self.has_enough(state, i, r, view, log):
@@ -304,15 +338,14 @@ class SurvivorModel:
         yield ("commit", i, log), put(state, i, done, (COMMIT, r.view, log))._replace(acked=max(acked, log, key=len))
 
     def has_enough(self, state: State, i: int, r: Replica, view: View, log: str) -> bool:
-        """Every member but me has this log, and the joint learner, of whatever incarnation (the primary keeps acks by id)."""
+        """Every member but me has this log, and the joint learner: that very incarnation."""
         packets, v = state.packets, r.view
         missing = sum(m[0] != i and not self.has_acked(packets, v, m, log) for m in view.members)
         if missing and not (self.bug == "majority_commits" and (len(view.members) - missing) * 2 > len(view.members)):
             return False
         if r.joint is None or self.bug == "no_joint":
             return True
-        id = r.joint[0]
-        return any(p[0] == ACK and p[1] == v and p[2][0] == id and self.has_acked(packets, v, p[2], log) for p in packets)
+        return self.has_acked(packets, v, r.joint, log)
 
     def has_acked(self, packets: frozenset[Packet], view: int, member: Member, log: str) -> bool:
         if self.bug == "keeps_surplus":  # and then counts by op
@@ -323,18 +356,24 @@ class SurvivorModel:
         """Give a learner the log, wait for its ack, register it."""
         if r.proposing is not None:
             if r.view == state.register[-1].number < self.views:
-                members = tuple(sorted((*view.members, r.proposing)))
-                yield ("join", i, r.proposing[0], r.view + 1), registered(state, view.primary, members, r.log[: r.commit])
+                if r.hands_over:
+                    over = registered(state, r.proposing, (r.proposing,), r.log[: r.commit])
+                    yield ("hand_over", i, r.proposing[0], r.view + 1), over
+                else:
+                    members = tuple(sorted((*view.members, r.proposing)))
+                    yield ("join", i, r.proposing[0], r.view + 1), registered(state, view.primary, members, r.log[: r.commit])
             if r.joint is not None and self.bug == "joint_closed_while_proposing":
                 yield ("give_up", i, r.joint[0]), put(state, i, r._replace(joint=None))
             return
         if r.joint is not None:
-            if self.has_acked(state.packets, r.view, r.joint, r.log + r.pending) or self.bug == "joins_unasked":
-                yield ("propose", i, r.joint[0]), put(state, i, r._replace(proposing=r.joint))
+            is_over = r.status == READ_ONLY
+            asked = r.log if is_over else r.log + r.pending
+            if self.has_acked(state.packets, r.view, r.joint, asked) or self.bug == ("gives_way_unasked" if is_over else "joins_unasked"):
+                yield ("propose", i, r.joint[0]), put(state, i, r._replace(proposing=r.joint, hands_over=is_over))
             if r.commit < len(r.log) or any(q.up and q.status == LEARNER and (j, q.inc) != r.joint for j, q in enumerate(state.replicas)):
                 # The timer may fire at any time, but nobody notices before something waits for it.
                 yield ("give_up", i, r.joint[0]), put(state, i, r._replace(joint=None))
-        if r.pending or r.view >= self.views:
+        if (r.pending and r.status != READ_ONLY) or r.view >= self.views:
             return  # the journal is read after it is written; and no view is left to take anybody in
         for j, q in enumerate(state.replicas):
             if q.up and q.status == LEARNER and q.view == r.view and r.joint in (None, (j, q.inc)):
@@ -422,7 +461,8 @@ class SurvivorModel:
             for end in range(len(base) + 1, len(log)):  # what a crash may leave; all of it and no ack is an ack that got lost
                 part = r._replace(log=log[:end], commit=end - 1, joining=False)
                 yield ("part", i, log[len(base) : end]), put(state, i, part)
-            level = r._replace(log=log, joining=v == r.view, commit=r.commit if base == log else len(log) - 1)
+            kept = r._replace(sound=True, log_view=r.log_view or 1)
+            level = kept._replace(log=log, joining=v == r.view, commit=r.commit if base == log else len(log) - 1)
             yield ("level", i, v, log), put(state, i, level, (ACK, v, me, log))
         elif r.log and base == r.log[:-1] and r.commit < len(r.log) and not (r.joining and v == r.view):
             if self.bug == "keeps_surplus" and base == log:
@@ -434,7 +474,7 @@ class SurvivorModel:
 # --- small things -------------------------------------------------------------------------------------------------------------------------
 
 
-def put(state: State, i: int, r: Replica, packet: Packet | None = None, left: tuple[int, int, int] | None = None) -> State:
+def put(state: State, i: int, r: Replica, packet: Packet | None = None, left: Left | None = None) -> State:
     """The state with replica i changed, and what it sends."""
     replicas = state.replicas
     packets = state.packets if packet is None else state.packets | {packet}
@@ -443,7 +483,7 @@ def put(state: State, i: int, r: Replica, packet: Packet | None = None, left: tu
 
 def dead(r: Replica, log: str) -> Replica:
     """What is left of a process."""
-    return Replica(False, r.inc, log, 0, LEARNER, 0, False, None, None, "", False, r.log_view, None)
+    return Replica(False, r.inc, log, 0, LEARNER, 0, False, None, None, "", False, r.log_view, None, r.born, r.sound)
 
 
 def registered(state: State, primary: Member, members: tuple[Member, ...], tip: str, *, closed: bool = False) -> State:
@@ -487,6 +527,12 @@ def _is_useful(packet: Packet, replicas: tuple[Replica, ...], register: tuple[Vi
 
 SENTENCES = {
     "crash": "replica {0} crashes{1}",
+    "empty": "the directory of replica {0} is emptied",
+    "rot": "the log of replica {0} rots: it has lost {1!r}",
+    "full": "the disk of the last member {0} does not take batch {1}: read_only",
+    "retry": "the disk of {0} takes batch {1} after all",
+    "gives_way": "replica {0} reads view {1}, without it: its process ends",
+    "hand_over": "read_only replica {0} gives way to {1}: view {2}",
     "restart": "replica {0} restarts as incarnation {1} and reads view {2}",
     "adopt": "replica {0} reads view {1}: it is {2}",
     "start": "primary {0} starts view {1} from its log {2!r}",

@@ -3,7 +3,7 @@
 What it is not: it proves nothing; it goes where `survivor.py` cannot, with more batches, crashes, restarts and views.
 
     finer                  how
-    a primary's start      adopt · sync log_view · StartView
+    a primary's start      adopt · StartView · sync log_view · lead
     an install             cut · add and sync · sync log_view · acknowledge, with a crash or a newer view between any two
     a learner's catch-up   in pieces, some of them without joint mode, and old pieces arrive late; batch by batch on the disk
     a snapshot             offered at any committed batch; fetched; takes the place of the whole log at once
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from tests.model.explore import Action
 from tests.model.survivor import (
     ACK,
+    LOG,
     NORMAL,
     SENTENCES,
     STATE,
@@ -34,14 +35,20 @@ from tests.model.survivor import (
 OFFER = 4  # one more kind of packet: OFFER view member "" log; and STATE ends with whether it opens joint mode
 
 WALK_BOUNDS = (3, 4, 4, 9)  # batches, crashes, restarts, views
-# Rule removed: a seed whose walks find soon what it breaks, and the rule.
-WALK_BUGS: dict[str, tuple[int, str]] = {
-    "writes_while_listed": (4, "a learner changes nothing while its id stands in the last view, and installs no snapshot below its log"),
-    "older_state": (1, "a learner takes log only from the primary of the view it has read last"),
-    "shortens_after_ack": (1, "after its first ack in a view a learner never shortens its log in that view"),
-    "snapshot_of_uncommitted": (5, "a snapshot holds only what is committed"),
+WALK_SPOILED = (3, 4, 4, 9, 1)  # and spoilings
+# Rule removed: bounds and a seed whose walks find soon what it breaks, and the rule.
+WALK_BUGS: dict[str, tuple[tuple[int, ...], int, str]] = {
+    "writes_while_listed": (
+        (3, 2, 2, 3),
+        21,
+        "a learner changes nothing while its id stands in the last view, and installs no snapshot below its log",
+    ),
+    "older_state": (WALK_BOUNDS, 1, "a learner takes log only from the primary of the view it has read last"),
+    "shortens_after_ack": (WALK_BOUNDS, 1, "after its first ack in a view a learner never shortens its log in that view"),
+    "snapshot_of_uncommitted": (WALK_BOUNDS, 6, "a snapshot holds only what is committed"),
 }
 SAID = {
+    "announce": "primary {0} of view {1} says that its log is {2!r}",
     "log_view": "replica {0} has log_view {1} on its disk",
     "append": "replica {0} stores batch {1}",
     "enter": "replica {0} has the log of view {1}, {2!r}, and acknowledges",
@@ -72,8 +79,11 @@ class WalkModel(SurvivorModel):
     # --- views ----------------------------------------------------------------------------------------------------------------------------
 
     def begin_view(self, state: State, i: int, r: Replica) -> Iterator[Step]:
-        """log_view first, then StartView."""
-        if r.log_view < r.view:
+        """StartView, so that the others write while this disk does; then log_view; only then it leads."""
+        packet: Packet = (LOG, r.view, r.log)
+        if packet not in state.packets:
+            yield ("announce", i, r.view, r.log), put(state, i, r, packet)
+        elif r.log_view < r.view:
             yield ("log_view", i, r.view), put(state, i, r._replace(log_view=r.view))
         else:
             yield ("start", i, r.view, r.log), self.started(state, i, r)
