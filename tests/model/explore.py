@@ -16,6 +16,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 Action = tuple[Any, ...]  # its name, and what its sentence is filled with
@@ -145,7 +146,9 @@ def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress
         try:
             for _ in range(LONGEST):
                 ways = [(action, after) for action, after in model.successors(state) if after != state]
-                ways.sort(key=lambda way: way[0])  # sets have no order of their own
+                ways.sort(key=lambda way: way[0])  # sets have no order of their own, and it changes with PYTHONHASHSEED
+                for (one, to), (other, elsewhere) in pairwise(ways):
+                    assert one != other or to == elsewhere, f"{one} leads to two states: a seed would not walk the same way again"
                 if not ways:
                     break
                 action, state = dice.choices(ways, [model.weight(action) for action, _ in ways])[0]

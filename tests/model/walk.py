@@ -45,14 +45,14 @@ WALK_BUGS: dict[str, tuple[tuple[int, ...], int, str]] = {
     ),
     "older_state": (WALK_BOUNDS, 1, "a learner takes log only from the primary of the view it has read last"),
     "shortens_after_ack": (WALK_BOUNDS, 1, "after its first ack in a view a learner never shortens its log in that view"),
-    "snapshot_of_uncommitted": (WALK_BOUNDS, 6, "a snapshot holds only what is committed"),
+    "snapshot_of_uncommitted": (WALK_BOUNDS, 31, "a snapshot holds only what is committed"),
 }
 SAID = {
     "announce": "primary {0} of view {1} says that its log is {2!r}",
     "log_view": "replica {0} has log_view {1} on its disk",
     "append": "replica {0} stores batch {1}",
     "enter": "replica {0} has the log of view {1}, {2!r}, and acknowledges",
-    "begin_piece": "learner {0} takes the piece {1!r} after {2!r}",
+    "begin_piece": "learner {0} takes the piece of view {1} from {2!r} to {3!r}{4}",
     "piece": "primary {0} gives learner {1} its log up to {2!r} without joint mode",
     "offer": "primary {0} offers learner {1} the snapshot {2!r}",
     "fetch": "learner {0} fetches the snapshot {1!r}",
@@ -140,7 +140,10 @@ class WalkModel(SurvivorModel):
         _, v, _, base, log, is_joint = packet
         if base == r.log and not (r.joining and base == log):
             if is_joint or base != log:
-                yield ("begin_piece", i, log[len(base) :], base), put(state, i, r._replace(plan=(STATE, v, log, is_joint)))
+                yield (
+                    ("begin_piece", i, v, base, log, ", into joint mode" * is_joint),
+                    put(state, i, r._replace(plan=(STATE, v, log, is_joint))),
+                )
         else:
             yield from super().take(state, i, r, packet)
 
