@@ -26,6 +26,7 @@ Read next: `register.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -220,7 +221,8 @@ class Survivor(Policy):
         peer.dead_inc = max(peer.dead_inc, event.member.inc - 1)
         self.announce_at = 0.0
         if self.last is not None and self.replica.me == self.last.primary:
-            self.replica.beat_at = 0.0  # what was lost with the old link is repeated at the next tick
+            self.replica.beat_at, self.replica.sent_at = 0.0, -math.inf  # what was lost with the old link is repeated at once
+            self._wake(self.replica.now)
         self.consider()
 
     def on_unlinked(self, event: Unlinked) -> None:

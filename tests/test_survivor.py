@@ -250,6 +250,20 @@ class AccusationTest(Story):
         world.run(0.1)
         self.assert_level(0, 1)
 
+    def test_start_view_that_was_lost_is_repeated_as_soon_as_there_is_a_link(self) -> None:
+        """The primary dies just after a join: the other two have no link with each other yet."""
+        world = self.begin(b"a")
+        world.part(1, 2)
+        world.unlink(world.cores[1], world.cores[2])
+        world.kill(0)
+        world.run(0.02)
+        self.assertEqual((world.members(), world.cores[2].replica.status), ((1, 2), VIEW_CHANGE))
+        world.heal()
+        world.link(world.cores[1], world.cores[2])
+        world.run(0.001)
+        self.assertEqual(world.cores[2].replica.status, NORMAL)
+        world.say(1)
+
     def test_a_broken_link_alone_proves_no_death(self) -> None:
         world = self.begin(b"a")
         world.unlink(self.core(0), self.core(2))
