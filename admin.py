@@ -3,7 +3,7 @@
 What it is not: it serves no guest and no replica; each replica is a process of its own (`server.py --replica N`).
 
     python server.py                  every replica of cluster.yaml that lives on this host, each in its own process
-    python server.py --replica N      one replica in the foreground
+    python server.py --replica N      one replica in the foreground, at the addresses of its own row; `server.py N` is short for it
     python server.py status [--json]  one row a replica; exit code 0 while commands can be served
     python server.py stop [--replica N]
     python server.py account reset|block|unblock|remove NAME
@@ -30,16 +30,21 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from disk import NETWORKED, file_system
 from doors import DOORS
 from host import VERSION, LoopHost
-from operators import DONE, STOP_S, ask, change_account, gather_status, show_status, stop_replicas, survives
+from operators import DONE, STOP_S, ask, change_account, gather_status, here, show_status, stop_replicas, survives
 from server import Server
-from settings import Settings, SettingsError, load
+from settings import MAJORITY, SURVIVOR, Address, Settings, SettingsError, load
 from storage import BootFailed
 
 EXIT_BUG = 70  # as in sysexits.h
 START_S = 30.0  # seconds until the supervisor says that no primary was found
 GARBAGE = (10_000, 20, 500)  # new objects until a look at the young: a millisecond; so many looks until one at the older, and at all
+SURVIVAL = {
+    SURVIVOR: "The last living replica serves alone; all of them share this machine, and nothing survives its loss.",
+    MAJORITY: "Most of the replicas must live and reach each other; a part that is cut off serves nothing until it is whole again.",
+}
 LOCK_S = 5.0  # seconds a start waits for the lock of an incarnation that is just ending
 
 
@@ -80,6 +85,23 @@ def run_replica(settings: Settings, replica: int, base: str, *, console: bool, l
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.umask(0o077)
     start_log(settings, os.path.join(base, f"replica-{replica}", "log"), console=True)
+    if settings.policy == SURVIVOR and (kind := file_system(base)) in NETWORKED:
+        print(
+            f"replica {replica} cannot start: {base} is on a network file system ({kind}), whose locks prove nothing, and policy survivor"
+            " goes by them: give a --data on a local disk, the same to all replicas of this host, or use policy: majority",
+            file=sys.stderr,
+        )
+        return 2
+    logging.info(
+        "replica %d of cluster %s: policy %s, %d replicas, survives %s",
+        replica,
+        settings.name,
+        settings.policy,
+        len(settings.replicas),
+        survives(settings),
+    )
+    for warning in settings.warnings():
+        logging.warning("warning: %s", warning)
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         return runner.run(_run_replica(settings, replica, base, console=console))
 
@@ -199,7 +221,7 @@ class Supervisor:
     """Starts the replicas of this host and stays until they have ended. It restarts nobody: a dead replica is for people to see."""
 
     def __init__(self, settings: Settings, base: str, arguments: Iterable[str]) -> None:
-        self.settings, self.base = settings, base
+        self.settings, self.base, self.mine = settings, base, here(settings)
         server = os.path.join(os.path.dirname(os.path.abspath(__file__)), "server.py")
         self.command = [sys.executable, server, *arguments]
         self.children: dict[int, subprocess.Popen[bytes]] = {}
@@ -207,18 +229,21 @@ class Supervisor:
 
     def run(self) -> int:
         """Start, say who leads, wait. Ctrl-C and SIGTERM stop all cleanly."""
-        running = [r.id for r in self.settings.replicas if ask(self.base, r.id, {"verb": "status"})]
+        running = [i for i in self.mine if ask(self.base, i, {"verb": "status"})]
         if running:
             print(
                 f"replica {', '.join(map(str, running))} runs already:"
                 " `python server.py status` shows it, `python server.py stop` stops all"
             )
             return 2
+        if not self.mine:
+            print(f"no replica of cluster {self.settings.name} lives here: this host has none of the addresses of their peers")
+            return 2
         for word in (signal.SIGINT, signal.SIGTERM):
             signal.signal(word, self._on_signal)
-        for replica in self.settings.local_replicas():
+        for i in self.mine:
             # A session of its own: Ctrl-C reaches the supervisor alone, which then stops all in the right order.
-            self.children[replica.id] = subprocess.Popen([*self.command, "--replica", str(replica.id)], start_new_session=True)
+            self.children[i] = subprocess.Popen([*self.command, "--replica", str(i)], start_new_session=True)
         code = self._wait_for_primary()
         return code if code else self._wait_for_end()
 
@@ -234,7 +259,7 @@ class Supervisor:
                 self._stop()
                 return 2
             report = gather_status(self.settings, self.base)
-            if report["serving"] and not report["missing"]:
+            if report["serving"] and not set(self.mine).intersection(report["missing"]):
                 self._banner(report)
                 return 0
             if time.monotonic() > deadline:
@@ -252,11 +277,17 @@ class Supervisor:
             f"Understudy {VERSION}: cluster {settings.name} is up. Policy {settings.policy}: "
             f"{len(settings.replicas)} replicas, survives {survives(settings)}."
         )
-        for r in settings.replicas:
+        print(f"  {SURVIVAL[settings.policy]}")
+        for r, row in zip(settings.replicas, report["replicas"], strict=True):
             ports = "; ".join(f"{door} {' '.join(map(str, ports))}" for door, ports in r.doors.items())
-            print(f"  replica {r.id}  {'primary' if r.id == primary else 'backup '}  {ports}")
-        port = settings.replica(primary if primary is not None else 0).doors["pipe"][0]
-        print(f"Open a client in another terminal:  .venv/bin/python client.py {port}")
+            where = f"{r.reached_at or r.peer.host}  " if len(self.mine) < len(settings.replicas) else ""
+            print(f"  replica {r.id}  {row['role']:9}  {where}{ports}")
+        for warning in report["warnings"]:
+            print(f"warning: {warning}")
+        first = settings.replica(primary if primary is not None else self.mine[0])
+        if first.doors.get("pipe"):
+            at = first.doors["pipe"][0] if len(self.mine) == len(settings.replicas) else Address(first.reached_at, first.doors["pipe"][0])
+            print(f"Open a client in another terminal:  .venv/bin/python client.py {at}")
         print("Ctrl-C stops all replicas cleanly.", flush=True)
 
     def _wait_for_end(self) -> int:
@@ -266,7 +297,7 @@ class Supervisor:
                     del self.children[i]
                     how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else f"ended with code {child.returncode}"
                     print(f"-- replica {i} {how}; to start it again: .venv/bin/python server.py --replica {i}", flush=True)
-            if not self.children and not any(ask(self.base, r.id, {"verb": "status"}) for r in self.settings.replicas):
+            if not self.children and not any(ask(self.base, i, {"verb": "status"}) for i in self.mine):
                 print("no replica is left", flush=True)
                 return 1
             time.sleep(0.2)
@@ -311,10 +342,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def spelled_out(words: list[str]) -> list[str]:
+    """`server.py 1` starts replica 1."""
+    return ["--replica", *words] if words and words[0].isdigit() else words
+
+
 def main() -> None:
     """Entry point of `server.py`."""
     parser = make_parser()
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(spelled_out(sys.argv[1:]))
     config, base = getattr(arguments, "config", "cluster.yaml"), os.path.abspath(getattr(arguments, "data", "data"))
     if not sys.platform.startswith("linux"):
         sys.exit(

@@ -21,12 +21,15 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import struct
 import zlib
 from typing import NamedTuple, Protocol
 
 SECTOR = 512  # bytes; the unit that a power cut leaves whole
+# Where a lock, or a name that exists, may look different on two hosts.
+NETWORKED = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gfs2", "ocfs2", "fuse.glusterfs", "fuse.sshfs"))
 BALLAST_BYTES = 64 << 20  # enough to end what has begun, sign off in the register and write the log lines about it
 
 
@@ -178,6 +181,19 @@ class OsDisk:
     def unlock(self, fd: int) -> None:
         """Closing is what releases: no other descriptor shares this lock."""
         os.close(fd)
+
+
+def file_system(path: str, mounts: str = "/proc/self/mountinfo") -> str:
+    """The kind of file system on which a path lies, or will once it is made; `mounts`: the kernel's table. Raises OSError."""
+    real, deepest, kind = os.path.realpath(path), "", ""
+    with open(mounts, encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            mount, _, rest = line.partition(" - ")
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount.split()[4])
+            # Of two mounts at one point the later one hides the other.
+            if len(point) >= len(deepest) and f"{real}/".startswith(f"{point.rstrip('/')}/"):
+                deepest, kind = point, rest.split()[0]
+    return kind
 
 
 class LockContent(NamedTuple):

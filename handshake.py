@@ -194,7 +194,9 @@ class Handshake:
         wanted = _letters.decode(self._proof(is_mine=False))
         assert isinstance(wanted, Proof)
         if not hmac.compare_digest(wanted.mac, mac):
-            raise LinkRefused("its proof is wrong: it does not know this cluster's secret")
+            raise LinkRefused(
+                "its proof is wrong: it does not know this cluster's secret (data/cluster/secret, which must be the same on all hosts)"
+            )
         # After the proof, so that no stranger makes us touch lock files.
         if not self._holds_lock(self.peer.replica, self.peer.inc):
             raise LinkRefused(f"replica {self.peer.replica}'s lock is not held by incarnation {self.peer.inc} here")
@@ -224,4 +226,8 @@ class Handshake:
         if (peer.policy, peer.config_hash) != (me.policy, me.config_hash):
             raise LinkRefused(f"its configuration differs in name, ids, peer addresses or policy (its policy is {peer.policy})")
         if me.policy == SURVIVOR and (peer.boot_id, peer.directory) != (me.boot_id, me.directory):
-            raise LinkRefused("it uses another host or cluster directory, which policy survivor cannot allow")
+            where = "on another host" if peer.boot_id != me.boot_id else "with another --data directory"
+            raise LinkRefused(
+                f"it runs {where}, and under policy survivor all replicas share one host and one directory:"
+                " start them there with the same --data, or use policy: majority"
+            )

@@ -189,9 +189,10 @@ class LoopHost:
 
     def bind_doors(self) -> None:
         """Take the ports. Raises OSError, with the address in its text, when one is taken."""
-        for door, ports in self.settings.replica(self.replica).doors.items():
+        row = self.settings.replica(self.replica)
+        for door, ports in row.doors.items():
             for port in ports:
-                for address in self.settings.listen:
+                for address in row.listen:
                     bound = _bind(address, port)
                     if bound is not None:
                         self.sockets.append((door, bound))
@@ -363,6 +364,16 @@ def _bind(address: str, port: int) -> socket.socket | None:
         raise OSError(error.errno, f"port {port} on {address} cannot be used: {error.strerror}") from None
     bound.setblocking(False)
     return bound
+
+
+def is_here(address: str) -> bool:
+    """Whether this host has the address: nobody else can bind it."""
+    bound = None
+    with contextlib.suppress(OSError):
+        bound = _bind(address, 0)
+    if bound is not None:
+        bound.close()
+    return bound is not None
 
 
 def _stand_back() -> None:

@@ -165,7 +165,7 @@ class Majority(Policy):
 
     def _adopt(self, view: int, why: str) -> None:
         r, lead = self.replica, self._lead(view)
-        self.since, self.starting, self.waiting = r.now, 0, ""
+        self.since, self.starting, self.waiting, self.changed = r.now, 0, "", 0
         self.rounds.clear()
         for peer in self.peers.values():
             peer.round = 0
@@ -390,6 +390,8 @@ class Majority(Policy):
             self._tell_log()
             r.proceed()
         self.in_touch = self.reachable() >= self.enough
+        if not self.changed and r.last is not None and r.last.view == r.view:
+            self.changed = r.last.time  # a view begins with a batch of its own
         if r.stopping:
             return self._go_on_stopping()
         self._give_disk_up()

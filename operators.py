@@ -7,6 +7,8 @@ What it is not: it starts nothing (`admin.py`), and it decides nothing: each rep
     {"verb": "stop", …}         of each replica                 {"stopping": true}; the process ends when the view has been left
     {"verb": "account", …}      of one that is in the view      {"done": NAME} or {"error": sentence} (`doors/operator.py`)
 
+Only replicas of this host can be asked. Where the cluster has others, the row of one of those is what a replica here knows of it.
+
 Read next: `admin.py`.
 """
 
@@ -20,8 +22,8 @@ import sys
 import time
 from typing import Any
 
-from host import ACCOUNT_S, short_path
-from settings import Settings
+from host import ACCOUNT_S, is_here, short_path
+from settings import SURVIVOR, Settings
 
 ASK_S = 2.0  # seconds an operator's request may take
 PASSWORD_BYTES = 12  # of chance in a password that a machine makes
@@ -51,15 +53,23 @@ def read_answer(line: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
+def here(settings: Settings) -> list[int]:
+    """The replicas of this host, by the addresses at which the others reach them."""
+    return [r.id for r in settings.replicas if is_here(r.peer.host)]
+
+
 def gather_status(settings: Settings, base: str) -> dict[str, Any]:
     """All replicas' own words, put together; `serving` says whether commands can be served now."""
-    rows = [ask(base, r.id, {"verb": "status"}) or {"id": r.id, "role": "down"} for r in settings.replicas]
-    newest = max(rows, key=lambda row: (row.get("view", -1), row.get("serving", False), row.get("changed", 0)))
+    mine = here(settings)
+    answers = {i: answer for i in mine if (answer := ask(base, i, {"verb": "status"}))}
+    newest = max(answers.values(), key=lambda row: (row["view"], row["serving"], row["changed"]), default={})
+    rows = [answers.get(r.id) or _unasked(settings, newest, r.id, DOWN if r.id in mine else UNREACHED) for r in settings.replicas]
     head = max((row.get("commit", 0) for row in rows), default=0)
     for row, r in zip(rows, settings.replicas, strict=True):
         row["port"] = next((ports[0] for ports in r.doors.values()), 0)
-        if row["role"] != "down":
+        if "applied" in row:
             row["lag"] = head - row["applied"]
+    is_served = settings.policy != SURVIVOR and any(row.get("is_served") for row in rows)
     return {
         "cluster": settings.name,
         "policy": settings.policy,
@@ -68,12 +78,22 @@ def gather_status(settings: Settings, base: str) -> dict[str, Any]:
         "members": newest.get("members", []),
         "reason": newest.get("reason", ""),
         "changed": newest.get("changed", 0),
-        "serving": any(row.get("serving") for row in rows),
-        "missing": [row["id"] for row in rows if row["role"] == "down"],
+        "serving": is_served or any(row.get("serving") for row in rows),
+        "here": mine,
+        "missing": [row["id"] for row in rows if row["role"] in (DOWN, UNREACHED)],
+        "warnings": settings.warnings(),
         "replicas": rows,
     }
 
 
+def _unasked(settings: Settings, newest: dict[str, Any], replica: int, role: str) -> dict[str, Any]:
+    """The row of one that did not answer. On several hosts the best informed one of this host may know more of it."""
+    if settings.policy != SURVIVOR and replica in newest.get("members", ()):
+        role = "primary" if replica == newest["primary"] else "backup"
+    return {"id": replica, "role": role}
+
+
+DOWN, UNREACHED = "down", "not heard"
 DONE = {
     "reset": "whoever was logged in is logged out",
     "block": "blocked: nobody can log in, who was is logged out; messages to it wait",
@@ -90,8 +110,9 @@ def show_status(settings: Settings, base: str, *, as_json: bool) -> int:
         print(json.dumps(report, indent=1))
         return 0 if report["serving"] else 1
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report["changed"] / 1e6)) if report["changed"] else "never"
-    if len(report["missing"]) == len(report["replicas"]):
-        print(f"cluster {report['cluster']} does not run (no replica answers in {base}); to start it: bash scripts/start.sh")
+    if all(report["replicas"][i]["role"] == DOWN for i in report["here"]):
+        where = "" if len(report["here"]) == len(report["replicas"]) else " on this host"
+        print(f"cluster {report['cluster']} does not run{where} (no replica answers in {base}); to start it: bash scripts/start.sh")
         return 1
     print(f"cluster {report['cluster']}, policy {report['policy']}: {len(report['replicas'])} replicas, survives {survives(settings)}")
     print(
@@ -106,23 +127,26 @@ def show_status(settings: Settings, base: str, *, as_json: bool) -> int:
         for word in ("waiting", "trouble"):
             if row.get(word):
                 print(f"replica {row['id']} {'waits ' if word == 'waiting' else 'reports: '}{row[word]}")
+    for warning in report["warnings"]:
+        print(f"warning: {warning}")
     if not report["serving"]:
         print(f"no commands are served now; not running: {', '.join(map(str, report['missing'])) or 'none'}")
     return 0 if report["serving"] else 1
 
 
 def survives(settings: Settings) -> str:
-    """`2 deaths`, in words."""
-    count = settings.survives()
-    return f"{count} death{'' if count == 1 else 's'}"
+    """`2 deaths`, in words; of hosts that share nothing, a cut cable is as bad as a death."""
+    count, word = settings.survives(), "death" if settings.policy == SURVIVOR else "fault"
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def stop_replicas(settings: Settings, base: str, replica: int | None) -> int:
     """A clean stop. Of all: the backups are told first, so that nobody votes anybody out; the primary closes the view."""
-    wanted = [r.id for r in settings.replicas] if replica is None else [replica]
+    wanted = here(settings) if replica is None else [replica]
+    everybody = len(wanted) == len(settings.replicas)  # else others go on, and the primary hands over to one of them
     states = {i: row for i in wanted if (row := ask(base, i, {"verb": "status"}))}
     for i in sorted(states, key=lambda i: states[i]["role"] == "primary"):
-        ask(base, i, {"verb": "stop", "everybody": replica is None})
+        ask(base, i, {"verb": "stop", "everybody": everybody})
     deadline = time.monotonic() + STOP_S
     left = set(states)
     while left and time.monotonic() < deadline:
@@ -139,8 +163,8 @@ def change_account(settings: Settings, base: str, what: str, name: str) -> int:
     if what == "reset":
         request["password"] = secrets.token_urlsafe(PASSWORD_BYTES)
     answer: dict[str, Any] | None = None
-    for r in settings.replicas:
-        answer = ask(base, r.id, request, ACCOUNT_S + ASK_S) or answer
+    for i in here(settings):
+        answer = ask(base, i, request, ACCOUNT_S + ASK_S) or answer
         if answer and "done" in answer:
             break
     if answer is None:

@@ -189,8 +189,9 @@ def moved_words(moved: Moved) -> str:
 
 def banner(cluster: dict[str, Any], at: str, account: str) -> list[str]:
     """What a person sees first."""
-    replicas, deaths = cluster.get("replicas", []), cluster.get("survives", 0)
-    survives = f"{len(replicas)} replica{'s' * (len(replicas) != 1)}, survives {deaths} death{'s' * (deaths != 1)}"
+    replicas, count = cluster.get("replicas", []), cluster.get("survives", 0)
+    trouble = "fault" if cluster.get("policy") == "majority" else "death"
+    survives = f"{len(replicas)} replica{'s' * (len(replicas) != 1)}, survives {count} {trouble}{'s' * (count != 1)}"
     lines = [f"{cluster.get('cluster', 'chat')}: {survives} (policy {cluster.get('policy', '?')}); you are at {at}"]
     lines.append(f"you are {account} again" if account else "create NAME makes an account, login ID goes back to yours")
     return [visible(line) for line in [*lines, "help shows all commands, bye ends"]]

@@ -37,7 +37,7 @@ class Policy(Protocol):
 
     waiting: str  # what a replica that is not in the view waits for, in words
     reason: str  # why its view was taken
-    changed: int  # when the view was decided, in microseconds of the wall clock; 0: it is not written down
+    changed: int  # when the view was decided, or its first batch was formed: microseconds of the wall clock; 0: nobody here knows
 
     def is_eligible(self) -> bool:
         """Whether this replica's disk may speak for the cluster."""

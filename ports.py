@@ -45,7 +45,7 @@ def ports_to_use(given: Sequence[str], config: str | None) -> list[Address]:
         import settings
 
         try:
-            configured = [address_of(port) for port in settings.load(config or DEFAULT_CONFIG).ports_of("pipe")]
+            configured = [address_of(port) for port in map(str, settings.load(config or DEFAULT_CONFIG).addresses_of("pipe"))]
         except (settings.SettingsError, OSError) as error:
             if config or not given:
                 raise ValueError(str(error)) from None

@@ -14,14 +14,13 @@ import os
 from typing import Any
 
 from host import VERSION
-from replication import LEARNER, LIVE, Replica
-from settings import Settings
+from replication import LEARNER, LIVE, NORMAL, Replica
+from settings import Address, Settings
 from storage import Storage
 
 
 def describe(settings: Settings, replica: Replica, door: str) -> dict[str, Any]:
     """What a guest at this door may know of the cluster."""
-    listen = settings.listen[0]
     members = {m.replica for m in replica.policy.members()}
     primary = replica.primary.replica if replica.primary else None
     return {
@@ -35,7 +34,7 @@ def describe(settings: Settings, replica: Replica, door: str) -> dict[str, Any]:
             {
                 "id": r.id,
                 "role": "primary" if r.id == primary else "backup" if r.id in members else "down",
-                "ports": [f"{listen}:{port}" for port in r.doors.get(door, ())],
+                "ports": [str(Address(r.reached_at, port)) for port in r.doors.get(door, ())],
             }
             for r in settings.replicas
         ],
@@ -59,6 +58,8 @@ def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: fl
         "uptime": round(uptime, 1),
         "connections": connections,
         "serving": replica.serving,
+        "primary": replica.primary.replica if replica.primary else None,
+        "is_served": replica.status == NORMAL and policy.is_in_touch() and replica.primary in policy.members(),
         "policy": settings.policy,
         "members": [m.replica for m in policy.members()],
         "reason": policy.reason,

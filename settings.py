@@ -6,15 +6,15 @@ Whatever is wrong there is one sentence that begins with file, line and column: 
 
     read    `MarkedYaml`   bytes → plain values with their places
     type    msgspec        plain values → structs: unknown keys, wrong types, limits
-    sense   `_check_…`     what no type can say: ports used twice, ids with holes, timers that contradict each other
+    decide  `_decided`     what the file leaves open and its addresses settle: the policy, and timers that fit it
+    sense   `sense.py`     what no type can say: ports used twice, ids with holes, who may reach what
 
-Read next: `cluster.yaml`.
+Read next: `sense.py`, `cluster.yaml`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, NamedTuple
@@ -22,16 +22,20 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+import sense
 from account_settings import Accounts, complaints
-from marked_yaml import MarkedYaml, Place, name, read_file
+from marked_yaml import MarkedYaml, Place, read_file
 from marked_yaml import SettingsError as SettingsError
+from sense import LOOPBACK
+from sense import MAJORITY as MAJORITY
+from sense import SURVIVOR as SURVIVOR
 
 REPLICAS_MAX = 9  # one process sends each batch to all the others
-SURVIVOR = "survivor"
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ports = Annotated[tuple[Port, ...], Meta(min_length=1, max_length=8)]
 Timer = Annotated[int, Meta(ge=1, le=600_000)]
+Hosts = Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")]
 
 RULES = {
@@ -56,7 +60,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     name: Name
     policy: Literal["survivor", "majority"] = "survivor"
-    listen: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)] = ("127.0.0.1", "::1")
+    listen: Hosts = LOOPBACK
+    allow_plaintext: bool = False
     heartbeat_ms: Timer = 50
     suspect_after_ms: Timer = 1000
     ack_after_ms: Timer = 2000
@@ -73,11 +78,19 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Replica(msgspec.Struct, frozen=True):
-    """One line of `replicas`. `doors` maps a door's name to its ports."""
+    """One line of `replicas`. `doors` maps a door's name to its ports, `listen` are the addresses at which they are open."""
 
     id: int
     peer: Address
     doors: dict[str, tuple[int, ...]]
+    listen: tuple[str, ...] = LOOPBACK
+
+    @property
+    def reached_at(self) -> str:
+        """The address at which guests find its doors, from other hosts too if they may; empty: at any that leads to its host."""
+        beyond = sense.beyond_loopback(self.listen)
+        named = [host for host in (*beyond, *sense.beyond_loopback([self.peer.host])) if not sense.is_wildcard(host)]
+        return self.listen[0] if not beyond else named[0] if named else ""
 
 
 class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,22 +103,22 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The replica with this id."""
         return self.replicas[number]
 
-    def ports_of(self, door: str) -> tuple[int, ...]:
-        """Ports of this door, each replica's first one before anybody's second, which is the order in which a client tries them."""
-        ports = [replica.doors.get(door, ()) for replica in self.replicas]
+    def addresses_of(self, door: str) -> tuple[Address, ...]:
+        """Where this door is, each replica's first port before anybody's second, which is the order in which a client tries them."""
+        ports = [[Address(replica.reached_at, port) for port in replica.doors.get(door, ())] for replica in self.replicas]
         return tuple(own[rank] for rank in range(max(map(len, ports))) for own in ports if rank < len(own))
 
     def peers(self) -> dict[int, Address]:
         """Where each replica listens for the others."""
         return {replica.id: replica.peer for replica in self.replicas}
 
-    def local_replicas(self) -> tuple[Replica, ...]:
-        """The replicas that live on this host: all, since other addresses are refused."""
-        return self.replicas
-
     def survives(self) -> int:
-        """How many deaths, one after the other, the cluster outlives; under `majority` at once or not, and hangs and cuts count as well."""
+        """How many deaths the cluster outlives, at once or in turn; under `majority` hosts that hang or are cut off count too."""
         return len(self.replicas) - 1 if self.policy == SURVIVOR else (len(self.replicas) - 1) // 2
+
+    def warnings(self) -> list[str]:
+        """What the file allows and an operator should be reminded of."""
+        return list(sense.warnings(self, self.replicas, self.accounts))
 
     def config_hash(self) -> str:
         """Equal on replicas that may talk to each other: name, policy, ids and peer addresses."""
@@ -117,6 +130,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     id: Annotated[int, Meta(ge=0, lt=REPLICAS_MAX)]
     peer: str
     doors: dict[str, Any]
+    listen: Hosts | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -134,14 +148,26 @@ def parse(raw: bytes, path: str, doors: Collection[str] | None = None) -> Settin
     """As `load`, of these bytes; complaints begin with `path`. Raises SettingsError."""
     source = MarkedYaml(raw, path)
     file = source.typed(source.value, _File, (), RULES)
-    replicas = tuple(_replica(source, at, line, doors) for at, line in enumerate(file.replicas))
-    _check_sense(source, file.cluster, replicas)
+    sense.check_listen(source, file.cluster.listen, ("cluster", "listen"))
+    replicas = tuple(_replica(source, at, line, file.cluster, doors) for at, line in enumerate(file.replicas))
+    cluster = _decided(source, file.cluster, replicas)
+    sense.check(source, cluster, replicas, file.accounts)
     for at, key, sentence in complaints(file.accounts):
         source.refuse(("accounts", "initial", at, key), sentence)
-    return Settings(**msgspec.structs.asdict(file.cluster), replicas=tuple(sorted(replicas, key=lambda r: r.id)), accounts=file.accounts)
+    in_order = tuple(sorted(replicas, key=lambda replica: replica.id))
+    return Settings(**msgspec.structs.asdict(cluster), replicas=in_order, accounts=file.accounts)
 
 
-def _replica(source: MarkedYaml, at: int, line: _Line, doors: Collection[str] | None) -> Replica:
+def _decided(source: MarkedYaml, cluster: Cluster, replicas: tuple[Replica, ...]) -> Cluster:
+    if not source.has(("cluster", "policy")) and not sense.is_one_host(replica.peer.host for replica in replicas):
+        cluster = msgspec.structs.replace(cluster, policy=MAJORITY)
+    if cluster.policy == SURVIVOR:
+        return cluster
+    timers = {"heartbeat_ms": sense.HEARTBEAT_MS, "suspect_after_ms": sense.SUSPECT_AFTER_MS}
+    return msgspec.structs.replace(cluster, **{key: ms for key, ms in timers.items() if not source.has(("cluster", key))})
+
+
+def _replica(source: MarkedYaml, at: int, line: _Line, cluster: Cluster, doors: Collection[str] | None) -> Replica:
     place: Place = ("replicas", at)
     opened: dict[str, tuple[int, ...]] = {}
     for door, ports in line.doors.items():
@@ -149,51 +175,19 @@ def _replica(source: MarkedYaml, at: int, line: _Line, doors: Collection[str] | 
             source.refuse((*place, "doors", door), f"there is no such door; the doors are {', '.join(doors)}", key=True)
         where = (*place, "doors", door)
         opened[door] = source.typed(ports, Ports, where) if isinstance(ports, list) else (source.typed(ports, Port, where),)
-    host, colon, port = line.peer.rpartition(":")
+    peer = _peer(source, line.peer, (*place, "peer"))
+    if line.listen is not None:
+        sense.check_listen(source, line.listen, (*place, "listen"))
+        return Replica(line.id, peer, opened, line.listen)
+    # Where guests of other hosts have to find it, its doors are at its own address, too.
+    own = () if source.has(("cluster", "listen")) else tuple(sense.beyond_loopback([peer.host]))
+    return Replica(line.id, peer, opened, (*own, *cluster.listen))
+
+
+def _peer(source: MarkedYaml, text: str, place: Place) -> Address:
+    host, colon, port = text.rpartition(":")
     if not colon or not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > 65535:
-        source.refuse((*place, "peer"), f'expected an address and a port, such as "127.0.0.1:7661", but this is {line.peer[:60]!r}')
+        source.refuse(place, f'expected an address and a port, such as "127.0.0.1:7661", but this is {text[:60]!r}')
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    _check_address(source, bare, (*place, "peer"))
-    return Replica(line.id, Address(bare, int(port)), opened)
-
-
-def _check_address(source: MarkedYaml, host: str, place: Place) -> None:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        source.refuse(place, f"expected a numeric address, such as 127.0.0.1, but this is {host[:60]!r}")
-    if not address.is_loopback or str(address) != host:  # one spelling only: `config_hash` and duplicates go by it
-        source.refuse(place, f"{host} is no address of this host alone, and a cluster across hosts is not there yet: use 127.0.0.1 or ::1")
-
-
-def _check_sense(source: MarkedYaml, cluster: Cluster, replicas: tuple[Replica, ...]) -> None:
-    ids = [replica.id for replica in replicas]
-    for at, number in enumerate(ids):
-        if number in ids[:at] or number >= len(ids):
-            source.refuse(("replicas", at, "id"), f"{len(ids)} replicas have the ids 0 to {len(ids) - 1}, each once; this is {number}")
-    for at, host in enumerate(cluster.listen):
-        _check_address(source, host, ("cluster", "listen", at))
-        if host in cluster.listen[:at]:
-            source.refuse(("cluster", "listen", at), f"{host} stands here twice")
-    _check_ports(source, replicas)
-    _check_timers(source, cluster)
-
-
-def _check_ports(source: MarkedYaml, replicas: tuple[Replica, ...]) -> None:
-    """All replicas are on this host, so a port can be used once."""
-    used: dict[int, str] = {}
-    for at, replica in enumerate(replicas):
-        uses: list[tuple[Place, int]] = [(("replicas", at, "peer"), replica.peer.port)]
-        uses += [(("replicas", at, "doors", door), port) for door, ports in replica.doors.items() for port in ports]
-        for where, port in uses:
-            if port in used:
-                source.refuse(where, f"port {port} is taken already by {used[port]}")
-            used[port] = name(where)
-
-
-def _check_timers(source: MarkedYaml, cluster: Cluster) -> None:
-    """Complains about a key that is in the file: two defaults never contradict each other."""
-    least, given = 4 * cluster.heartbeat_ms, cluster.suspect_after_ms  # fewer, and one slow sync looks like a death
-    if given < least:
-        key = "suspect_after_ms" if source.has(("cluster", "suspect_after_ms")) else "heartbeat_ms"
-        source.refuse(("cluster", key), f"suspect_after_ms ({given}) must be at least 4 x heartbeat_ms, which is {least}")
+    sense.check_address(source, bare, place)
+    return Address(bare, int(port))

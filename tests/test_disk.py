@@ -13,7 +13,7 @@ import unittest
 from collections.abc import Callable
 from unittest import mock
 
-from disk import SECTOR, Ballast, Disk, LockContent, OsDisk, ReplicaLock
+from disk import NETWORKED, SECTOR, Ballast, Disk, LockContent, OsDisk, ReplicaLock, file_system
 from tests.simulator.disk import SimDisk, SimFiles, Stopped
 
 
@@ -237,6 +237,32 @@ class RealDisk(unittest.TestCase):
         with mock.patch("fcntl.flock", side_effect=OSError(errno.ENOLCK, "no locks")), self.assertRaises(OSError):
             self.disk.try_lock(f"{self.root}/l", shared=False)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+
+
+class FileSystems(unittest.TestCase):
+    """On which of the mounts a path lies."""
+
+    MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:40 / /srv rw - nfs4 10.0.0.9:/export rw
+31 30 8:3 / /srv/local\\040disk rw shared:5 master:2 - xfs /dev/sdb1 rw
+32 22 8:4 / /mnt rw - btrfs /dev/sdc1 rw
+33 22 0:41 / /mnt rw - cifs //box/share rw
+"""
+
+    def test_the_deepest_mount_counts_and_the_last_one_at_a_point(self) -> None:
+        with tempfile.TemporaryDirectory() as root:
+            mounts = f"{root}/mountinfo"
+            with open(mounts, "w", encoding="ascii") as file:
+                file.write(self.MOUNTS)
+            for path, kind in (
+                *(("/home/x/data", "ext4"), ("/srv", "nfs4"), ("/srv/data", "nfs4"), ("/srvant", "ext4")),
+                *(("/srv/local disk/data", "xfs"), ("/mnt/data", "cifs"), ("/", "ext4")),
+            ):
+                self.assertEqual(file_system(path, mounts), kind, path)
+
+    def test_this_machine_says_something_and_tests_run_on_a_local_disk(self) -> None:
+        self.assertNotIn(file_system(tempfile.gettempdir()), {"", *NETWORKED})
 
 
 class SimulatedDisk(unittest.TestCase):

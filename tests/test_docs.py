@@ -73,7 +73,7 @@ class Protocol(unittest.TestCase):
                 default = {f.name: f.default for f in msgspec.structs.fields(importlib.import_module(module).Cluster)}[path[1]]
                 said = default / 1000
             else:
-                said = getattr(importlib.import_module(module), path[0])
+                said = getattr(importlib.import_module(module), path[0]) / (1000 if path[0].endswith("_MS") else 1)
             self.assertAlmostEqual(said, int(count) * UNITS[unit], msg=where)
 
 

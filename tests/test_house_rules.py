@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "packets": set(),
     "marked_yaml": set(),
     "account_settings": {"commands"},
-    "settings": {"account_settings", "marked_yaml"},
+    "sense": {"account_settings", "marked_yaml", "settings"},
+    "settings": {"account_settings", "marked_yaml", "sense"},
     "passwords": set(),
     "attempts": set(),
     "bootstrap": set(),
@@ -91,7 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("survivor", "upkeep"),
     },
     "operators": {"host", "settings"},
-    "admin": {"doors", "host", "operators", "server", "settings", "storage"},
+    "admin": {"disk", "doors", "host", "operators", "server", "settings", "storage"},
     # the guest
     "ports": {"settings"},
     "guest": {"commands", "doors.lines", "doors.pipe_words"},

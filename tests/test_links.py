@@ -155,7 +155,10 @@ class HandshakeTest(unittest.TestCase):
             ({"config_hash": "decaf"}, "configuration differs"),
             ({"policy": "majority"}, "its policy is majority"),
             ({"boot_id": "other"}, "another host"),
-            ({"directory": (1, 3)}, "another host or cluster directory"),
+            (
+                {"directory": (1, 3)},
+                "with another --data directory, and under policy survivor all replicas share one host and one directory: start",
+            ),
         ):
             with self.subTest(why):
                 peer = handshake(identity(1, **changes), 0)

@@ -27,22 +27,37 @@ replicas:
 """
 
 
+APART = """\
+cluster:
+  name: dormitory
+  allow_plaintext: true
+accounts: {require_password: true}
+replicas:
+  - {id: 0, peer: "10.0.0.1:7661", doors: {pipe: 6666}}
+  - {id: 1, peer: "10.0.0.2:7661", doors: {pipe: 6666}}
+  - {id: 2, peer: "[fd00::3]:7661", doors: {pipe: [6666, 2023]}}
+"""
+
+
 def read(text: str) -> Settings:
     return parse(text.encode(), "c.yaml")
+
+
+def ports(found: Settings, door: str) -> list[int]:
+    return [address.port for address in found.addresses_of(door)]
 
 
 class Good(unittest.TestCase):
     def test_the_shipped_file_is_the_cluster_of_the_documents(self) -> None:
         shipped = load(SHIPPED)
         self.assertEqual(shipped.name, "dormitory")
-        self.assertEqual(shipped.ports_of("pipe"), (6666, 6667, 6668, 2023))
-        self.assertEqual(shipped.ports_of("ledger"), (7001, 7002, 7003))
-        self.assertEqual(shipped.ports_of("framed"), (8084, 8184, 8284))
-        self.assertEqual(shipped.ports_of("relay"), (8086, 8186, 8286))
+        self.assertEqual(ports(shipped, "pipe"), [6666, 6667, 6668, 2023])
+        self.assertEqual(ports(shipped, "ledger"), [7001, 7002, 7003])
+        self.assertEqual(ports(shipped, "framed"), [8084, 8184, 8284])
+        self.assertEqual(ports(shipped, "relay"), [8086, 8186, 8286])
         self.assertEqual(list(shipped.peers().values()), [Address("127.0.0.1", 7661 + i) for i in range(3)])
         self.assertEqual(shipped.survives(), 2)
         self.assertEqual(shipped.policy, "survivor")
-        self.assertEqual(shipped.local_replicas(), shipped.replicas)
         self.assertIs(shipped.replica(1), shipped.replicas[1])
 
     def test_the_shipped_file_says_what_the_code_takes_by_default(self) -> None:
@@ -79,8 +94,8 @@ class Good(unittest.TestCase):
         self.assertNotEqual(first, read("\n".join(GOOD.splitlines()[:-1])).config_hash())
 
     def test_a_replica_without_a_pipe_door_is_left_out_of_its_ports(self) -> None:
-        self.assertEqual(read(GOOD.replace("{pipe: 6667}", "{}")).ports_of("pipe"), (6666, 6668, 2023))
-        self.assertEqual(read("cluster: {name: a}\nreplicas: [{id: 0, peer: '127.0.0.1:1', doors: {}}]\n").ports_of("pipe"), ())
+        self.assertEqual(ports(read(GOOD.replace("{pipe: 6667}", "{}")), "pipe"), [6666, 6668, 2023])
+        self.assertEqual(read("cluster: {name: a}\nreplicas: [{id: 0, peer: '127.0.0.1:1', doors: {}}]\n").addresses_of("pipe"), ())
 
     def test_more_doors_can_be_known(self) -> None:
         text = GOOD.replace("{pipe: 6667}", "{pipe: 6667, room: 5002}").encode()
@@ -89,6 +104,47 @@ class Good(unittest.TestCase):
     def test_settings_do_not_change(self) -> None:
         with self.assertRaises(AttributeError):
             read(GOOD).heartbeat_ms = 1  # type: ignore[misc]
+
+
+class Apart(unittest.TestCase):
+    """Replicas on hosts of their own."""
+
+    def test_they_decide_by_majority_with_timers_of_a_network(self) -> None:
+        found = read(APART)
+        self.assertEqual((found.policy, found.survives(), found.heartbeat_ms, found.suspect_after_ms), ("majority", 1, 100, 500))
+        more = "".join(f'  - {{id: {i}, peer: "10.0.0.{i}:7661", doors: {{pipe: 6666}}}}\n' for i in (3, 4))
+        self.assertEqual(read(APART + more).survives(), 2)
+        said = read(APART.replace("  allow", "  heartbeat_ms: 60\n  suspect_after_ms: 700\n  allow"))
+        self.assertEqual((said.heartbeat_ms, said.suspect_after_ms), (60, 700))
+        self.assertEqual(read(GOOD.replace("heartbeat_ms: 50", "policy: majority")).suspect_after_ms, 500)
+
+    def test_each_binds_what_its_own_row_says(self) -> None:
+        found = read(APART)
+        self.assertEqual(found.replica(1).listen, ("10.0.0.2", "127.0.0.1", "::1"))
+        self.assertEqual(list(map(str, found.addresses_of("pipe"))), ["10.0.0.1:6666", "10.0.0.2:6666", "[fd00::3]:6666", "[fd00::3]:2023"])
+        own = read(APART.replace("{pipe: 6666}}", "{pipe: 6666}, listen: [192.168.7.1]}", 1))
+        self.assertEqual((own.replica(0).listen, own.replica(0).reached_at), (("192.168.7.1",), "192.168.7.1"))
+        common = read(APART.replace("  allow", "  listen: [0.0.0.0]\n  allow"))
+        self.assertEqual({replica.listen for replica in common.replicas}, {("0.0.0.0",)})
+        self.assertEqual([replica.reached_at for replica in common.replicas], ["10.0.0.1", "10.0.0.2", "fd00::3"])
+
+    def test_one_host_whose_guests_come_from_others_says_so_where_it_knows_its_address(self) -> None:
+        common = (
+            GOOD.replace("heartbeat_ms: 50", "listen: [127.0.0.1, HERE]\n  allow_plaintext: true") + "accounts: {require_password: true}\n"
+        )
+        self.assertEqual(str(read(common.replace("HERE", "10.0.0.9")).addresses_of("pipe")[0]), "10.0.0.9:6666")
+        self.assertEqual(str(read(common.replace("HERE", "0.0.0.0")).addresses_of("pipe")[0]), ":6666")
+
+    def test_nobody_is_warned_of_what_is_closed(self) -> None:
+        self.assertEqual(read(GOOD).warnings(), [])
+
+    def test_what_was_written_out_is_what_the_warnings_are_about(self) -> None:
+        shut, doors_open = read(APART).warnings(), read(APART.replace("require_password: true", "require_password: false")).warnings()
+        self.assertEqual([warning.split()[0] for warning in shut], ["whoever", "whoever"])
+        self.assertIn("10.0.0.1, 10.0.0.2, fd00::3 can read what guests say", shut[0])
+        self.assertIn("can read and change what replicas say", shut[1])
+        self.assertEqual(doors_open[1:], shut)
+        self.assertIn("open to everybody who reaches 10.0.0.1", doors_open[0])
 
 
 class Bad(unittest.TestCase):
@@ -162,16 +218,41 @@ class Bad(unittest.TestCase):
             self.assert_says(self.changed("127.0.0.1:7662", wrong), 6, 19, "replicas[1].peer: expected an address and a port")
         for wrong in ("localhost:7662", ":7662", "[127.0.0.1:7662", "1.2.3:7662"):
             self.assert_says(self.changed("127.0.0.1:7662", wrong), 6, 19, "replicas[1].peer: expected a numeric address")
-        for wrong in ("10.0.0.1:7662", "0.0.0.0:7662", "[::]:7662", "[::ffff:127.0.0.1]:7662", "[0::1]:7662"):
-            self.assert_says(self.changed("127.0.0.1:7662", wrong), 6, 19, "a cluster across hosts is not there yet")
+        for wrong in ("0.0.0.0:7662", "[::]:7662"):
+            self.assert_says(self.changed("127.0.0.1:7662", wrong), 6, 19, "replicas[1].peer: the other replicas cannot dial")
+        self.assert_says(self.changed("127.0.0.1:7662", "[0::1]:7662"), 6, 19, "0::1 is usually written ::1")
         self.assert_says(
-            self.changed("heartbeat_ms: 50", "listen: [127.0.0.1, 0.0.0.0]"),
-            3,
-            23,
-            "cluster.listen[1]: 0.0.0.0 is no address of this host alone",
+            self.changed("heartbeat_ms: 50", "listen: [127.0.0.1, 0::1]"), 3, 23, "cluster.listen[1]: 0::1 is usually written ::1"
         )
         self.assert_says(self.changed("heartbeat_ms: 50", "listen: ['::1', '::1']"), 3, 19, "cluster.listen[1]: ::1 stands here twice")
         self.assert_says(self.changed("heartbeat_ms: 50", "listen: []"), 3, 11, "cluster.listen: expected a list of length >= 1")
+
+    def test_one_host_pretended(self) -> None:
+        self.assert_says(
+            APART.replace("  allow", "  policy: survivor\n  allow"), 7, 19, "under policy survivor all replicas share one host"
+        )
+        self.assert_says(APART.replace("10.0.0.2", "127.0.0.1"), 7, 19, "127.0.0.1 cannot be reached from the other hosts")
+        same_host = APART.replace("10.0.0.2", "10.0.0.1")
+        self.assert_says(same_host, 7, 19, "port 7661 is taken already by replicas[0].peer")
+        self.assert_says(
+            same_host.replace("10.0.0.1:7661", "10.0.0.1:7662", 1), 7, 50, "port 6666 is taken already by replicas[0].doors.pipe"
+        )
+
+    def test_what_others_could_read(self) -> None:
+        shut = APART.replace("allow_plaintext: true", "heartbeat_ms: 100")
+        self.assert_says(shut, 6, 19, "could read and change what replicas say: that takes allow_plaintext: true")
+        self.assert_says(
+            self.changed("heartbeat_ms: 50", "listen: [127.0.0.1, 10.0.0.1]"), 3, 11, "others can read along: that takes allow_pl"
+        )
+        row = self.changed("{pipe: 6667}", "{pipe: 6667}, listen: ['::']")
+        self.assert_says(row, 6, 66, "the doors at :: are reached over a network")
+
+    def test_open_accounts_beyond_loopback_are_written_out(self) -> None:
+        for accounts in ("{}", "{initial: []}"):
+            self.assert_says(APART.replace("{require_password: true}", accounts), 6, 19, "where accounts need passwords")
+        without = self.changed("heartbeat_ms: 50", "listen: [10.0.0.1]") + "accounts: {require_password: false}\n"
+        self.assert_says(without, 3, 11, "others can read along")
+        self.assertEqual(len(read(without.replace("  listen", "  allow_plaintext: true\n  listen")).warnings()), 2)
 
     def test_ids(self) -> None:
         self.assert_says(self.changed("id: 1", "id: 0"), 6, 10, "replicas[1].id: 3 replicas have the ids 0 to 2, each once; this is 0")

@@ -216,7 +216,7 @@ class NewDoorTest(unittest.TestCase):
         with self.assertRaises(settings.SettingsError):
             settings.parse(yaml, "c.yaml", TRANSLATORS)
         with TOY:
-            self.assertEqual(settings.parse(yaml, "c.yaml", TRANSLATORS).ports_of("json"), (7777,))
+            self.assertEqual(settings.parse(yaml, "c.yaml", TRANSLATORS).addresses_of("json"), (("127.0.0.1", 7777),))
 
 
 if __name__ == "__main__":
