@@ -26,6 +26,8 @@ A **command** is one line of text: a letter, then its fields behind `|`. A name 
     B       account id [| own]      Balance        a query: read, never logged
     Y                               ListAccounts, hidden ones too; only who is logged in   a query
     I       anything                whether the session is logged in   a query
+    T       name or id | before | count     History: what the session's own account and that name have written to each other, the newest
+                                    `count` messages below the id `before` (0: below none)   a query
     K       name or id | address    an account's hash, and how long an attempt must wait   a query of doors, never of a guest
 
 A **hash** is what `passwords.py` makes of a password; no password stands in a command. A **proof** is the hash that the password was right
@@ -43,6 +45,8 @@ A **reply** is one short text: a lower-case letter and fields, or `!` and the na
     i                       the session is logged in
     h                       the password is changed          z | name            done, for an operator
     r | name | seq|sender|text ⏎ …           the undelivered messages, oldest first; nothing behind name| when there are none
+    t | name | anew | older | id|time|sender|text ⏎ …      a conversation, oldest first; up to the id `anew` it was with an earlier account
+                            of that name; `older`: ask on before this id; 0: there is nothing older
 
 A **run** is what a door puts into the open batch: commands of one session with consecutive request numbers, or one system command.
 A batch's body is a chain of runs; no object exists per command between the door and `apply`.
@@ -81,6 +85,7 @@ TEXT_MAX = 64 * 1024  # bytes of UTF-8; a batch of one such text still is far be
 PATTERN_MAX = 256  # characters; RE2 compiles it within its memory limit
 MAILBOX_MAX = 100_000  # undelivered messages of one account; beyond it the sender is told
 READ_MAX = 256 * 1024  # bytes of texts one ReadMailbox returns: its reply is kept in the session table; the rest waits for the next
+HISTORY_MAX = 1_000  # messages one History returns, and at most READ_MAX bytes of texts
 WINDOW = 1024  # unanswered requests of one session; then its socket is not read
 AMOUNT_MAX = (1 << 63) - 1  # of one payment, and of a balance: what other languages' whole numbers hold
 SESSION_MAX = 100_000  # sessions kept; beyond it the one that has been gone longest is forgotten
@@ -98,8 +103,9 @@ CREATE, LOG_IN, LOG_OUT, SEND, READ, DELETE, LIST, PRESENT = "CLOSRDAW"
 LOG_IN_BY_EITHER, PAY_IN, TAKE_OUT, BALANCE = "NPXB"
 SECRET, CHANGE_PASSWORD, OPERATE = "KHZ"
 ERASE, JOIN, LIST_ALL, WHO_AM_I = "EJYI"
+HISTORY = "T"
 COME_IN, SPEAK, GO_OUT = "GVU"
-QUERIES = frozenset({LIST, LIST_ALL, PRESENT, BALANCE, SECRET, WHO_AM_I})
+QUERIES = frozenset({LIST, LIST_ALL, PRESENT, BALANCE, SECRET, WHO_AM_I, HISTORY})
 WRONG, OWN = "-", "own"  # proofs, see above
 STRICT = {CREATE: WRONG, LOG_IN: WRONG, LOG_IN_BY_EITHER: WRONG, READ: OWN, DELETE: OWN, PAY_IN: OWN, TAKE_OUT: OWN, BALANCE: OWN}
 NOT_AS_IT_IS = QUERIES | STRICT.keys() | {CHANGE_PASSWORD, ERASE, OPERATE}  # letters that a connection must look at twice
@@ -127,6 +133,8 @@ class Refusal:
     GAP = "!GAP"  # an earlier request of the session is missing
     DONE = "!DONE"  # the guest said that it no longer needs this reply
     SESSION_UNKNOWN = "!SESSION_UNKNOWN"
+    NO_HISTORY = "!NO_HISTORY"  # the account was made by a version that did not note when
+    UNREADABLE = "!UNREADABLE"  # the history, here and now
     READ_ONLY = "!READ_ONLY"  # the last replica's disk takes no more; never enters the log
 
 

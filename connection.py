@@ -23,6 +23,7 @@ from commands import NO_SESSION, NOT_AS_IT_IS, QUERIES, STRICT, WINDOW, Password
 from doors import TRANSLATORS, Render, Translator
 from noting import note, out_of_step
 from people import DEAF, Message, Opened
+from reading import query_of
 from waiting import Proof, Query, Run, Said
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Connection:
             if self.desk.is_strict and command[0] in STRICT:
                 command = f"{command}|{STRICT[command[0]]}"
             if command[0] in QUERIES:
-                return self._hold_back(Query(number, command), self.skip + 1)
+                return self._hold_back(query_of(number, command), self.skip + 1)
         filling = self.filling
         if filling is None:
             filling = self.filling = Run(number, self.skip, [])

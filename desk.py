@@ -23,11 +23,13 @@ from typing import Any
 import ledger
 import read_only
 from attempts import Attempts
-from commands import BALANCE, LIST, LIST_ALL, PATTERN_MAX, PRESENT, SECRET, WHO_AM_I, Refusal, count_ops, system_run
+from commands import BALANCE, HISTORY, LIST, LIST_ALL, PRESENT, SECRET, WHO_AM_I, Refusal, count_ops, system_run
 from connection import Connection, Shell
+from history import Archive
 from noting import expelled
 from passwords import Hasher
 from people import Outcome
+from reading import Searches
 from relays import Relays
 from room import ROOM
 from state import ChatState
@@ -50,6 +52,8 @@ class Desk:
         now: Callable[[], float],
         dice: Callable[[int], bytes],
         work: Work,
+        soon: Callable[[Callable[[], None]], None],
+        archive: Archive,
         hasher: Hasher,
         describe_cluster: Callable[[str], bytes],
         console: Callable[[str], None] | None,
@@ -60,6 +64,10 @@ class Desk:
         self.describe_cluster, self.console = describe_cluster, console
         self.now, self.dice, self.work, self.hasher = now, dice, work, hasher
         self.is_strict = is_strict  # no open accounts
+        self.searches = Searches(soon)
+        self.archive = archive
+        self.archive.state = state
+        self.behind: list[tuple[int, Callable[[], None]]] = []  # what waits for the state to have applied this op
         self.attempts = Attempts()  # counts while this replica is the primary
         self.open_runs: list[bytes] = []
         self.open_bytes = self.open_ops = 0
@@ -243,8 +251,22 @@ class Desk:
         for name in outcome.proved:
             self.attempts.forgive(name)
         self.state_changed(outcome.filled)
+        if self.behind:
+            self._catch_up()
         if self.is_full:
             self.ease()
+
+    def when_applied(self, op: int, callback: Callable[[], None]) -> None:
+        """Call it as soon as the state has applied this op: perhaps now."""
+        self.behind.append((op, callback))
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        behind, self.behind = self.behind, []
+        self.behind += [item for item in behind if item[0] > self.state.op]
+        for op, callback in behind:
+            if op <= self.state.op:
+                callback()
 
     @property
     def others_wait(self) -> bool:
@@ -286,8 +308,9 @@ class Desk:
 
     def replace_state(self, state: ChatState) -> None:
         """A snapshot was installed."""
-        self.state = state
+        self.state = self.archive.state = state
         self.state_changed(set(self.watching))
+        self._catch_up()
 
     def tidy(self) -> None:
         """Now and then: written deliveries of plain connections count as delivered."""
@@ -316,13 +339,18 @@ class Desk:
         self.closing.clear()
         self.reopening.clear()
         self.queries.clear()
+        self.behind.clear()
         self.unanswered_bytes = 0
         self.open_runs, self.open_bytes, self.open_ops = [], 0, 0
 
 
 def _list(desk: Desk, session: bytes, pattern: str) -> str:
-    names = desk.state.names()
-    return "a|" + ",".join(matching(pattern, names) if pattern else names)
+    return _how_far(desk, session, pattern) if pattern else "a|" + ",".join(desk.state.names())
+
+
+def _how_far(desk: Desk, session: bytes, rest: str) -> str:
+    """For what the guest's own replica reads (`reading.py`): when its state is so new, it holds everything acknowledged by now."""
+    return f"x|{desk.state.op}"
 
 
 def _secret(desk: Desk, session: bytes, rest: str) -> str:
@@ -348,6 +376,7 @@ EVALUATE: dict[str, Callable[[Desk, bytes, str], str]] = {
     PRESENT: lambda desk, session, rest: "w|" + ",".join(desk.state.present()),
     BALANCE: lambda desk, session, rest: ledger.balance_of(desk.state, session, *rest.split("|")),
     SECRET: _secret,
+    HISTORY: _how_far,
     LIST_ALL: _list_all,
     WHO_AM_I: _who_am_i,
 }
@@ -356,18 +385,3 @@ EVALUATE: dict[str, Callable[[Desk, bytes, str], str]] = {
 def channel_of(connection: Connection) -> str:
     """Whose messages it is to be told: its account's, or the room's."""
     return connection.account if connection.account_number or not connection.account else ROOM
-
-
-def matching(pattern: str, names: list[str]) -> list[str]:
-    """Names that the pattern matches wholly; RE2 is linear in time, whatever a guest sends. A pattern it refuses matches nothing."""
-    import re2  # type: ignore[import-untyped]
-
-    if len(pattern) > PATTERN_MAX:
-        return []
-    options = re2.Options()
-    options.max_mem, options.log_errors = 8 << 20, False
-    try:
-        compiled = re2.compile(pattern, options)
-        return [name for name in names if compiled.fullmatch(name)]
-    except (re2.error, UnicodeEncodeError):
-        return []

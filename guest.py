@@ -47,7 +47,7 @@ class Dialect(NamedTuple):
     refused: tuple[bytes, ...]  # beginnings of answers to lines that were no command
 
 
-PIPE = Dialect(("2", "who"), (INVALID,))
+PIPE = Dialect(("2", "who", "history|"), (INVALID,))
 LEDGER = Dialect(("4",), (b"error: ",))
 
 

@@ -85,6 +85,9 @@ class Host(Protocol):
     def work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Do this aside, so many seconds from now, and tell the result here."""
 
+    def read(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """The same for what reads large files: no password waits for it, nor it for one."""
+
     def ready_worker(self) -> None:
         """A snapshot will be ordered soon."""
 
@@ -107,6 +110,7 @@ class LoopHost:
         self.disk: Disk = OsDisk()
         self.hasher = Hasher()
         self.aside = ThreadPoolExecutor(HASHES_AT_ONCE, "aside", _stand_back)
+        self.reader = ThreadPoolExecutor(1, "reader")
         self.now = self.loop.time
         self.random = secrets.token_bytes
         self.hands: Hands
@@ -236,11 +240,14 @@ class LoopHost:
     # --- what takes long ------------------------------------------------------------------------------------------------------------------
 
     def work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        self._spawn(self._work(after, job, done))
+        self._spawn(self._work(self.aside, after, job, done))
 
-    async def _work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    def read(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self._spawn(self._work(self.reader, after, job, done))
+
+    async def _work(self, threads: ThreadPoolExecutor, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         await asyncio.sleep(after)
-        done(await self.loop.run_in_executor(self.aside, job))
+        done(await self.loop.run_in_executor(threads, job))
 
     # --- the snapshot worker --------------------------------------------------------------------------------------------------------------
 
@@ -336,7 +343,8 @@ class LoopHost:
         self.close_doors()
         for shell in tuple(self.shells):
             shell.close("")
-        self.aside.shutdown(wait=False, cancel_futures=True)
+        for threads in (self.aside, self.reader):
+            threads.shutdown(wait=False, cancel_futures=True)
         if self.links is not None:
             await self.links.stop()
         if self.worker is not None and self.worker.returncode is None:

@@ -2,7 +2,7 @@
 
 What it is not: it changes nothing by itself; `state.py` and the rooms beside it (`ledger.py`) do, inside `apply`.
 
-    Account   a name, its mailbox, its balance, and how many of its guests listen now
+    Account   a name, its mailbox, its balance, since which message, and how many of its guests listen now
     Session   one guest: newest request executed, the replies it may ask for again, whom it is logged in as, where it is at home
     Opened    an `open` was executed           what a batch tells
     Outcome   all that a batch did             the doors of this replica
@@ -19,15 +19,17 @@ from collections import deque
 DEAF = "-deaf"  # the end of the kind of a session to which nothing is pushed
 
 Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text
+Written = tuple[int, int, str, str, str]  # id, time, sender, recipient, text: a message as the history has it
 
 
 class Account:
-    """A name, its mailbox, and how many of its guests are here."""
+    """A name, its mailbox, and how many of its guests are here. `since`: id of the newest message when it was made; -1: not known."""
 
-    __slots__ = ("balance", "is_blocked", "last_seq", "mailbox", "name", "number", "online", "secret", "sessions")
+    __slots__ = ("balance", "is_blocked", "last_seq", "mailbox", "name", "number", "online", "secret", "sessions", "since")
 
-    def __init__(self, name: str, number: int, secret: str = "", last_seq: int = 0, balance: int = 0) -> None:
+    def __init__(self, name: str, number: int, secret: str = "", last_seq: int = 0, balance: int = 0, since: int = 0) -> None:
         self.name, self.number, self.secret, self.last_seq, self.balance = name, number, secret, last_seq, balance
+        self.since = since
         self.mailbox: deque[Message] = deque()
         self.sessions: dict[bytes, None] = {}
         self.online = 0

@@ -7,7 +7,7 @@ What it is not: it prints nothing (`terminal.py`) and asks nothing (`client.py`)
     login ID                    0|ID               list [PATTERN]       2 or 2|PATTERN
     @NAME TEXT, send NAME TEXT  3|NAME|TEXT        who                  who
     logout                      bye                delete ID            5|ID
-    passwd [OLD] NEW            passwd|ID|OLD⇥NEW
+    passwd [OLD] NEW            passwd|ID|OLD⇥NEW    history NAME [N] [before ID]   history|NAME|N|ID
     bye, quit                   bye, and the end   a protocol line      as it is
 
 Other people's text never reaches the terminal as it is: what could steer it is shown as `\\x1b` or `\\u202e` (`visible`).
@@ -20,11 +20,12 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from client import Moved
 from commands import ID_SUFFIX
+from doors.pipe import HISTORY_COUNT
 from doors.pipe_words import INVALID
 from ports import label
 
@@ -38,6 +39,7 @@ login ID [PASSWORD]   log in; your ID is your name with 123
 who                   who is here now
 list [PATTERN]        all accounts, or those the pattern matches: list w.*
 inbox                 read what waits for you
+history NAME [N]      what you and NAME have written, the newest N (20)
 passwd [OLD] NEW      change your password (OLD: where you have one)
 logout                log out, and stay here
 delete ID             delete the account for good
@@ -50,6 +52,9 @@ HINTS = {
     "Receiver:": "list shows who has an account",
     "Please check your mailbox": "read it first: inbox",
 }
+HEAD = re.compile(
+    r"conversation with (?P<whom>\S+): \d+ messages?(?:, older before (?P<older>\d+))?(?:, an earlier \S+ up to (?P<earlier>\d+))?"
+)
 NEED_LOGIN = "log in first: login ID, or create NAME"
 PROTOCOL = re.compile(r"\d+(\||$)|[^\s|]+\|")
 
@@ -118,6 +123,16 @@ def _list(rest: list[str], account: str) -> Word:
     return Word("2|" + " ".join(rest) if rest else "2")
 
 
+def _history(rest: list[str], account: str) -> Word:
+    """`NAME`, `NAME N`, `NAME before ID`, `NAME N before ID`."""
+    name, *more = [*" ".join(rest).split(), ""][: -1 if rest else None]
+    before = ["0"] if "before" not in more else more[more.index("before") + 1 :]
+    count = more[: more.index("before")] if "before" in more else more
+    if not name or len(before) != 1 or len(count) > 1 or not all(word.isdigit() for word in (*before, *count)):
+        return Word(say="whose, and how much? history NAME, or history NAME 50")
+    return Word("|".join(["history", name, *(count or [str(HISTORY_COUNT)]), *before])) if account else Word(say=NEED_LOGIN)
+
+
 def _delete(rest: list[str], account: str) -> Word:
     if rest:
         return Word("5|" + _id(rest[0]))
@@ -151,6 +166,7 @@ WITH_ARGUMENT: dict[str, Callable[[list[str], str], Word]] = {
     "list": _list,
     "delete": _delete,
     "passwd": _passwd,
+    "history": _history,
 }
 
 
@@ -165,9 +181,31 @@ def outcome(typed: str, asked: str, reply: str) -> str:
             return f"{whom} has it"
         if reply.startswith("message from "):
             return f"{whom} is away: it waits in the mailbox"
+    head, *rows = reply.rstrip("\n").split("\n")
+    if asked.startswith("history|") and (found := HEAD.fullmatch(head)):
+        return "\n".join(map(visible, _looked_back(found, rows, asked)))
     if asked.startswith("2") and reply.startswith("Showing all accounts: "):
         return "accounts: " + lines.removeprefix("Showing all accounts: ")
     return lines
+
+
+def scripted(typed: str, asked: str, reply: str) -> str:
+    """The same for a script: in the protocol's words, but for a conversation."""
+    return outcome(typed, asked, reply) if asked.startswith("history|") else reply
+
+
+def _looked_back(found: re.Match[str], rows: list[str], asked: str) -> Iterator[str]:
+    """A conversation as people read it."""
+    whom, older, earlier = found["whom"], found["older"], int(found["earlier"] or 0)
+    if not rows:
+        yield f"you and {whom} have written nothing to each other{', as far as was looked' if older else ''}"
+    for row in rows:
+        number, moment, sender, text = row.split("|", 3)
+        other = whom + " (an earlier one)" * (int(number) <= earlier)
+        yield f"{stamp(int(moment))} {f'{other} to you' if sender == whom else f'you to {other}'}: {text}"
+    if older:
+        _, name, count, _ = asked.split("|")
+        yield f"older ones: history {name} {count} before {older}"
 
 
 def hint(asked: str, reply: str, account: str) -> str:

@@ -118,5 +118,4 @@ def _tell(state: ChatState, sender: str, text: str, time: int, out: Outcome) -> 
     state.message_count = number = state.message_count + 1
     state.room.lines.append((state.room.seq + 1, number, time, sender, text))
     out.filled.add(ROOM)
-    if state.history is not None:
-        state.history.append((number, time, sender, ROOM, text))
+    state.history.append((number, time, sender, ROOM, text))

@@ -165,6 +165,8 @@ class Server:
             now=self.host.now,
             dice=self.host.random,
             work=self.host.work,
+            soon=self.host.soon,
+            archive=self.upkeep.archive,
             hasher=self.host.hasher,
             describe_cluster=lambda door: json.dumps(reports.describe(self.settings, self.replica, door)).encode(),
             console=self.console,

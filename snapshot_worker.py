@@ -287,7 +287,7 @@ class Maker:
             folder.abandon()
             raise
         self.kept, self.made_path = Kept(kept.state, last_hash, made, order), path
-        return Made(order.make, path, folder.bytes, round(time.monotonic() - began, 3), made.digest)
+        return Made(order.make, path, folder.bytes, made.messages, round(time.monotonic() - began, 3), made.digest)
 
     def _base_of(self, order: Order) -> Kept:
         """Where to begin: what is kept, else the newest snapshot that is whole, else nothing at all."""
@@ -304,7 +304,7 @@ class Maker:
     def _replay(self, kept: Kept, order: Order, folder: Folder) -> bytes:
         """Bring the state to the ordered op. Returns the hash of the batch that ends there."""
         state, last_hash, waiting = kept.state, kept.hash, 0
-        history = state.history = list[tuple[int, int, str, str, str]]()
+        history = state.history = list[Any]()
         for batch in read_segments(self.disk, order.journal, state.op, last_hash, order.make, order.generation):
             state.apply(batch.first_op, batch.count, batch.time, batch.body)
             last_hash = batch.hash

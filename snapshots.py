@@ -48,10 +48,11 @@ from disk import Disk
 from state import ChatState
 from tables import TABLES
 
-FORMAT = 3  # written; older ones are read too
+FORMAT = 4  # written; older ones are read too
 OLDER: dict[int, dict[str, tuple[str, ...]]] = {  # format: what the rows of its tables lack at their ends
-    1: {"accounts": ("0", ""), "mailboxes": (), "sessions": ("", "0")},
-    2: {"accounts": (), "mailboxes": (), "sessions": ("", "0")},
+    1: {"accounts": ("0", "", "-1"), "mailboxes": (), "sessions": ("", "0")},
+    2: {"accounts": ("-1",), "mailboxes": (), "sessions": ("", "0")},
+    3: {"accounts": ("-1",), "mailboxes": (), "sessions": (), "room": ()},
 }
 MESSAGES_PER_FILE = 50_000  # a file that opens quickly in an editor; a snapshot copies at most one of them
 KEEP = 2  # snapshots; the older one and the journal above it stand in for a newest one that is damaged
@@ -189,7 +190,7 @@ def _opened(disk: Disk, path: str, name: str) -> Iterator[int]:
         raise SnapshotDamaged(f"{name} cannot be read: {error.strerror or error}") from error
 
 
-def verified(disk: Disk, path: str, name: str, part: Part, *, content: bool = True) -> Iterator[bytes]:
+def verified(disk: Disk, path: str, name: str, part: Part, *, content: bool = True, at_once: int = PIECE) -> Iterator[bytes]:
     """The file's bytes, piece by piece; SnapshotDamaged at the end unless all of them are right."""
     with _opened(disk, path, name) as fd:
         size = disk.size(fd)
@@ -197,8 +198,8 @@ def verified(disk: Disk, path: str, name: str, part: Part, *, content: bool = Tr
             raise SnapshotDamaged(f"{name} has {size} bytes instead of {part.size}")
         if content:
             sha = hashlib.sha256()
-            for at in range(0, size, PIECE):
-                piece = disk.pread(fd, min(PIECE, size - at), at)
+            for at in range(0, size, at_once):
+                piece = disk.pread(fd, min(at_once, size - at), at)
                 sha.update(piece)
                 yield piece
             if sha.hexdigest() != part.sha256:
@@ -364,11 +365,13 @@ def look_again(disk: Disk, look: Look, breathe: Callable[[], None]) -> dict[str,
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The finished folder lies at `path`. `bytes`: how many were written; `digest`: to compare with the server's own at that op."""
+    """The finished folder lies at `path`. `bytes`: how many were written; `messages`: how many there ever were; `digest`: to compare
+    with the server's own at that op."""
 
     made: int
     path: str
     bytes: int
+    messages: int
     seconds: float
     digest: int
 

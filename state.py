@@ -7,8 +7,8 @@ applied the same ops holds the same state, down to the byte.
     sessions    key -> Session       what guests asked and were answered, who they are  `people.py`
     room        Room                 who is in it, and its last lines                   `room.py`
 
-The history of delivered messages is not kept in memory: `history`, when it is a list, receives every message, and who asked for it writes
-it down (`snapshot_worker.py`).
+The history is not kept in memory: `history` receives every message, and whoever owns it takes out what is written down
+(`snapshot_worker.py` does that; a server keeps what its newest snapshot lacks, see `history.py`).
 
 Invariants:
 - `apply` never raises and touches nothing when a command is refused: handlers decide first and change last.
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import ledger
@@ -64,11 +65,12 @@ from commands import (
     fold,
     is_name,
 )
-from people import Account, Message, Opened, Outcome, Session
+from people import Account, Message, Opened, Outcome, Session, Written
 from rights import owned, refusal
 from room import ROOM, Room
 from tables import Row
 
+HISTORY_KEPT = 20_000  # messages newer than the newest snapshot that a server has at hand: 8 MB of short ones
 BEGIN_OP = 2  # the first view's second op; a later `begin` is of nobody
 
 
@@ -80,7 +82,7 @@ class ChatState:
         self.time = 0  # microseconds; the next batch's is not below it
         self.accounts: dict[str, Account] = {}  # in order of creation
         self.sessions: dict[bytes, Session] = {}
-        self.history: list[tuple[int, int, str, str, str]] | None = None
+        self.history: deque[Written] | list[Written] = deque(maxlen=HISTORY_KEPT)
         self.room = Room()
         self.hidden: dict[str, Account] = {}  # accounts that nobody has used yet
         self.folded: dict[str, Account] = {}  # by folded name
@@ -197,7 +199,7 @@ class ChatState:
         folded = fold(name)
         if folded in RESERVED or folded in self.folded or folded + ID_SUFFIX in self.folded or self._is_folded_id(folded):
             return Refusal.NAME_TAKEN
-        account, reply = Account(name, op, rest[0] if rest else ""), f"c|{name}|0|{op}"
+        account, reply = Account(name, op, rest[0] if rest else "", since=self.message_count), f"c|{name}|0|{op}"
         self.enter(session, self.add(account))
         return reply
 
@@ -305,7 +307,7 @@ class ChatState:
 
     def _add_hidden(self, people: list[tuple[str, str]], op: int) -> None:
         for name, secret in people:
-            self.hidden[name] = self.add(Account(name, op, secret))
+            self.hidden[name] = self.add(Account(name, op, secret, since=self.message_count))
 
     def remove(self, account: Account) -> None:
         """The account is gone, and its name is free."""
@@ -341,8 +343,7 @@ class ChatState:
         account.last_seq = seq = account.last_seq + 1
         account.mailbox.append((seq, number, time, sender, text))
         out.filled.add(account.name)
-        if self.history is not None:
-            self.history.append((number, time, sender, account.name, text))
+        self.history.append((number, time, sender, account.name, text))
 
     def _trim(self, account: Account, above: int, upto: int) -> None:
         """These messages are delivered. What waited before a log-in stays below them."""
@@ -426,7 +427,8 @@ class ChatState:
         """All account names in order of creation, but for those that nobody has used yet."""
         if not self.hidden:
             return list(self.accounts)
-        return [a.name for a in self.accounts.values() if a.name not in self.hidden or a.last_seq]
+        unused = {name for name, account in self.hidden.items() if not account.last_seq}
+        return [name for name in self.accounts if name not in unused]
 
     def present(self) -> list[str]:
         """Names of the accounts that have a connection now, in order of creation."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from state import ChatState
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "accounts": ("name", "number", "secret", "last_seq", "balance", "mark"),
+    "accounts": ("name", "number", "secret", "last_seq", "balance", "mark", "since"),
     "mailboxes": ("account", "seq", "id", "time", "sender", "text"),
     "sessions": ("session", "kind", "account", "home", "last", "low", "gone_op", "gone_time", "replies", "room", "since"),
     "room": ("seq", "id", "time", "sender", "text"),
@@ -56,7 +56,8 @@ def tables_of(state: ChatState) -> dict[str, tuple[tuple[str, ...], Iterable[Row
 
 def _account_rows(state: ChatState) -> Iterator[Row]:
     for a in state.accounts.values():
-        yield a.name, str(a.number), a.secret, str(a.last_seq), str(a.balance), MARKS[a.is_blocked, a.name in state.hidden]
+        numbers = str(a.last_seq), str(a.balance)
+        yield a.name, str(a.number), a.secret, *numbers, MARKS[a.is_blocked, a.name in state.hidden], str(a.since)
 
 
 def _mailbox_rows(state: ChatState) -> Iterator[Row]:
@@ -104,14 +105,16 @@ def fill(state: ChatState, tables: dict[str, Iterable[Row]]) -> None:
 
 
 def _load_account(state: ChatState, row: Row) -> None:
-    name, number, secret, last_seq, balance, mark = row
+    name, number, secret, last_seq, balance, mark, since = row
     if name in state.accounts:
         raise ValueError(f"account {name!r} stands there twice")
     if not 0 <= int(balance) <= BALANCE_MAX:
         raise ValueError(f"account {name!r} has an impossible balance")
     if mark not in MARKED:
         raise ValueError(f"account {name!r} has the mark {mark!r}")
-    account = state.add(Account(name, int(number), secret, int(last_seq), int(balance)))
+    if not -1 <= int(since) <= state.message_count:
+        raise ValueError(f"account {name!r} was made after messages to come")
+    account = state.add(Account(name, int(number), secret, int(last_seq), int(balance), int(since)))
     account.is_blocked, is_hidden = MARKED[mark]
     if is_hidden:
         state.hidden[name] = account

@@ -36,7 +36,7 @@ import memory
 from client import ChatClient, NoAnswer
 from doors.lines import masked
 from guest import LINE_MAX, Guest, Message
-from phrases import SIMPLE, WITH_ARGUMENT, banner, hint, moved_words, outcome, stamp, understand, visible
+from phrases import SIMPLE, WITH_ARGUMENT, banner, hint, moved_words, outcome, scripted, stamp, understand, visible
 from ports import DEFAULT_CONFIG, Address, label, ports_to_use
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Plain:
                 if word.ask:
                     has_asked = True
                     try:
-                        self.say(await client.request(word.ask))
+                        self.say(scripted(typed, word.ask, await client.request(word.ask)))
                     except ValueError as error:
                         self.say(str(error))
             if has_asked:

@@ -27,6 +27,7 @@ from typing import Any
 
 import snapshots
 from events import Event, Fetched, FetchSnapshot, SnapshotDiffered, SnapshotRead
+from history import Archive
 from host import Host
 from packets import Chunk, GetChunk, Member, SnapshotOffer
 from replication import HALTED, Replica
@@ -56,6 +57,14 @@ class Upkeep:
         self.feed, self.report = feed, report
         self.sender = Sender(storage.disk, storage.snapshots_path)
         self.receiver: Receiver | None = None
+        self.archive = Archive(
+            storage.disk,
+            storage.snapshots_path,
+            settings.name,
+            read=host.read,
+            want=lambda: self.consider_snapshot(wanted=True),
+            report=self._unreadable,
+        )
         self.worker_busy = self.is_over = self.goes_on = False
         self.calm_at = 0.0  # before that the disk is the guests' alone
         self.looked_at = host.now()
@@ -218,4 +227,10 @@ class Upkeep:
         try:
             self.storage.place(answer["path"], op, tip, self.sender.pinned(self.host.now()))
         except OSError as error:
-            self.report(f"the snapshot of op {op} could not be put in place: {error}")
+            return self.report(f"the snapshot of op {op} could not be put in place: {error}")
+        self.archive.written(answer["messages"])
+
+    def _unreadable(self, sentence: str) -> None:
+        """A guest has asked for what cannot be read: see what is wrong with it."""
+        self.report(sentence)
+        self.look_at = min(self.look_at, self.looked_at + LOOK_AGAIN_S)

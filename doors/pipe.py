@@ -1,23 +1,28 @@
 """The pipe door: `op|arg|arg`, one command a line, and the numbered mode for programs that retry.
 
 What it is not: it holds no account and no order of messages; where a line ends is known to `lines.py`, what it answers stands in
-`pipe_words.py`. This is the only file that knows the digits 0–5, and `who` and `bye` of the numbered mode.
+`pipe_words.py`. This is the only file that knows the digits 0–5, and `who`, `bye` and `history` of the numbered mode.
 
     op            command              op            command
     1|NAME        CreateAccount        3|WHOM|TEXT   SendMessage
     0|ID          LogIn                4|ID          ReadMailbox
     2[|PATTERN]   ListAccounts         5|ID          DeleteAccount
     1|NAME|PASSWORD, 0|ID|PASSWORD: the same, for an account that has one
+    history|NAME[|COUNT[|BEFORE]]   History, numbered only
 
 Read next: `doors/pipe_words.py`, `doors/sends.py`, then `desk.py`.
 """
 
 from __future__ import annotations
 
-from commands import CREATE, DELETE, ID_MAX, LIST, LOG_IN, PRESENT, READ, SEND, TEXT_MAX, is_name
+import re
+
+from commands import CREATE, DELETE, HISTORY, ID_MAX, LIST, LOG_IN, PRESENT, READ, SEND, TEXT_MAX, is_name
 from doors.lines import LineTranslator, text_of
 from doors.pipe_words import GREETING, INVALID, WORDS
 from doors.sends import numbered_sends_of, sends_of, sentences
+
+HISTORY_COUNT = 20  # messages of a history whose asker does not say how many: a screen
 
 
 class PipeTranslator(LineTranslator):
@@ -30,6 +35,8 @@ class PipeTranslator(LineTranslator):
         return encode(line)
 
     def understand_numbered(self, line: bytes) -> str | None:
+        if line.startswith(b"history|"):
+            return history_of(line)
         return PRESENT if line == b"who" else super().understand_numbered(line)
 
     def take_all(self, whole: bytes) -> bool:
@@ -83,3 +90,12 @@ def encode(line: bytes) -> str | None:
         return f"{CREATE}|{rest}" if is_name(rest) else None
     letter = {"0": LOG_IN, "4": READ, "5": DELETE}.get(op)
     return f"{letter}|{rest}" if letter and len(rest) <= ID_MAX else None
+
+
+def history_of(line: bytes) -> str | None:
+    """`history|NAME|COUNT|BEFORE`, the last one or two of which may be missing."""
+    _, whom, *numbers = (text_of(line) or "|").split("|")
+    if not 0 < len(whom) <= ID_MAX or len(numbers) > 2 or not all(re.fullmatch("[0-9]{1,18}", n) for n in numbers):
+        return None
+    count, before = [*numbers, *(str(HISTORY_COUNT), "0")[len(numbers) :]]
+    return f"{HISTORY}|{whom}|{before}|{count}" if int(count) else None

@@ -13,7 +13,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from commands import CHANGE_PASSWORD, CREATE, DELETE, ID_SUFFIX, LIST, LOG_IN, LOG_OUT, ONLINE, PRESENT, READ, SEND, WAITING, Refusal
+from commands import (
+    CHANGE_PASSWORD,
+    CREATE,
+    DELETE,
+    HISTORY,
+    ID_SUFFIX,
+    LIST,
+    LOG_IN,
+    LOG_OUT,
+    ONLINE,
+    PRESENT,
+    READ,
+    SEND,
+    WAITING,
+    Refusal,
+)
 from doors.lines import CHANGED
 
 if TYPE_CHECKING:
@@ -24,6 +39,8 @@ GREETING = (
 )
 WAITS = "message from %s has been delivered to %s's mailbox\n"
 TOLD = "Sender %s sends a new message %s to %s\n"
+NO_HISTORY = "there is no history of accounts that an earlier version has made\n"
+UNREADABLE = "the history cannot be read at this replica now: ask another one\n"
 INVALID = b"Please give a valid input as instructed in the documentation"
 
 
@@ -116,6 +133,19 @@ def _present(guest: Guest, command: str, reply: str) -> str:
     return f"here now: {reply[2:]}\n"
 
 
+def _looked_back(guest: Guest, command: str, reply: str) -> str:
+    """`ID|TIME|SENDER|TEXT` a line, behind one that says how to go on."""
+    kind, _, rest = reply.partition("|")
+    if kind != "t":
+        return {Refusal.NO_HISTORY: NO_HISTORY, Refusal.UNREADABLE: UNREADABLE}.get(kind, INVALID.decode())
+    whom, anew, older, rows = rest.split("|", 3)
+    messages = rows.split("\n") if rows else []
+    words = f"conversation with {whom}: {len(messages)} message{'s' * (len(messages) != 1)}"
+    words += f", older before {older}" if older != "0" else ""
+    words += f", an earlier {whom} up to {anew}" if messages and int(messages[0].partition("|")[0]) <= int(anew) else ""
+    return "".join(f"{line}\n" for line in (words, *messages))
+
+
 def _password_changed(guest: Guest, command: str, reply: str) -> str:
     return CHANGED if reply == "h" else _refused(command, reply)
 
@@ -134,4 +164,5 @@ WORDS = {
     PRESENT: _present,
     LOG_OUT: _logged_out,
     CHANGE_PASSWORD: _password_changed,
+    HISTORY: _looked_back,
 }

@@ -13,10 +13,12 @@ from typing import Any
 from commands import count_ops, system_run
 from connection import Connection
 from desk import Desk
+from history import Archive
 from packets import BATCH_MAX
 from passwords import Hasher
 from people import Outcome
 from state import ChatState
+from tests.ram_disk import RamDisk
 
 QUICK = Hasher(time_cost=1, memory_kib=8)
 NOW = 1_700_000_000_000_000
@@ -81,10 +83,19 @@ class FrontDesk:
         self.state = WatchedState()
         self.state.history = []
         self.console: list[str] = []
+        self.complaints: list[str] = []
         self.pokes = 0
         self.sessions = 0
         self.time = 1000.0
         self.works: list[tuple[float, Callable[[], Any], Callable[[Any], None]]] = []  # done in the next turn
+        self.archive = Archive(
+            RamDisk(),
+            "snapshots",
+            "dormitory",
+            read=lambda *work: self.works.append(work),
+            want=lambda: self.complaints.append("a snapshot is wanted"),
+            report=self.complaints.append,
+        )
         self.desk = Desk(
             place,
             self.state,
@@ -92,6 +103,8 @@ class FrontDesk:
             now=lambda: self.time,
             dice=self._dice,
             work=lambda *work: self.works.append(work),
+            soon=lambda callback: self.works.append((0.0, lambda: None, lambda _: callback())),
+            archive=self.archive,
             hasher=QUICK,
             describe_cluster=lambda door: b'{"cluster":"dormitory"}',
             console=self.console.append if watched else None,

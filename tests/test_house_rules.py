@@ -60,14 +60,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transfer": {"disk", "packets", "snapshots"},
     "handshake": set(),
     "links": {"handshake", "packets"},
+    "history": {"commands", "disk", "people", "snapshots", "state"},
+    "reading": {"commands", "connection", "history", "waiting"},
     "waiting": {"attempts", "commands", "connection", "doors", "passwords"},
     "noting": {"commands", "connection"},
-    "connection": {"commands", "desk", "doors", "noting", "people", "waiting"},
+    "connection": {"commands", "desk", "doors", "noting", "people", "reading", "waiting"},
     "relays": {"commands", "connection"},
     "read_only": {"commands", "connection", "noting", "people", "waiting"},
     "desk": {
-        *("attempts", "commands", "connection", "ledger", "noting", "passwords", "people", "read_only", "relays", "room", "state"),
-        "waiting",
+        *("attempts", "commands", "connection", "history", "ledger", "noting", "passwords", "people", "read_only", "reading", "relays"),
+        *("room", "state", "waiting"),
     },
     "doors.contract": {"commands"},
     "doors": {"doors.contract", "doors.framed", "doors.ledger", "doors.operator", "doors.pipe", "doors.room"},
@@ -82,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doors.stream": {"connection", "desk", "doors", "doors.lines"},
     # ring 3, the house
     "host": {"desk", "disk", "doors", "doors.operator", "doors.stream", "handshake", "links", "packets", "passwords", "settings"},
-    "upkeep": {"events", "host", "packets", "replication", "settings", "snapshots", "storage", "transfer"},
+    "upkeep": {"events", "history", "host", "packets", "replication", "settings", "snapshots", "storage", "transfer"},
     "queries": {"desk", "packets"},
     "registrar": {"disk", "events", "host", "register", "storage"},
     "reports": {"host", "replication", "settings", "storage"},
@@ -98,7 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "guest": {"commands", "doors.lines", "doors.pipe_words"},
     "memory": {"commands", "guest"},
     "client": {"bootstrap", "commands", "doors.lines", "guest", "ports", "terminal"},
-    "phrases": {"client", "commands", "doors.pipe_words", "ports"},
+    "phrases": {"client", "commands", "doors.pipe", "doors.pipe_words", "ports"},
     "terminal": {"client", "doors.lines", "guest", "memory", "phrases", "ports"},
 }
 # What is heavy, or has a rival, enters in one place only.
@@ -106,7 +108,7 @@ ONLY_IN: dict[str, set[str]] = {
     "argon2": {"passwords"},
     "pandas": {"snapshot_worker"},
     "prompt_toolkit": {"terminal"},
-    "re2": {"desk"},
+    "re2": {"reading"},
     "uvloop": {"server", "admin", "client", "terminal"},
     "yaml": {"marked_yaml"},
 }

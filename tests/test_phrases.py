@@ -8,8 +8,8 @@ import unittest
 from unittest import mock
 
 from client import Moved
-from doors.pipe_words import INVALID
-from phrases import HELP, Word, banner, hint, moved_words, outcome, stamp, understand, visible
+from doors.pipe_words import INVALID, UNREADABLE
+from phrases import HELP, Word, banner, hint, moved_words, outcome, scripted, stamp, understand, visible
 
 ATTACKS = (
     "\x1b]0;title\x07",
@@ -77,6 +77,10 @@ class Understand(unittest.TestCase):
             "delete mason123": "5|mason123",
             "passwd old new": "passwd|mason123|old\tnew",
             "passwd new": "passwd|mason123|\tnew",
+            "history wayne": "history|wayne|20|0",
+            "history wayne 5": "history|wayne|5|0",
+            "history wayne 5 before 77": "history|wayne|5|77",
+            "history wayne before 77": "history|wayne|20|77",
         }.items():
             self.assertEqual(understand(typed, "mason"), Word(asked), typed)
 
@@ -95,6 +99,11 @@ class Understand(unittest.TestCase):
             "@ wayne",
             "delete",
             "passwd",
+            "history",
+            "history wayne five",
+            "history wayne 5 6",
+            "history wayne before",
+            "history wayne before 5 6",
             "hello there",
             "who am I",
             "bye now",
@@ -102,6 +111,7 @@ class Understand(unittest.TestCase):
             word = understand(typed, "mason")
             self.assertTrue(word.say and not word.ask and not word.ends, typed)
         self.assertIn("login", understand("inbox", "").say)
+        self.assertIn("log in first", understand("history wayne", "").say)
         self.assertIn("delete mason123", understand("delete", "mason").say)
 
     def test_nothing_is_nothing(self) -> None:
@@ -132,6 +142,28 @@ class Shown(unittest.TestCase):
         self.assertEqual(
             outcome("inbox", "4|a123", "wayne sends: \x1b[2J\n\nwayne sends: b\n\n"), "wayne sends: \\x1b[2J\n\nwayne sends: b"
         )
+
+    def test_a_conversation_is_shown_with_time_and_direction(self) -> None:
+        with mock.patch("phrases.time.localtime", side_effect=lambda at=0: time.gmtime(at)):
+            head = "conversation with wayne: 3 messages, older before 4, an earlier wayne up to 4\n"
+            rows = "4|60000000|wayne|old\n5|120000000|mason|\x1b[2J|x\n6|180000000|wayne|\u202ehi\n"
+            self.assertEqual(
+                outcome("history wayne 3", "history|wayne|3|0", head + rows).split("\n"),
+                [
+                    "00:01 wayne (an earlier one) to you: old",
+                    "00:02 you to wayne: \\x1b[2J|x",
+                    "00:03 wayne to you: \\u202ehi",
+                    "older ones: history wayne 3 before 4",
+                ],
+            )
+            self.assertIn("00:02 you to wayne", scripted("history wayne 3", "history|wayne|3|0", head + rows))
+        self.assertEqual(scripted("who", "who", "here now: a\n"), "here now: a\n")
+        nothing = "you and wayne have written nothing to each other"
+        self.assertEqual(outcome("history wayne", "history|wayne|20|0", "conversation with wayne: 0 messages\n"), nothing)
+        more = outcome("history wayne", "history|wayne|20|0", "conversation with wayne: 0 messages, older before 9\n")
+        self.assertEqual(more, f"{nothing}, as far as was looked\nolder ones: history wayne 20 before 9")
+        self.assertEqual(outcome("history wayne", "history|wayne|20|0", UNREADABLE), UNREADABLE.rstrip())
+        self.assertEqual(outcome("history|wayne|20|0", "history|wayne|20|0", head + rows)[:70], head[:70], "the protocol's own words")
 
     def test_refusals_come_with_a_hint(self) -> None:
         self.assertIn("log in", hint("3|wayne|hi", INVALID.decode(), ""))

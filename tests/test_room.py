@@ -37,7 +37,7 @@ class RoomTest(unittest.TestCase):
                 ("Server", "tesla left the conversation"),
             ],
         )
-        history = [(number, sender, recipient) for number, _, sender, recipient, _ in chat.state.history or ()]
+        history = [(number, sender, recipient) for number, _, sender, recipient, _ in chat.state.history]
         self.assertEqual(history, [(1, "Server", ROOM), (2, "Server", ROOM), (3, "tesla", ROOM), (4, "Server", ROOM)])
         self.assertEqual([seq for seq, *_ in chat.state.undelivered(ROOM, 0, 1)], [2, 3, 4])
         self.assertEqual([list(chat.state.undelivered(ROOM, 0, n)) for n in (4, 9)], [[], []])
@@ -111,11 +111,6 @@ class RoomTest(unittest.TestCase):
         chat.system("expire|")
         self.assertEqual((self.said()[-1], A in chat.state.sessions), (("Server", "a left the conversation"), False))
 
-    def test_a_server_keeps_no_history(self) -> None:
-        self.chat.state.history = None
-        self.assertEqual(self.chat.do(A, "G|albert", "V|hello"), ["g|albert|1", "v"])
-        self.assertEqual(self.chat.state.message_count, 2)
-
     def test_old_lines_are_only_in_the_history(self) -> None:
         chat = self.chat
         chat.do(A, "G|a")
@@ -124,7 +119,7 @@ class RoomTest(unittest.TestCase):
         self.assertEqual(len(chat.state.room.lines), LINES_MAX)
         self.assertEqual(chat.state.room.seq, 2 * LINES_MAX - 1)
         self.assertEqual(len(list(chat.state.undelivered(ROOM, 0, 0))), LINES_MAX)
-        self.assertEqual(len(chat.state.history or ()), 2 * LINES_MAX - 1)
+        self.assertEqual(len(chat.state.history), 2 * LINES_MAX - 1)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ class MakeTest(Case):
         place = self.place()
         replies = json.dumps(HOSTILE, ensure_ascii=False, separators=(",", ":"))
         tables: dict[str, list[tuple[str, ...]]] = {
-            "accounts": [(text, str(i), text, "1", str(i << 55), "blocked" * (i % 2)) for i, text in enumerate(HOSTILE)],
+            "accounts": [(text, str(i), text, "1", str(i << 55), "blocked" * (i % 2), "0") for i, text in enumerate(HOSTILE)],
             "mailboxes": [(text, "1", "2", "3", text, text) for text in HOSTILE],
             "sessions": [(session(1).hex(), "plain", HOSTILE[9], "0.1.2", str(len(HOSTILE)), "0", "0", "0", replies, "", "0")],
             "room": [(str(i), str(i), "3", text, text) for i, text in enumerate(HOSTILE, 1)],

@@ -65,7 +65,7 @@ class ManifestTest(unittest.TestCase):
     def test_a_manifest_that_makes_no_sense_is_refused(self) -> None:
         files = self.manifest().files
         senseless: tuple[dict[str, Any], ...] = (
-            {"format": 4},
+            {"format": FORMAT + 1},
             {"format": 0},
             {"op": 0},
             {"hash": "AB" * 16},
@@ -173,7 +173,7 @@ class DamageTest(Case):
         for name, image, rows, says in (
             ("accounts.csv", accounts.replace(b'"number"', b'"nummer"'), None, "other columns"),
             ("accounts.csv", b"", None, "other columns"),
-            ("accounts.csv", accounts + b'"a","b","c"\n', None, "3 fields instead of 6"),
+            ("accounts.csv", accounts + b'"a","b","c"\n', None, "3 fields instead of 7"),
             ("accounts.csv", accounts, 99, "rows instead of 99"),
             ("accounts.csv", accounts + accounts.splitlines(keepends=True)[-1], None, "stands there twice"),
             ("accounts.csv", accounts + b'"\xff"\n', None, "do not fit"),
@@ -191,37 +191,43 @@ class DamageTest(Case):
         return msgspec.structs.replace(manifest, files={**manifest.files, name: part}).encode()
 
     def test_one_of_format_1(self) -> None:
-        self.read_older(1, "accounts.csv", "sessions.csv")
+        self.read_older(1, {"accounts.csv": 3, "sessions.csv": 2})
 
     def test_one_of_format_2(self) -> None:
-        self.read_older(2, "sessions.csv")
+        self.read_older(2, {"accounts.csv": 1, "sessions.csv": 2})
 
-    def read_older(self, older: int, *lacking: str) -> None:
-        """It has no room, and fewer columns: nobody had anything there. The next one is of the newest format."""
+    def test_one_of_format_3(self) -> None:
+        self.read_older(3, {"accounts.csv": 1}, "room.csv")
+
+    def read_older(self, older: int, lacking: dict[str, int], room: str = "") -> None:
+        """It may have no room, and has fewer columns: nobody had anything there. The next one is of the newest format."""
         whole = load(self.place_.disk, self.path, CLUSTER)[0]
+        for account in whole.accounts.values():
+            account.since = -1
         manifest = Manifest.decode(self.files[MANIFEST])
-        parts = {name: part for name, part in manifest.files.items() if name != "room.csv"}
+        parts = {name: part for name, part in manifest.files.items() if name != "room.csv" or room}
         with contextlib.ExitStack() as instead:
-            for name in lacking:
-                image = b"".join(self.cut(self.files[name]))
+            for name, columns in lacking.items():
+                image = b"".join(self.cut(self.files[name], columns))
                 parts[name] = Part(len(image), parts[name].rows, hashlib.sha256(image).hexdigest())
                 instead.enter_context(self.instead(name, image))
             image = msgspec.structs.replace(manifest, format=older, files=parts).encode()
             instead.enter_context(self.instead(MANIFEST, image))
-            instead.enter_context(self.instead("room.csv", None))
+            if not room:
+                instead.enter_context(self.instead("room.csv", None))
             state, found = load(self.place_.disk, self.path, CLUSTER)
             self.assertEqual((found.format, table_rows(state)), (older, table_rows(whole)))
-            with self.instead("sessions.csv", self.files["sessions.csv"]):
-                self.assert_damaged("sessions.csv")
-            instead.enter_context(self.instead("sessions.csv", b"".join(self.cut(self.files["sessions.csv"]))))
+            with self.instead("accounts.csv", self.files["accounts.csv"]):
+                self.assert_damaged("accounts.csv")
+            instead.enter_context(self.instead("accounts.csv", b"".join(self.cut(self.files["accounts.csv"], lacking["accounts.csv"]))))
             self.place_.say(0, "S|wayne|more")
             later = self.place_.make(Maker(self.place_.disk, rows_through_csv))
             self.assertEqual(load(self.place_.disk, later, CLUSTER, verify_history=True)[1].format, FORMAT)
 
-    def cut(self, image: bytes) -> Iterator[bytes]:
-        """The rows without their last two columns."""
+    def cut(self, image: bytes, columns: int) -> Iterator[bytes]:
+        """The rows without their last columns."""
         for row in image.splitlines():
-            yield row.rsplit(b",", 2)[0] + b"\n"
+            yield row.rsplit(b",", columns)[0] + b"\n"
 
     def test_a_disk_that_cannot_read(self) -> None:
         with mock.patch.object(OsDisk, "pread", side_effect=OSError(errno.EIO, "Input/output error")):
@@ -353,7 +359,7 @@ class StartTest(Case):
     def test_a_hundred_thousand_accounts(self) -> None:
         place = self.place()
         tables: dict[str, Any] = {
-            "accounts": [(f"user{i}", str(i), "", "1", "0", "") for i in range(100_000)],
+            "accounts": [(f"user{i}", str(i), "", "1", "0", "", "0") for i in range(100_000)],
             "mailboxes": [(f"user{i}", "1", str(i), "3", "mason", "hello " * 10) for i in range(10_000)],
             "sessions": [],
             "room": [],

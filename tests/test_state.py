@@ -31,7 +31,7 @@ from commands import (
     system_run,
 )
 from people import Account, Outcome, Session
-from state import HANDLERS, SYSTEM_HANDLERS, ChatState
+from state import HANDLERS, HISTORY_KEPT, SYSTEM_HANDLERS, ChatState
 from tables import TABLES
 
 try:
@@ -114,7 +114,7 @@ def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
         list(state.hidden),
         (sorted(state.room.names.items()), list(state.room.lines)),
         state.message_count,
-        list(state.history or ()),
+        list(state.history),
     )
 
 
@@ -263,10 +263,13 @@ class MessagesTest(unittest.TestCase):
         )
         self.assertEqual(chat.state.message_count, 3)
 
-    def test_no_history_where_nobody_asked_for_it(self) -> None:
-        self.chat.state.history = None
-        self.assertEqual(self.chat.do(A, "S|wayne|hello"), "p")
-        self.assertIsNone(self.chat.state.history)
+    def test_of_the_history_the_newest_is_kept(self) -> None:
+        self.chat.state.history = ChatState().history
+        for n in range(0, HISTORY_KEPT + 5, 500):
+            self.chat.do(A, *[f"S|nobody|{n}", *["S|wayne|x"] * 500])
+            self.chat.do(A, "R|wayne123")
+        kept = [number for number, *_ in self.chat.state.history]
+        self.assertEqual((len(kept), kept[-1]), (HISTORY_KEPT, self.chat.state.message_count))
 
     def test_sends_that_are_refused(self) -> None:
         chat = self.chat
@@ -605,7 +608,7 @@ class TablesTest(unittest.TestCase):
         self.assertEqual(twin.state.digest, chat.state.digest)
 
     def test_tables_that_contradict_themselves(self) -> None:
-        account = ("mason", "1", "", "2", "0", "")
+        account = ("mason", "1", "", "2", "0", "", "0")
         letters = [("mason", "1", "1", "5", "mason", "x"), ("mason", "2", "2", "6", "mason", "y")]
         session = (A.hex(), "plain", "mason", "0.7.1", "1", "0", "0", "0", '["o"]', "albert", "1")
         said = ("1", "3", "5", "Server", "albert joined the conversation ")
@@ -617,9 +620,11 @@ class TablesTest(unittest.TestCase):
             ("accounts", [("mason", "one", *account[2:])]),
             ("accounts", [account[:5]]),
             ("accounts", [(*account[:3], "1", *account[4:])]),
-            ("accounts", [(*account[:4], "-1", "")]),
-            ("accounts", [(*account[:4], str(1 << 63), "")]),
-            ("accounts", [(*account[:5], "holy")]),
+            ("accounts", [(*account[:4], "-1", *account[5:])]),
+            ("accounts", [(*account[:4], str(1 << 63), *account[5:])]),
+            ("accounts", [(*account[:5], "holy", "0")]),
+            ("accounts", [(*account[:6], "-2")]),
+            ("accounts", [(*account[:6], "3")]),
             ("mailboxes", [("wayne", *letters[0][1:])]),
             ("mailboxes", letters[::-1]),
             ("mailboxes", [("mason", "0", *letters[0][2:])]),

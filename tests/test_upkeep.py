@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from events import SnapshotDiffered, SnapshotRead
+from history import Page
 from replication import NORMAL
+from state import ChatState
 from upkeep import LOOK_AGAIN_S, LOOK_FIRST_S, LOOK_S, Upkeep
 
 TIP = b"t" * 16
@@ -29,6 +31,9 @@ class FakeHost:
 
     def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         self.orders.append((order, done))
+
+    def read(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        done(job())
 
     def answer(self, **words: Any) -> None:
         _, done = self.orders.pop(0)
@@ -55,6 +60,8 @@ class UpkeepTest(unittest.TestCase):
         self.fed: list[Any] = []
         self.said: list[str] = []
         self.upkeep: Any = self.make()
+        self.upkeep.archive.state = self.state = ChatState()
+        self.state.history.extend((number, 5, "mason", "wayne", "x") for number in range(1, 6))
 
     def make(self) -> Any:
         settings: Any = SimpleNamespace(name="dormitory", snapshot_quiet_ms=300, snapshot_every_s=60, snapshot_every_bytes=1 << 26)
@@ -78,8 +85,9 @@ class UpkeepTest(unittest.TestCase):
         self.turn(0.3)
         self.turn(5.0)
         self.assertEqual([order["make"] for order, _ in self.host.orders], [7], "one order at a time")
-        self.host.answer(path="tmp-7", digest=55)
+        self.host.answer(path="tmp-7", digest=55, messages=3)
         self.assertEqual((self.placed, self.fed), ([7], []))
+        self.assertEqual([number for number, *_ in self.state.history], [4, 5], "what it holds need not be in memory")
 
     def test_one_that_leads_elsewhere_is_not_put_in_place(self) -> None:
         """Somebody's memory is wrong; the log is what all agreed on."""
@@ -90,7 +98,7 @@ class UpkeepTest(unittest.TestCase):
     def test_one_of_an_op_whose_digest_is_not_known_yet(self) -> None:
         self.replica.digest_op = 6
         self.turn(0.4)
-        self.host.answer(path="tmp-7", digest=56)
+        self.host.answer(path="tmp-7", digest=56, messages=3)
         self.assertEqual((self.placed, self.fed), ([7], []))
 
     def test_one_that_failed_is_said_and_tried_again(self) -> None:
@@ -123,6 +131,24 @@ class UpkeepTest(unittest.TestCase):
         self.replica.applied = 0
         self.turn(LOOK_FIRST_S + 1)
         self.assertFalse(self.look())
+
+    def test_what_a_guest_could_not_read_is_looked_at_soon(self) -> None:
+        self.storage.snapshot_op = 7
+        self.turn(LOOK_FIRST_S + 1)
+        self.host.answer(damage="")
+        self.storage.disk = SimpleNamespace(listdir=self.fail_to_list)
+        self.upkeep = self.make()
+        self.upkeep.archive.state, found = self.state, list[Any]()
+        self.upkeep.look_at = self.host.time + LOOK_S
+        self.upkeep.archive.ask(Page("mason", "wayne", 0, 6, 9), found.append)
+        self.assertEqual((found, self.said), ([None], ["the history cannot be read: [Errno 5] rotten"]))
+        self.turn(LOOK_AGAIN_S - 1)
+        self.assertFalse(self.look())
+        self.turn(2)
+        self.assertTrue(self.look())
+
+    def fail_to_list(self, path: str) -> list[str]:
+        raise OSError(5, "rotten")
 
     def test_damage_is_told_and_looked_at_again(self) -> None:
         self.storage.snapshot_op = 7

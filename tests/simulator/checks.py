@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from doors.pipe_words import UNREADABLE
 from tests.simulator import witness
 from tests.simulator.blind import Displayed, Seen, judge
 from tests.simulator.guests import Asked, SimGuest
@@ -39,7 +40,7 @@ class LogChecks(Invariants):
         self.acked_op = 0
         self.gaps = 0
         self.abandoned: list[tuple[str, Asked]] = []  # of sessions that never were
-        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "windows": 0, "in windows": 0}
+        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "windows": 0, "in windows": 0, "looked back": 0}
 
     # --- the log --------------------------------------------------------------------------------------------------------------------------
 
@@ -149,6 +150,9 @@ class Checks(LogChecks):
     def answered(self, guest: SimGuest, asked: Asked, words: str) -> Outcome:
         """A reply has come."""
         self.counted["acknowledged"] += 1
+        if asked.line[0] == "h":
+            self._check_history(guest, asked, words)
+            return ("ok",)
         if asked.line[0] in "2w":
             names = self._check_query(guest, asked, words)
             if asked.line[0] == "2":
@@ -185,6 +189,18 @@ class Checks(LogChecks):
         raise Violation(
             f"{guest.name}'s request {asked.number} {asked.line!r} shows {got}, at no moment since op {asked.acked_op} was it so"
         )
+
+    def _check_history(self, guest: SimGuest, asked: Asked, words: str) -> None:
+        """The newest messages of one moment between call and return, none of an earlier account of the asker's name."""
+        if words == UNREADABLE:
+            return  # its disk fails, and may say so
+        _, whom, count = asked.line.split("|")
+        me, got = self._account(guest), [tuple(row.split("|", 3)[2:]) for row in words.splitlines()[1:]]
+        said = [one for one in self.spec.said if (one[1] is me and one[2].name == whom) or (one[2] is me and one[1].name == whom)]
+        ours, least = [(sender.name, text) for _, sender, _, text in said], sum(op <= asked.acked_op for op, *_ in said)
+        if not any(ours[:end][-int(count) :] == got for end in range(least, len(ours) + 1)):
+            self.fail(f"{guest.name}'s request {asked.number} {asked.line!r} shows {got}, the log says {ours[-int(count) :]}")
+        self.counted["looked back"] += len(got)
 
     def _check_read(self, guest: SimGuest, texts: Outcome, expected: Outcome) -> None:
         """What a read shows is what waited, without what this guest was shown already."""
@@ -238,7 +254,7 @@ class Checks(LogChecks):
     def _ask_blind(self) -> None:
         """Whether what was seen from outside could have happened at all; who was never answered may have been heard or not."""
         unanswered = [(g.name, a) for g in self.guests for a in g.under_way.values()] + self.abandoned
-        unknown = [Seen(name, asked.called, None, asked.line, ()) for name, asked in unanswered if asked.line[0] not in "2w"]
+        unknown = [Seen(name, asked.called, None, asked.line, ()) for name, asked in unanswered if asked.line[0] not in "2wh"]
         windows, count, wrong = judge([*self.history, *unknown], self.displays_seen)
         self.counted["windows"] += windows
         self.counted["in windows"] += count

@@ -350,7 +350,7 @@ class BareGuest:
             raise Violation(f"{self.name}: reply {number} before {min(self.under_way)}")
         del self.under_way[number]
         outcome = self.history.answered(self, asked, words)
-        if asked.line[0] not in "2w" and outcome != ("invalid",):
+        if asked.line[0] not in "2wh" and outcome != ("invalid",):
             self.firm = max(self.firm, number)
         self.heard(asked, outcome)
         self.think_soon()
@@ -413,8 +413,10 @@ class SimGuest(BareGuest):
             return "2"
         if roll < 0.82:
             return f"2|{self.name[:1]}.*"
-        if roll < 0.86:
+        if roll < 0.84:
             return "who"
+        if roll < 0.86:
+            return f"history|{other}|{dice.randint(1, 6)}"
         if roll < 0.93 or self.under_way or world.healed:
             return f"4|{self.name}123"
         if roll < 0.95:

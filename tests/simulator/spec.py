@@ -89,6 +89,7 @@ class Spec(LogSpec):
         self.ever: dict[tuple[str, int], Account] = {}
         self.names: list[tuple[int, tuple[str, ...]]] = [(0, ())]  # op, live names from then on
         self.sent: dict[str, int] = {}  # text -> op of its delivery into a mailbox
+        self.said: list[tuple[int, Account, Account, str]] = []  # op, sender, recipient, text
 
     def system(self, text: str) -> None:
         super().system(text)
@@ -147,6 +148,7 @@ class Spec(LogSpec):
         account.log[account.seq] = (session.account.name, words)
         assert words not in self.sent, f"text {words} delivered twice"
         self.sent[words] = op
+        self.said.append((op, session.account, account, words))
         return ("ok",)
 
     def _named(self, op: int) -> None:

@@ -214,6 +214,9 @@ class Process:
     def work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         self.world.push(self.world.now + after + self.world.dice.random() * HASHING, self, lambda: done(job()))
 
+    def read(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.world.push(self.world.now + after, self, lambda: done(job()))
+
     def ready_worker(self) -> None:
         """It is."""
 
