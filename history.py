@@ -90,7 +90,7 @@ def _find_in(disk: Disk, path: str, cluster: str, page: Page, recent: Sequence[W
     else:
         parts, old = manifest.files, page._replace(before=below)
         names = map(message_file, numbers[:FILES_AT_ONCE])
-        pages = (_rows_of(verified(disk, path, name, parts[name], at_once=PIECE), old) for name in names)
+        pages = (rows_of(verified(disk, path, name, parts[name], at_once=PIECE), old) for name in names)
         rows = itertools.chain.from_iterable(map(reversed, pages))
     found, size = list[Written](), 0
     for message in itertools.chain(filter(page.has, reversed(recent)), rows):
@@ -108,8 +108,18 @@ def _files(since: int, before: int) -> range:
     return range((before - 2) // size + 1, since // size, -1) if before - 1 > since else range(0)
 
 
+def rows_of(pieces: Iterable[bytes], page: Page) -> list[Written]:
+    """The newest rows of a message file that belong to the page, oldest first: one more than it takes, so that it is known to go on.
+
+    Raises SnapshotDamaged for a row that is none, though every byte of it is what was written.
+    """
+    try:
+        return _rows_of(pieces, page)
+    except (ValueError, csv.Error) as error:
+        raise SnapshotDamaged(f"a row of the messages is none: {error}") from error
+
+
 def _rows_of(pieces: Iterable[bytes], page: Page) -> list[Written]:
-    """The newest rows of a message file that belong to the page, oldest first: one more than it takes, so that it is known to go on."""
     pairs = {(page.me, page.whom), (page.whom, page.me)}
     signs = [f'","{_quoted(sender)}","{_quoted(recipient)}","'.encode() for sender, recipient in sorted(pairs)]
     lines, rest = deque[tuple[int, bytes]](maxlen=page.limit + 1), b""

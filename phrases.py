@@ -17,6 +17,7 @@ Read next: `terminal.py`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import unicodedata
@@ -183,7 +184,8 @@ def outcome(typed: str, asked: str, reply: str) -> str:
             return f"{whom} is away: it waits in the mailbox"
     head, *rows = reply.rstrip("\n").split("\n")
     if asked.startswith("history|") and (found := HEAD.fullmatch(head)):
-        return "\n".join(map(visible, _looked_back(found, rows, asked)))
+        with contextlib.suppress(ValueError, OverflowError, OSError):  # what is no row, or no time, is shown as it is
+            return "\n".join(map(visible, _looked_back(found, rows, asked)))
     if asked.startswith("2") and reply.startswith("Showing all accounts: "):
         return "accounts: " + lines.removeprefix("Showing all accounts: ")
     return lines

@@ -27,6 +27,7 @@ import superblock
 from commands import run, system_run
 from disk import SECTOR, ReplicaLock
 from guest import Guest
+from history import Page, rows_of
 from journal import Journal, JournalDamaged, read_segments
 from packets import CRC, END, HASH_SIZE, HEADER, HEADER_SIZE, MAGIC, NO_HASH, TRAILER_SIZE, Batch, Member, View, digest
 from register import Register, RegisterDamaged
@@ -372,7 +373,9 @@ class SnapshotTarget(Target):
         for count, body in some_bodies():
             state.apply(op + 1, count, WALL, body)
             op += count
-        again = ChatState.load(state.op, state.digest, 0, {name: list(rows) for name, (_, rows) in state.tables().items()})
+        again = ChatState.load(
+            state.op, state.digest, state.message_count, {name: list(rows) for name, (_, rows) in state.tables().items()}
+        )
         assert {n: list(r) for n, (_, r) in again.tables().items()} == {n: list(r) for n, (_, r) in state.tables().items()}
         return "sound"
 
@@ -447,6 +450,42 @@ class SettingsTarget(Target):
         return "sound"
 
 
+class HistoryTarget(Target):
+    """A message file, verified or not, in which a conversation is looked for."""
+
+    name = "history"
+    tokens = (
+        b'"',
+        b'""',
+        b'","',
+        b"\n",
+        b"\r",
+        b"\0",
+        b"\xff",
+        b'"9"',
+        b'"-1"',
+        b"9" * 5000,
+        b'","ann","wayne","',
+        b'","wayne","ann","',
+        b"x" * 70_000,
+    )
+
+    def seeds(self) -> dict[str, bytes]:
+        rows = [(n, WALL + n, *(("ann", "wayne"), ("wayne", "ann"), ("ann", "bob"))[n % 3], f'text {n}, "quoted"') for n in range(1, 12)]
+        hidden = [(1, WALL, "bob", "bob", '","ann","wayne","'), (2, WALL, "ann", "wayne", "é" * 300)]
+        return {name: rows_through_csv(MESSAGE_COLUMNS, some, True) for name, some in (("talk", rows), ("hidden", hidden))}
+
+    def run(self, image: bytes) -> str:
+        page = Page("ann", "wayne", 1, 10, 3)
+        pieces = [image[at : at + 100] for at in range(0, len(image), 100)]
+        try:
+            rows = rows_of(pieces, page)
+        except SnapshotDamaged:
+            return "damaged"
+        assert len(rows) <= page.limit + 1 and all(map(page.has, rows)), rows
+        return "found" if rows else "nothing"
+
+
 class OrderTarget(Target):
     """An order for the snapshot worker."""
 
@@ -514,5 +553,5 @@ class MemoryTarget(Target):
 
 TARGETS = (
     *(JournalTarget(), RegisterTarget(), SuperblockTarget(), LockTarget(), ManifestTarget(), SnapshotTarget()),
-    *(SettingsTarget(), OrderTarget(), MemoryTarget()),
+    *(SettingsTarget(), HistoryTarget(), OrderTarget(), MemoryTarget()),
 )

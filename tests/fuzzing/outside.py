@@ -109,6 +109,9 @@ class PipeTarget(Target):
             "framed": "1|wayne\n3|ann|hello\n2\n2|a.*\n4|wayne123\n3|wayne|äöü | 漢\n5|wayne123\n0|wayne123\n".encode(),
             "numbered": b"understudy 1 " + b"cd" * 16 + b"\n1 0 1|wayne\n2 1 3|ann|hi\n3 2 2\n4 3 who\n5 4 3|wayne|me\nack 1\n6 5 bye\n",
             "resumed": b"understudy 1 " + b"cd" * 16 + b"\nresume 1\n7 6 0|wayne123\ncluster\n8 7 4|wayne123\n9 8 5|wayne123\n",
+            "history": b"understudy 1 "
+            + b"ef" * 16
+            + b"\n1 0 1|mason\n2 1 3|ann|hi\n3 2 history|ann|5|0\n4 3 history|ann\n5 4 history|x|9|2\n",
         }
 
     def run(self, image: bytes) -> str:

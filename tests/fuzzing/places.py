@@ -205,11 +205,15 @@ class PersonTarget(Target):
     tokens = (
         *(b"create ", b"login ", b"send ", b"inbox", b"list ", b"delete ", b"@", b"bye", b"who", b"help", b"logout", b"|", b"\t", b"\n"),
         *(b"\x1b[2J", "\u202e".encode(), "\u2028".encode(), "e\u0301\u0301\u0301\u0301\u0301\u0301\u0301\u0301".encode(), b"3|x|", b":80"),
+        *("⏎".encode(), b"history ", b" before ", b"conversation with ", b": 3 messages", b", older before ", b"9" * 5000),
     )
 
     def seeds(self) -> dict[str, bytes]:
         return {
             "friendly": "create wayne\n@ann hello, äöü 漢\nsend bob how are you\ninbox\nlist w.*\nwho\ndelete wayne\nbye".encode(),
+            "history": (
+                "conversation with ann: 2 messages, older before 4, an earlier ann up to 5⏎5|17|ann|hi⏎6|18|wayne|x\nhistory ann"
+            ).encode(),
             "protocol": b"1|wayne\n3|ann|hello\nSender wayne sends a new message hello to ann\n2\nShowing all accounts: ann,wayne",
         }
 
@@ -217,7 +221,7 @@ class PersonTarget(Target):
         seen = "nothing"
         typed = image.decode("utf-8", "surrogateescape").split("\n")
         for number, line in enumerate(typed[:LINES_MOST]):
-            account, reply = ("", "wayne")[number % 2], typed[number - 1].encode(errors="replace").decode()
+            account, reply = ("", "wayne")[number % 2], typed[number - 1].encode(errors="replace").decode().replace("⏎", "\n")
             word = phrases.understand(line, account)
             seen = "asked" if word.ask else "said" if word.say else seen
             if word.ask:

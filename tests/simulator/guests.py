@@ -416,7 +416,7 @@ class SimGuest(BareGuest):
         if roll < 0.84:
             return "who"
         if roll < 0.86:
-            return f"history|{other}|{dice.randint(1, 6)}"
+            return f"history|{other}|4"
         if roll < 0.93 or self.under_way or world.healed:
             return f"4|{self.name}123"
         if roll < 0.95:
