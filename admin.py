@@ -7,6 +7,8 @@ What it is not: it serves no guest and no replica; each replica is a process of 
     python server.py status [--json]  one row a replica; exit code 0 while commands can be served
     python server.py stop [--replica N]
     python server.py account reset|block|unblock|remove NAME
+    python server.py force-new-view --replica N [--copy M …] [--cluster NAME]      last resorts: `last_resort.py`
+    python server.py truncate-corrupt-tail --replica N [--cluster NAME]
 
 Read next: `operators.py` (how replicas are asked and stopped), `server.py`.
 """
@@ -30,14 +32,16 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from disk import NETWORKED, file_system
+from disk import NETWORKED, OsDisk, file_system
 from doors import DOORS
 from host import VERSION, LoopHost
+from last_resort import LastResort, Refused, listens
 from operators import DONE, STOP_S, ask, change_account, gather_status, here, show_status, stop_replicas, survives
 from server import Server
 from settings import MAJORITY, SURVIVOR, Address, Settings, SettingsError, load
 from storage import BootFailed
 
+FORCE, TRUNCATE = "force-new-view", "truncate-corrupt-tail"
 EXIT_BUG = 70  # as in sysexits.h
 START_S = 30.0  # seconds until the supervisor says that no primary was found
 GARBAGE = (10_000, 20, 500)  # new objects until a look at the young: a millisecond; so many looks until one at the older, and at all
@@ -331,7 +335,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--replica", type=int, metavar="N", help="run this one replica in the foreground")
     parser.add_argument("--console", action="store_true", help="print guests' commands as they come (on by itself in a terminal)")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop; uvloop where it is installed")
-    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop,account}")
+    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop,account,force-new-view,truncate-corrupt-tail}")
     status = verbs.add_parser("status", parents=[common], help="one row a replica; exit code 0 while commands can be served")
     status.add_argument("--json", action="store_true", help="the same as JSON")
     stop = verbs.add_parser("stop", parents=[common], help="a clean stop of all replicas, or of one")
@@ -339,12 +343,47 @@ def make_parser() -> argparse.ArgumentParser:
     account = verbs.add_parser("account", parents=[common], help="reset an account's password, block, unblock or remove it")
     account.add_argument("what", choices=tuple(DONE))
     account.add_argument("name", metavar="NAME")
+    force = verbs.add_parser(FORCE, parents=[common], help="last resort: go on from the disk of one replica, whatever that loses")
+    force.add_argument("--copy", type=int, action="append", default=[], metavar="M", help="majority: replica M begins with a copy of it")
+    cut = verbs.add_parser(TRUNCATE, parents=[common], help="last resort: the log of a replica ends where it can be read")
+    for one in (force, cut):
+        one.add_argument("--replica", type=int, required=True, metavar="N", dest="stopped", help="whose disk it is about")
+        one.add_argument("--cluster", metavar="NAME", help="the cluster's name, for scripts; people are asked for it")
     return parser
 
 
 def spelled_out(words: list[str]) -> list[str]:
     """`server.py 1` starts replica 1."""
     return ["--replica", *words] if words and words[0].isdigit() else words
+
+
+def resort(settings: Settings, base: str, arguments: argparse.Namespace) -> int:
+    """An operator's last resort. Exit code 0: done; 1: refused, and nothing was changed; 3: the disk failed."""
+
+    def confirm() -> str:
+        if arguments.cluster is not None:
+            return str(arguments.cluster)
+        print("To do it, type the cluster's name: ", end="", flush=True)
+        return sys.stdin.readline().strip()
+
+    os.umask(0o077)
+    last = LastResort(
+        OsDisk(), settings, base, arguments.stopped, confirm=confirm, say=print, wall=lambda: time.time_ns() // 1000, reaches=listens
+    )
+    try:
+        if arguments.verb == FORCE:
+            last.force_new_view(arguments.copy)
+        else:
+            last.truncate_corrupt_tail()
+    except Refused as refused:
+        print(f"refused: {refused}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"the disk failed, and what was begun is not whole: {error}; mend that, and try again", file=sys.stderr)
+        return 3
+    finally:
+        last.release()
+    return 0
 
 
 def main() -> None:
@@ -361,7 +400,7 @@ def main() -> None:
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    wanted = arguments.stopped if arguments.verb == "stop" else arguments.replica
+    wanted = arguments.stopped if arguments.verb in ("stop", FORCE, TRUNCATE) else arguments.replica
     if wanted is not None and wanted not in {r.id for r in settings.replicas}:
         sys.exit(f"there is no replica {wanted} in {config}: it lists {', '.join(str(r.id) for r in settings.replicas)}")
     if arguments.verb == "status":
@@ -370,6 +409,8 @@ def main() -> None:
         sys.exit(stop_replicas(settings, base, wanted))
     if arguments.verb == "account":
         sys.exit(change_account(settings, base, arguments.what, arguments.name))
+    if arguments.verb in (FORCE, TRUNCATE):
+        sys.exit(resort(settings, base, arguments))
     if wanted is not None:
         console = arguments.console or sys.stdout.isatty()
         sys.exit(run_replica(settings, wanted, base, console=console, loop=arguments.loop))

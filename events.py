@@ -299,11 +299,15 @@ class Confirm(NamedTuple):
 
 
 class Exit(NamedTuple):
-    """The process must end; `suspect`: mark this disk as not to be trusted first. The next incarnation is above `inc`."""
+    """The process must end; `suspect`: mark this disk as not to be trusted first. The next incarnation is above `inc`.
+
+    `forced`: an operator has decided this view without this replica's log, which the next incarnation sets aside.
+    """
 
     reason: str
     suspect: bool
     inc: int = 0
+    forced: int = 0
 
 
 class Trace(NamedTuple):

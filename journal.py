@@ -111,6 +111,19 @@ class Journal:
             raise
         return self
 
+    @classmethod
+    def examine(cls, disk: Disk, path: str, generation: int, base_op: int, base_hash: bytes) -> Journal:
+        """What `open` would find, for people: `damage` says what is wrong behind the head. Nothing is written, synced or made."""
+        self = cls(disk, path, generation, segment_bytes=SEGMENT_BYTES, first_bytes=FIRST_BYTES)
+        self.head_op, self.head_hash = self.parent_op, self.parent_hash = base_op, base_hash
+        self.damage = str(self._recover(self._sort_out(path), base_op, base_hash, 0) or "")
+        return self
+
+    def drop_damage(self) -> None:
+        """What is wrong behind the head goes, synced: an operator wants it, who has kept a copy."""
+        self._make_writable()
+        self.damage = ""
+
     def close(self) -> None:
         """Give all descriptors back; writes nothing."""
         for segment in self._segments:

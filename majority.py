@@ -21,6 +21,8 @@ What safety rests on:
 - A primary that starts again never goes on in its old view: it does not know what it has sent.
 - What an incarnation said is forgotten when a later one is met: it may have lost its disk. A directory that is older than what others
   remember of it (its incarnation, an op it has acknowledged) is not trusted.
+- A view that an operator has forced (`last_resort.py`) begins an era: it is above every view that anybody can come to by asking, and a
+  log of an earlier era counts for nothing.
 - A query is answered after a majority has said, asked after it was evaluated, that it knows no newer view. No clock is trusted.
 
 Sources: Viewstamped Replication Revisited (MIT-CSAIL-TR-2012-021); Michael et al., "Recovering shared objects without stable storage"
@@ -49,7 +51,7 @@ from packets import (
     StartViewChange,
 )
 from peers import Voter
-from policy import Policy
+from policy import ERA, Policy
 from replication import CATCH_UP_BYTES, LEARNER, NORMAL, STALLED, VIEW_CHANGE, Replica
 
 ANNOUNCE = 0.1  # seconds between two packets that ask for something: a view, a recovery, to be told where a view begins
@@ -73,7 +75,7 @@ class Majority(Policy):
         self.wish, self.wished_at, self.wish_again = 0, 0.0, 0.0
         self.announce_at = 0.0
         self.rounds: list[tuple[int, int]] = []  # round that confirms, number of what was evaluated before it
-        self.waiting, self.changed = "", 0
+        self.waiting, self.changed, self.forced = "", 0, replica.view - replica.view % ERA
         self.rot = ""  # what is damaged in this replica's snapshot
         self.excused: Member | None = None  # whom this primary has allowed to begin its disk anew
         self.in_touch = self.enough == 1
@@ -154,6 +156,9 @@ class Majority(Policy):
     def _move(self, view: int, why: str) -> None:
         """A majority wants it: write it down, then adopt it."""
         r = self.replica
+        if view // ERA > r.view // ERA and r.head_op:
+            why = "an operator has forced a view without this log, which is set aside"
+            return r.leave_process(f"{why}: all is fetched anew", suspect=True, forced=view - view % ERA)
         if view > max(r.view, self.moving):
             self.moving, self.reason = view, why
             r.order(SaveView(r.generation, view))
@@ -165,7 +170,7 @@ class Majority(Policy):
 
     def _adopt(self, view: int, why: str) -> None:
         r, lead = self.replica, self._lead(view)
-        self.since, self.starting, self.waiting, self.changed = r.now, 0, "", 0
+        self.since, self.starting, self.waiting, self.changed, self.forced = r.now, 0, "", 0, view - view % ERA
         self.rounds.clear()
         for peer in self.peers.values():
             peer.round = 0

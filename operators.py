@@ -22,7 +22,9 @@ import sys
 import time
 from typing import Any
 
+from evidence import shown
 from host import ACCOUNT_S, is_here, short_path
+from last_resort import DECISIONS
 from settings import SURVIVOR, Settings
 
 ASK_S = 2.0  # seconds an operator's request may take
@@ -78,6 +80,7 @@ def gather_status(settings: Settings, base: str) -> dict[str, Any]:
         "members": newest.get("members", []),
         "reason": newest.get("reason", ""),
         "changed": newest.get("changed", 0),
+        "forced": max(row.get("forced", 0) for row in rows),
         "serving": is_served or any(row.get("serving") for row in rows),
         "here": mine,
         "missing": [row["id"] for row in rows if row["role"] in (DOWN, UNREACHED)],
@@ -116,7 +119,7 @@ def show_status(settings: Settings, base: str, *, as_json: bool) -> int:
         return 1
     print(f"cluster {report['cluster']}, policy {report['policy']}: {len(report['replicas'])} replicas, survives {survives(settings)}")
     print(
-        f"view {report['view']}, members {', '.join(map(str, report['members'])) or 'none yet'},"
+        f"view {shown(report['view'])}, members {', '.join(map(str, report['members'])) or 'none yet'},"
         f" since {when}: {report['reason'] or 'first start'}"
     )
     rows = [[f"{row.get(c, '-')}{' s' if c == 'uptime' and c in row else ''}" for c in COLUMNS] for row in report["replicas"]]
@@ -129,6 +132,9 @@ def show_status(settings: Settings, base: str, *, as_json: bool) -> int:
                 print(f"replica {row['id']} {'waits ' if word == 'waiting' else 'reports: '}{row[word]}")
     for warning in report["warnings"]:
         print(f"warning: {warning}")
+    if report["forced"]:
+        where = os.path.join(base, "cluster", DECISIONS)
+        print(f"an operator has forced view {shown(report['forced'])}; what that may have cost stands in {where}")
     if not report["serving"]:
         print(f"no commands are served now; not running: {', '.join(map(str, report['missing'])) or 'none'}")
     return 0 if report["serving"] else 1

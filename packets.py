@@ -35,10 +35,8 @@ from typing import NamedTuple
 import msgspec
 
 HEADER, CRC = struct.Struct("<4sQIIQQ16s"), struct.Struct("<I")
-MAGIC, END = b"USB1", b"\xf1END"
-HASH_SIZE = 16
+MAGIC, END, HASH_SIZE, NO_HASH = b"USB1", b"\xf1END", 16, bytes(16)
 HEADER_SIZE, TRAILER_SIZE = HEADER.size + CRC.size, HASH_SIZE + len(END)
-NO_HASH = bytes(HASH_SIZE)
 BATCH_MAX = 1 << 20  # bytes of a body; a longer one would keep a member's disk from answering in time
 PACKET_MAX = 4 << 20  # bytes of an encoded packet: a catch-up answer of several batches
 
@@ -141,7 +139,7 @@ class View(msgspec.Struct, frozen=True, array_like=True):
     """A view record: who is in the view, and why. Under `survivor` it is one file of the register.
 
     `op` and `hash` are the proposer's last committed batch; `closed` says that nothing was committed after (op, hash);
-    `time` is wall-clock microseconds, for people only; `prev_hash` and `hash` chain the records.
+    `time` is wall-clock microseconds, for people; `prev_hash` chains the records; `forced`: the newest view that an operator has decided.
     """
 
     cluster: str
@@ -154,6 +152,7 @@ class View(msgspec.Struct, frozen=True, array_like=True):
     time: int
     closed: bool = False
     prev_hash: bytes = NO_HASH
+    forced: int = 0
 
     @property
     def replicas(self) -> tuple[int, ...]:
@@ -162,7 +161,8 @@ class View(msgspec.Struct, frozen=True, array_like=True):
 
     def chain_hash(self) -> bytes:
         """What the next record carries as `prev_hash`."""
-        return hashlib.sha256(msgspec.msgpack.encode(self)).digest()[:HASH_SIZE]
+        content = msgspec.structs.astuple(self)  # records of early builds end before `forced`
+        return hashlib.sha256(msgspec.msgpack.encode(content if self.forced else content[:-1])).digest()[:HASH_SIZE]
 
 
 class Packet(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -21,6 +21,8 @@ from typing import NamedTuple, Protocol
 from events import Event
 from packets import CommitOk, Member, Packet, PrepareOk, StartView
 
+ERA = 10**9  # views; a view that an operator forces under `majority` is the first of its era, which nobody comes to by asking
+
 
 class Timers(NamedTuple):
     """Seconds; see `cluster.yaml`."""
@@ -37,6 +39,7 @@ class Policy(Protocol):
 
     waiting: str  # what a replica that is not in the view waits for, in words
     reason: str  # why its view was taken
+    forced: int  # the newest view that an operator has decided; 0: none
     changed: int  # when the view was decided, or its first batch was formed: microseconds of the wall clock; 0: nobody here knows
 
     def is_eligible(self) -> bool:

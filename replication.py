@@ -236,10 +236,10 @@ class Replica:
         self.status = HALTED
         self.emit(Exit(reason, suspect=False))
 
-    def leave_process(self, reason: str, *, suspect: bool = False, inc: int = 0) -> None:
+    def leave_process(self, reason: str, *, suspect: bool = False, inc: int = 0, forced: int = 0) -> None:
         """End this incarnation; the next one begins as a learner."""
         self.status = HALTED
-        self.emit(Exit(reason, suspect, inc))
+        self.emit(Exit(reason, suspect, inc, forced))
 
     # --- normal operation -----------------------------------------------------------------------------------------------------------------
 

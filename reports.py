@@ -64,6 +64,7 @@ def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: fl
         "members": [m.replica for m in policy.members()],
         "reason": policy.reason,
         "changed": policy.changed,
+        "forced": max(policy.forced, storage.superblock.forced),
         "waiting": policy.waiting if replica.status == LEARNER else "",
         "trouble": trouble or replica.damage,
         "version": VERSION,

@@ -525,7 +525,8 @@ class Server:
         self.host.log(effect.reason)
         try:
             if effect.suspect:
-                self.storage.save(suspect=True, inc=max(self.storage.inc, effect.inc))
+                forced = max(self.storage.superblock.forced, effect.forced)
+                self.storage.save(suspect=True, inc=max(self.storage.inc, effect.inc), forced=forced)
             else:
                 self.storage.note_durable(self.replica.synced, sync=True)
         except OSError as error:

@@ -4,6 +4,7 @@ What it is not: it decides nothing and tells nobody; `server.py` gives the order
 
     data/cluster/                 view-NNNNNNNNNN (register)   replica-N.lock   secret
     data/replica-N/               superblock   journal/   snapshots/   csv -> the newest   ballast   log/   admin.sock
+                                  given-up-V/   a log that the view V, which an operator forced, went on without
 
     at start                                            what is believed
     superblock unreadable, lost, marked suspect, or     nothing: the replica begins anew once others have what it lost
@@ -89,6 +90,7 @@ class Storage:
         inc, hint = (lock.before.inc, lock.before.durable_op) if lock.before else (0, 0)
         self.register = Register(self.disk, self.cluster_path, self.cluster, f"proposal-{self.replica}")
         self._load_superblock(blank, inc)
+        hint = 0 if self._give_up() else hint
         state = self._load_log(hint)
         # A replica that has no log yet and no view has nothing that the lock file could know of: its first start ended half-way.
         if lock.rotten and not self.damage and (self.superblock.view or self.journal.head_op):
@@ -148,6 +150,29 @@ class Storage:
         # Before any log: a start that ends between the two must not look like a superblock that was lost.
         superblock.create(self.disk, self.superblock_path, blank)
         return blank
+
+    def _give_up(self) -> bool:
+        """An operator has decided a later view without this log: it is kept, for people, and counts no more."""
+        sb, last = self.superblock, self.register.last()
+        forced = max(sb.forced, last.forced if last else 0)
+        aside = os.path.join(self.path, f"given-up-{forced}")
+        has_log = (sb.view or sb.suspect) and any(name.endswith(".seg") for name in self.disk.listdir(self.journal_path))
+        if sb.log_view >= forced or not has_log or (last is not None and self.replica in last.replicas):
+            return False
+        if self.disk.exists(os.path.join(aside, "journal")):
+            return False  # it was set aside before; what stands here now was fetched since
+        generation = sb.journal_generation + 1
+        none = {"log_view": 0, "snapshot_op": 0, "snapshot_hash": NO_HASH, "snapshot_name": "", "journal_generation": generation}
+        self.save(suspect=True, forced=forced, **none)
+        self.damage = f"view {forced} was forced by an operator, and the log that this disk held is set aside in {aside}"
+        self.disk.mkdir(aside)
+        for path in (self.snapshots_path, self.journal_path):  # the journal last: its name there says that all is done
+            if not self.disk.exists(name := os.path.join(aside, os.path.basename(path))):
+                self.disk.rename(path, name)
+                self.disk.mkdir(path)
+        for path in (aside, self.path):
+            self.disk.sync_dir(path)
+        return True
 
     def _new_incarnation(self, hint: int, wall: int) -> int:
         """Above every incarnation of this replica that anybody may have seen, even when the disk has forgotten."""

@@ -41,6 +41,7 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     `born`: the incarnation that made this superblock. What older incarnations promised, another disk promised.
     `met`: the newest incarnation of each other replica that was linked with this one (policy `majority`).
+    `forced`: the newest view known here that an operator has decided; a log of an older view counts for nothing.
     """
 
     cluster: str
@@ -58,6 +59,7 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     suspect: bool = False
     born: int = 0
     met: tuple[tuple[int, int], ...] = ()
+    forced: int = 0
 
 
 def load(disk: Disk, path: str, report: Callable[[str], None] | None = None) -> Superblock | None:

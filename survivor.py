@@ -99,7 +99,7 @@ class Survivor(Policy):
         self.accused_since = 0.0
         self.announce_at = self.read_at = 0.0
         self.waiting = self.reason = ""
-        self.changed = 0
+        self.changed = self.forced = 0
         self.rot = ""  # what is damaged in this replica's snapshot
         self.retry_disk_at = 0.0
         self.first_view = register
@@ -184,7 +184,7 @@ class Survivor(Policy):
                 " data/cluster is older than its replicas"
             )
         was = r.status
-        self.last, self.reason, self.changed = view, view.reason, view.time
+        self.last, self.reason, self.changed, self.forced = view, view.reason, view.time, view.forced
         self._set_joint(None)
         self.accused_since = 0.0
         self.since = r.now
@@ -209,7 +209,7 @@ class Survivor(Policy):
         tip = (r.head_op, r.head_hash) if r.commit == r.head_op else (r.parent_op, r.parent_hash)
         number, prev_hash = (last.number + 1, last.chain_hash()) if last else (r.view + 1, NO_HASH)
         self.proposing = True
-        r.emit(Propose(View(r.cluster, number, primary, tuple(sorted(members)), *tip, reason, 0, closed, prev_hash)))
+        r.emit(Propose(View(r.cluster, number, primary, tuple(sorted(members)), *tip, reason, 0, closed, prev_hash, self.forced)))
 
     # --- evidence -------------------------------------------------------------------------------------------------------------------------
 
