@@ -166,6 +166,7 @@ class Storage:
         self.save(suspect=True, forced=forced, **none)
         self.damage = f"view {forced} was forced by an operator, and the log that this disk held is set aside in {aside}"
         self.disk.mkdir(aside)
+        self.disk.sync_dir(self.path)  # what is renamed into a directory that a power cut takes away goes with it
         for path in (self.snapshots_path, self.journal_path):  # the journal last: its name there says that all is done
             if not self.disk.exists(name := os.path.join(aside, os.path.basename(path))):
                 self.disk.rename(path, name)

@@ -169,6 +169,7 @@ class World:
         self.packets: list[tuple[int, int, Packet]] = []  # all that was sent: from, to, packet
         self.lose: set[type | tuple[int, type]] = set()  # kinds of packets that get lost, of anybody or of one sender
         self.exits: list[tuple[int, str]] = []
+        self.forced: list[int] = []  # of each exit: the view that an operator has forced meanwhile
 
     # --- what a test does -----------------------------------------------------------------------------------------------------------------
 
@@ -458,6 +459,7 @@ class World:
             del self.cores[core.me.replica]
             self._bury([core])
         self.exits.append((core.me.replica, effect.reason))
+        self.forced.append(effect.forced)
 
     def _trace(self, core: Core, effect: Trace) -> None:
         core.traces.append(effect.text)

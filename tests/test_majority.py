@@ -37,7 +37,7 @@ from packets import (
     StartView,
     StartViewChange,
 )
-from policy import Timers
+from policy import ERA, Timers
 from replication import LEARNER, NORMAL, VIEW_CHANGE
 from tests.separate import TIMERS, Hosts
 from tests.test_replication import Story
@@ -686,6 +686,69 @@ class IncarnationTest(HostsStory):
         world.run(2)
         self.assertEqual(world.exits, [])
         self.assert_level(0, 1, 2)
+
+
+class ForcedTest(HostsStory):
+    """An operator has made replica 0's log, and a copy of it, the beginning of an era; replica 2 was away, and holds something else."""
+
+    def begin_era(self, *more: bytes) -> Hosts:
+        world = self.begin(b"a")
+        world.kill(1)
+        for body in more:
+            world.say(0, body)
+        world.kill(0, 2)
+        world.answered.clear()  # the operator knows that this may be lost
+        one, copy = world.stores[0], world.stores[1]
+        del one.log[1:]
+        one.view = one.log_view = copy.view = copy.log_view = 5 * ERA
+        copy.log = list(one.log)
+        world.start(0, 1)
+        world.run(1)
+        return world
+
+    def test_an_old_log_is_set_aside_and_brings_nothing_back(self) -> None:
+        world = self.begin_era(b"given", b"up", b"for good")
+        world.say(world.primary(), b"b")
+        world.start(2)
+        world.run(1)
+        (ended,) = [reason for i, reason in world.exits if i == 2]
+        self.assertIn("an operator has forced a view without this log", ended)
+        self.assertEqual(self.forced, [5 * ERA])
+        world.say(world.primary(), b"c")
+        world.stores[2].log.clear()
+        world.stores[2].log_view = 0
+        world.start(2)
+        world.run(1)
+        world.say(world.primary(), b"d")
+        world.run(0.1)
+        self.assert_level(0, 1, 2)
+        self.assertEqual([body for body in self.bodies(2) if len(body) > 1], [])
+        self.assertEqual({self.policy(i).forced for i in range(3)}, {5 * ERA})
+
+    def test_one_that_meets_the_era_while_it_runs(self) -> None:
+        """Alone it is a minority, and waits; then it hears of what was decided."""
+        world = self.begin_era()
+        world.isolate(2)
+        world.start(2)
+        world.run(1)
+        self.assertEqual((world.exits, self.policy(2).forced), ([], 0))
+        world.heal()
+        world.run(1)
+        self.assertEqual([i for i, _ in world.exits], [2])
+
+    def test_an_empty_one_has_nothing_to_set_aside(self) -> None:
+        world = self.begin_era()
+        world.wipe(2)
+        world.start(2)
+        world.run(1)
+        world.say(world.primary(), b"b")
+        world.run(0.1)
+        self.assert_level(0, 1, 2)
+        self.assertEqual(world.exits, [])
+
+    @property
+    def forced(self) -> list[int]:
+        return [forced for forced in self.world.forced if forced]
 
 
 class AmnesiaTest(HostsStory):

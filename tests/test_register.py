@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import random
 import tempfile
 import unittest
@@ -26,6 +27,11 @@ def following(last: View | None, primary: int = 0, op: int = 0) -> View:
     number, prev_hash = (last.number + 1, last.chain_hash()) if last else (1, NO_HASH)
     members = (Member(0, 5), Member(1, 6), Member(2, 7))
     return View("dormitory", number, members[primary], members, op, NO_HASH, "because", 123, False, prev_hash)
+
+
+def of_old(view: View) -> bytes:
+    """The array of a record as it was before views could be forced."""
+    return msgspec.msgpack.encode(msgspec.structs.astuple(view)[:10])
 
 
 def race(directory: str, me: int, rounds: int) -> list[int]:
@@ -58,6 +64,21 @@ class Case(unittest.TestCase):
         for _ in range(count):
             views.append(mine.propose(following(views[-1] if views else None)))
         return mine, views
+
+
+class Formats(Case):
+    def test_a_chain_of_early_records_is_read_and_goes_on(self) -> None:
+        first = following(None)
+        self.assertEqual(first.chain_hash(), hashlib.sha256(of_old(first)).digest()[:16])
+        fd = self.disk.open(f"{DIRECTORY}/view-0000000001", create=True)
+        self.disk.pwrite(fd, b"USV1" + zlib.crc32(of_old(first)).to_bytes(4, "little") + of_old(first), 0)
+        self.disk.close(fd)
+        mine = self.process()
+        self.assertEqual(mine.last(), first)
+        forced = msgspec.structs.replace(following(first), forced=2)
+        self.assertEqual(mine.propose(forced), forced)
+        self.assertNotEqual(forced.chain_hash(), msgspec.structs.replace(forced, forced=0).chain_hash())
+        self.assertEqual(self.process().last(), forced)
 
 
 class Deciding(Case):
