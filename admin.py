@@ -32,16 +32,27 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from disk import NETWORKED, OsDisk, file_system
+from disk import NETWORKED, file_system
 from doors import DOORS
 from host import VERSION, LoopHost
-from last_resort import LastResort, Refused, listens
-from operators import DONE, STOP_S, ask, change_account, gather_status, here, show_status, stop_replicas, survives
+from operators import (
+    DONE,
+    FORCE,
+    STOP_S,
+    TRUNCATE,
+    ask,
+    change_account,
+    gather_status,
+    here,
+    resort,
+    show_status,
+    stop_replicas,
+    survives,
+)
 from server import Server
 from settings import MAJORITY, SURVIVOR, Address, Settings, SettingsError, load
 from storage import BootFailed
 
-FORCE, TRUNCATE = "force-new-view", "truncate-corrupt-tail"
 EXIT_BUG = 70  # as in sysexits.h
 START_S = 30.0  # seconds until the supervisor says that no primary was found
 GARBAGE = (10_000, 20, 500)  # new objects until a look at the young: a millisecond; so many looks until one at the older, and at all
@@ -357,35 +368,6 @@ def spelled_out(words: list[str]) -> list[str]:
     return ["--replica", *words] if words and words[0].isdigit() else words
 
 
-def resort(settings: Settings, base: str, arguments: argparse.Namespace) -> int:
-    """An operator's last resort. Exit code 0: done; 1: refused, and nothing was changed; 3: the disk failed."""
-
-    def confirm() -> str:
-        if arguments.cluster is not None:
-            return str(arguments.cluster)
-        print("To do it, type the cluster's name: ", end="", flush=True)
-        return sys.stdin.readline().strip()
-
-    os.umask(0o077)
-    last = LastResort(
-        OsDisk(), settings, base, arguments.stopped, confirm=confirm, say=print, wall=lambda: time.time_ns() // 1000, reaches=listens
-    )
-    try:
-        if arguments.verb == FORCE:
-            last.force_new_view(arguments.copy)
-        else:
-            last.truncate_corrupt_tail()
-    except Refused as refused:
-        print(f"refused: {refused}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"the disk failed, and what was begun is not whole: {error}; mend that, and try again", file=sys.stderr)
-        return 3
-    finally:
-        last.release()
-    return 0
-
-
 def main() -> None:
     """Entry point of `server.py`."""
     parser = make_parser()
@@ -410,7 +392,7 @@ def main() -> None:
     if arguments.verb == "account":
         sys.exit(change_account(settings, base, arguments.what, arguments.name))
     if arguments.verb in (FORCE, TRUNCATE):
-        sys.exit(resort(settings, base, arguments))
+        sys.exit(resort(settings, base, arguments.verb, arguments.stopped, getattr(arguments, "copy", ()), arguments.cluster))
     if wanted is not None:
         console = arguments.console or sys.stdout.isatty()
         sys.exit(run_replica(settings, wanted, base, console=console, loop=arguments.loop))

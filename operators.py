@@ -1,5 +1,7 @@
 """What operators ask of replicas that run, and what they are shown: status, stop and accounts.
 
+Also the last resorts, for which none may run (`last_resort.py`).
+
 What it is not: it starts nothing (`admin.py`), and it decides nothing: each replica answers for itself, also when the others are dead.
 
     question                    goes to                         the answer
@@ -20,14 +22,17 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from disk import OsDisk
 from evidence import shown
 from host import ACCOUNT_S, is_here, short_path
-from last_resort import DECISIONS
+from last_resort import DECISIONS, LastResort, Refused, listens
 from settings import SURVIVOR, Settings
 
 ASK_S = 2.0  # seconds an operator's request may take
+FORCE, TRUNCATE = "force-new-view", "truncate-corrupt-tail"
 PASSWORD_BYTES = 12  # of chance in a password that a machine makes
 STOP_S = 8.0  # seconds a clean stop may take; then its log is to be read, and the supervisor kills
 
@@ -182,6 +187,33 @@ def change_account(settings: Settings, base: str, what: str, name: str) -> int:
     print(f"account {answer['done']}: {DONE[what]}")
     if what == "reset":
         print(f"its password is now {request['password']}")
+    return 0
+
+
+def resort(settings: Settings, base: str, verb: str, replica: int, copies: Sequence[int], name: str | None) -> int:
+    """An operator's last resort. Exit code 0: done; 1: refused, and nothing was changed; 3: the disk failed."""
+
+    def confirm() -> str:
+        if name is not None:
+            return name
+        print("To do it, type the cluster's name: ", end="", flush=True)
+        return sys.stdin.readline().strip()
+
+    os.umask(0o077)
+    last = LastResort(OsDisk(), settings, base, replica, confirm=confirm, say=print, wall=lambda: time.time_ns() // 1000, reaches=listens)
+    try:
+        if verb == FORCE:
+            last.force_new_view(copies)
+        else:
+            last.truncate_corrupt_tail()
+    except Refused as refused:
+        print(f"refused: {refused}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"the disk failed, and what was begun is not whole: {error}; mend that, and try again", file=sys.stderr)
+        return 3
+    finally:
+        last.release()
     return 0
 
 

@@ -95,8 +95,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("queries", "register", "registrar", "replication", "reports", "settings", "snapshots", "state", "storage", "superblock"),
         *("survivor", "upkeep"),
     },
-    "operators": {"evidence", "host", "last_resort", "settings"},
-    "admin": {"disk", "doors", "host", "last_resort", "operators", "server", "settings", "storage"},
+    "operators": {"disk", "evidence", "host", "last_resort", "settings"},
+    "admin": {"disk", "doors", "host", "operators", "server", "settings", "storage"},
     # the guest
     "ports": {"settings"},
     "guest": {"commands", "doors.lines", "doors.pipe_words"},
