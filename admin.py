@@ -138,7 +138,7 @@ async def _run_replica(settings: Settings, replica: int, base: str, *, console: 
     try:
         if console:
             print("SERVER WORKING".center(60), flush=True)
-        host.bind_doors()
+        host.doorways.bind()
         server = Server(host, settings, replica, base, host.console if console else None)
         host.hands = server
         gc.disable()  # what is read from the disk stays, and is looked through for nothing
@@ -199,7 +199,7 @@ async def _boot(server: Server) -> None:
 async def _look(host: LoopHost) -> None:
     while True:
         await asyncio.sleep(1)
-        host.look()
+        host.doorways.look(host.now())
 
 
 def owner_of(error: BaseException) -> str:

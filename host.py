@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from desk import Desk
 from disk import Disk, OsDisk
 from doors.operator import Slip
-from doors.stream import StreamShell
+from doorways import Doorways
 from handshake import Identity, load_secret, wire_version
 from links import Links
 from packets import AnyPacket, Packet
@@ -116,10 +116,7 @@ class LoopHost:
         self.hands: Hands
         self.links: Links | None = None
         self.finished: asyncio.Future[int] = self.loop.create_future()
-        self.shells: set[StreamShell] = set()
-        self.sockets: list[tuple[str, socket.socket]] = []
-        self.servers: list[asyncio.Server] = []
-        self.doors_open = False
+        self.doorways = Doorways(settings, replica, lambda: self.hands.desk, self.log, self.console)
         self.worker: asyncio.subprocess.Process | None = None
         self.worker_starts = False
         self.admin: asyncio.Server | None = None
@@ -191,51 +188,14 @@ class LoopHost:
 
     # --- doors ----------------------------------------------------------------------------------------------------------------------------
 
-    def bind_doors(self) -> None:
-        """Take the ports. Raises OSError, with the address in its text, when one is taken."""
-        row = self.settings.replica(self.replica)
-        for door, ports in row.doors.items():
-            for port in ports:
-                for address in row.listen:
-                    bound = _bind(address, port)
-                    if bound is not None:
-                        self.sockets.append((door, bound))
-                print(f"socket binded to port {port}", flush=True)
-
     def open_doors(self) -> None:
-        if not self.doors_open:
-            self.doors_open = True
-            self._spawn(self._listen())
-
-    async def _listen(self) -> None:
-        for door, bound in self.sockets:
-            if self.doors_open:
-                self.servers.append(await self.loop.create_server(self._shell_maker(door), sock=bound.dup(), backlog=4096))
-        if self.doors_open:
-            self.log("doors are open")
-            print("socket is listening", flush=True)
-
-    def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
-        most = self.settings.clients_max
-        return lambda: StreamShell(self.hands.desk, door, self.shells, log=self.log, announce=self.console, clients_max=most)
+        if not self.doorways.is_open:
+            self.doorways.is_open = True
+            self._spawn(self.doorways.open())
 
     def close_doors(self) -> None:
-        if self.doors_open:
-            self.doors_open = False
-            for server in self.servers:
-                server.close()
-            self.servers.clear()
-            # A closed listener must refuse, not queue: the next listen() needs fresh sockets.
-            ports = {bound.getsockname()[:2]: (door, bound) for door, bound in self.sockets}
-            self.sockets.clear()
-            for (address, port), (door, bound) in ports.items():
-                bound.close()
-                self.sockets.append((door, _bind(address, port) or bound))
-
-    def look(self) -> None:
-        """Once a second: guests that are stuck."""
-        for shell in tuple(self.shells):
-            shell.look(self.now())
+        if self.doorways.is_open:
+            self.doorways.close()
 
     # --- what takes long ------------------------------------------------------------------------------------------------------------------
 
@@ -322,7 +282,7 @@ class LoopHost:
     async def _change_account(self, request: dict[str, Any]) -> bytes:
         """The operator is a guest for one request."""
         slip = Slip(self.loop.create_future())
-        if not self.doors_open:
+        if not self.doorways.is_open:
             return json.dumps({"error": "this replica is not in the view"}).encode() + b"\n"
         connection = self.hands.desk.welcome(slip, "operator")
         connection.feed(json.dumps(request).encode())
@@ -341,8 +301,7 @@ class LoopHost:
     async def stop(self) -> None:
         """Close everything that is open."""
         self.close_doors()
-        for shell in tuple(self.shells):
-            shell.close("")
+        self.doorways.send_away()
         for threads in (self.aside, self.reader):
             threads.shutdown(wait=False, cancel_futures=True)
         if self.links is not None:
@@ -351,37 +310,6 @@ class LoopHost:
             with contextlib.suppress(ProcessLookupError):
                 self.worker.terminate()
                 await self.worker.wait()
-
-
-def _bind(address: str, port: int) -> socket.socket | None:
-    """A bound socket that does not listen yet; None where this machine has no such address family."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        bound = socket.socket(family, socket.SOCK_STREAM)
-    except OSError:
-        return None
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind((address, port))
-    except OSError as error:
-        bound.close()
-        if error.errno in (97, 99) and family == socket.AF_INET6:  # EAFNOSUPPORT, EADDRNOTAVAIL: a machine without IPv6
-            return None
-        raise OSError(error.errno, f"port {port} on {address} cannot be used: {error.strerror}") from None
-    bound.setblocking(False)
-    return bound
-
-
-def is_here(address: str) -> bool:
-    """Whether this host has the address: nobody else can bind it."""
-    bound = None
-    with contextlib.suppress(OSError):
-        bound = _bind(address, 0)
-    if bound is not None:
-        bound.close()
-    return bound is not None
 
 
 def _stand_back() -> None:

@@ -26,8 +26,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from disk import OsDisk
+from doorways import is_here
 from evidence import shown
-from host import ACCOUNT_S, is_here, short_path
+from host import ACCOUNT_S, short_path
 from last_resort import DECISIONS, LastResort, Refused, listens
 from settings import SURVIVOR, Settings
 

@@ -85,7 +85,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doors.operator": {"commands", "doors"},
     "doors.stream": {"connection", "desk", "doors", "doors.lines"},
     # ring 3, the house
-    "host": {"desk", "disk", "doors", "doors.operator", "doors.stream", "handshake", "links", "packets", "passwords", "settings"},
+    "doorways": {"desk", "doors", "doors.stream", "settings"},
+    "host": {"desk", "disk", "doors", "doors.operator", "doorways", "handshake", "links", "packets", "passwords", "settings"},
     "upkeep": {"events", "history", "host", "packets", "replication", "settings", "snapshots", "storage", "transfer"},
     "queries": {"desk", "packets"},
     "registrar": {"disk", "events", "host", "register", "storage"},
@@ -95,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("queries", "register", "registrar", "replication", "reports", "settings", "snapshots", "state", "storage", "superblock"),
         *("survivor", "upkeep"),
     },
-    "operators": {"disk", "evidence", "host", "last_resort", "settings"},
+    "operators": {"disk", "doorways", "evidence", "host", "last_resort", "settings"},
     "admin": {"disk", "doors", "host", "operators", "server", "settings", "storage"},
     # the guest
     "ports": {"settings"},

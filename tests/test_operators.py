@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import operators
-from host import is_here
+from doorways import is_here
 from settings import parse
 from tests.test_settings import APART, GOOD
 

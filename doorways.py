@@ -1,0 +1,115 @@
+"""Doorways: the sockets on which a replica's doors listen, open while it is in the view.
+
+What it is not: it knows no door's protocol (`doors/`), no guest (`desk.py`), and does not decide when to open (`server.py`).
+
+    bound    from the start, so that nobody else takes a port; does not listen: connecting is refused
+    open     listens; each connection gets a shell of its own (`doors/stream.py`)
+    closed   bound anew: what listened once would let guests queue instead of refusing them
+
+Read next: `doors/stream.py`, `host.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from desk import Desk
+from doors.stream import StreamShell
+from settings import Settings
+
+BACKLOG = 4096  # connections that wait to be accepted
+
+
+class Doorways:
+    """Those of one replica. `desk()`: who is given the guests."""
+
+    def __init__(
+        self, settings: Settings, replica: int, desk: Callable[[], Desk], log: Callable[[str], None], announce: Callable[[str], None]
+    ) -> None:
+        self.settings, self.replica, self.desk, self.log, self.announce = settings, replica, desk, log, announce
+        self.shells: set[StreamShell] = set()
+        self.sockets: list[tuple[str, socket.socket]] = []
+        self.servers: list[asyncio.Server] = []
+        self.is_open = False
+
+    def bind(self) -> None:
+        """Take the ports. Raises OSError, with the address in its text, when one is taken."""
+        row = self.settings.replica(self.replica)
+        for door, ports in row.doors.items():
+            for port in ports:
+                for address in row.listen:
+                    bound = bind(address, port)
+                    if bound is not None:
+                        self.sockets.append((door, bound))
+                print(f"socket binded to port {port}", flush=True)
+
+    async def open(self) -> None:
+        """Listen, unless they are to be closed again meanwhile: `is_open` is set by whoever has this done."""
+        loop = asyncio.get_running_loop()
+        for door, bound in self.sockets:
+            if self.is_open:
+                self.servers.append(await loop.create_server(self._shell_maker(door), sock=bound.dup(), backlog=BACKLOG))
+        if self.is_open:
+            self.log("doors are open")
+            print("socket is listening", flush=True)
+
+    def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
+        most = self.settings.clients_max
+        return lambda: StreamShell(self.desk(), door, self.shells, log=self.log, announce=self.announce, clients_max=most)
+
+    def close(self) -> None:
+        """Refuse new guests. Those who are in are the desk's affair."""
+        self.is_open = False
+        for server in self.servers:
+            server.close()
+        self.servers.clear()
+        # A closed listener must refuse, not queue: the next listen() needs fresh sockets.
+        ports = {bound.getsockname()[:2]: (door, bound) for door, bound in self.sockets}
+        self.sockets.clear()
+        for (address, port), (door, bound) in ports.items():
+            bound.close()
+            self.sockets.append((door, bind(address, port) or bound))
+
+    def look(self, now: float) -> None:
+        """Once a second: guests that are stuck."""
+        for shell in tuple(self.shells):
+            shell.look(now)
+
+    def send_away(self) -> None:
+        """The end of this process."""
+        for shell in tuple(self.shells):
+            shell.close("")
+
+
+def bind(address: str, port: int) -> socket.socket | None:
+    """A bound socket that does not listen yet; None where this machine has no such address family."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        return None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((address, port))
+    except OSError as error:
+        bound.close()
+        if error.errno in (97, 99) and family == socket.AF_INET6:  # EAFNOSUPPORT, EADDRNOTAVAIL: a machine without IPv6
+            return None
+        raise OSError(error.errno, f"port {port} on {address} cannot be used: {error.strerror}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def is_here(address: str) -> bool:
+    """Whether this host has the address: nobody else can bind it."""
+    bound = None
+    with contextlib.suppress(OSError):
+        bound = bind(address, 0)
+    if bound is not None:
+        bound.close()
+    return bound is not None
