@@ -24,12 +24,12 @@ import secrets
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from commands import WINDOW
 from doors.lines import masked
 from guest import SILENCE, About, Event, Guest, Message, Opened, Reply, Trouble
-from ports import Address, address_of, label
+from ports import Address, Cuts, Moved, address_of, label, learned
 
 TICK = 0.05  # seconds between looks at the clock
 PAUSES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)  # seconds between tries, once each port was tried
@@ -38,16 +38,6 @@ WORRY_AFTER = 2.0  # seconds without a server after which the person is told; a 
 LEAVE_WITHIN = 2.0  # seconds for a good-bye; a failover fits in
 SETTLED_AFTER = 0.25  # seconds from one server found to the next that counts as found
 RIVALS_MAX = 5  # times in a row that the session was taken over: our own late echoes do it once each, another client again and again
-ADDRESSES_MAX = 64  # ports learned
-
-
-class Moved(NamedTuple):
-    """The client has another server; `gap_ms`: between noticing (or the last sign of life) and being served again."""
-
-    old: Address
-    new: Address
-    gap_ms: float
-    is_silent: bool  # the old one hung; otherwise its connection ended
 
 
 class NoAnswer(Exception):
@@ -106,6 +96,7 @@ class ChatClient:
         self._at = 0
         self._wire: Wire | None = None
         self._lost_at, self._lost_silent, self._worried = 0.0, False, False
+        self._cuts = Cuts()
         self._rivals, self._strangers, self._echoes = 0, set[Address](), 0  # echoes: connections that a server may yet take for ours
         self._answers: dict[int, asyncio.Future[str]] = {}
         self.recalled: dict[int, asyncio.Future[str]] = {}  # requests of an earlier process that are sent again
@@ -286,13 +277,12 @@ class ChatClient:
         wire.opened_at, self._worried = asyncio.get_running_loop().time(), False
         if old and self._lost_at:
             self.on_move(Moved(old, wire.address, (wire.opened_at - self._lost_at) * 1000, self._lost_silent))
-        self._lost_at, self._is_dirty = 0.0, True
+        self._lost_at, self._is_dirty, self._cuts = 0.0, True, Cuts()
 
     def _on_about(self, cluster: dict[str, Any]) -> None:
         self.cluster = cluster
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            learned = [address_of(port) for replica in cluster["replicas"] for port in replica["ports"]]
-            self.addresses = list(dict.fromkeys(self.addresses + learned))[:ADDRESSES_MAX]
+            self.addresses = learned(self.addresses, cluster, self.address)
         if not self.guest.asked:
             waiting, self._waiting = self._waiting, []
             for future in waiting:
@@ -303,6 +293,8 @@ class ChatClient:
         """The server does not go on with this session; for `gap` the next connection says what is missing."""
         assert wire.transport
         wire.transport.close()
+        if trouble.word == "cut":
+            return self._worry() if self._cuts.note(wire.address, trouble.words) else None
         self.address = None  # a server that stays where it is was not left
         if trouble.word == "session":
             self._begin_anew()
@@ -353,12 +345,18 @@ class ChatClient:
         if self.give_up_after is not None and lost_for > self.give_up_after:
             self.stop(self._nobody())
             self.on_trouble(self.ended)
-        elif lost_for > WORRY_AFTER and not self._worried:
+        elif lost_for > WORRY_AFTER:
+            self._worry()
+
+    def _worry(self) -> None:
+        if not self._worried:
             self._worried = True
             self.on_trouble(f"{self._nobody()}; trying on")
 
     def _nobody(self) -> str:
         """Why nothing happens."""
+        if self._cuts.words:
+            return self._cuts.words
         if self.guest.is_connected and self.guest.is_greeted:
             return "a replica answers, but waits for others before it can serve (python server.py status)"
         return f"nobody answers on {', '.join(map(label, self.addresses))} (to start the replicas: bash scripts/start.sh)"

@@ -82,6 +82,9 @@ class Connection:
         """Bytes from the guest. Returns whether unfinished bytes wait for silence."""
         waits = self.translator.feed(chunk)
         self.flush()
+        if self.desk.reached[1]:
+            self.desk.turn_away(self)
+            return False
         return waits
 
     def quiet(self) -> None:

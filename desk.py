@@ -81,6 +81,7 @@ class Desk:
         self.reopening: dict[str, bytes] = {}  # homes that the log forgot while this replica was out of reach
         self.closing: dict[str, bytes] = {}  # homes whose `close` is not executed yet
         self.relays = Relays()
+        self.reached = (0, 0)  # how many of how many replicas, while those are too few for anybody to be served here
         self.last_outcome = Outcome()
         self.is_full = False
         self.numbers = 0
@@ -325,6 +326,18 @@ class Desk:
             words = connection.translator.beat()
             if words and connection.is_open:
                 connection.tell(words)
+
+    def cut_off(self, reached: tuple[int, int]) -> None:
+        """Too few replicas can be reached, so many of so many; zeros: enough."""
+        self.reached = reached
+        for connection in list(self.connections.values()) if any(reached) else ():
+            self.turn_away(connection)
+
+    def turn_away(self, connection: Connection) -> None:
+        """Nobody can be served here: it has to look elsewhere, and is told why where its protocol has a word for it."""
+        connection.tell(connection.translator.trouble("cut {} {}".format(*self.reached)))
+        connection.drop_line()
+        connection.hang_up("")
 
     def close_all(self, why: str) -> None:
         """This replica is not in the view any more: nothing may be shown from its state."""

@@ -4,7 +4,7 @@ What it is not: it knows no port and has no clock (`client.py` has both); what a
 
     guest says                          server says
     understudy 1 SESSION                = ACCOUNT LAST MSEQ     the session is taken up; LAST: newest request executed
-    resume SEEN OWED (session was up)    ! session | gap N | newer
+    resume SEEN OWED (session was up)    ! session | gap N | newer | cut REACHED OF
     N LOW COMMAND                       N BYTES, bytes          the reply; replies come in the order of N
     ack UPTO        (64 or 200 ms)      * MSEQ BYTES, bytes     a message: SENDER|TIME|ID|TEXT
     cluster                             @ BYTES, bytes          the replicas, JSON
@@ -84,7 +84,7 @@ class About(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """The server refuses the session (`session`, `gap`, `newer`) or is no server of ours (`stranger`, with what it said)."""
+    """The server refuses the session (`session`, `gap`, `newer`), serves nobody (`cut`) or is none of ours (`stranger`, with its words)."""
 
     word: str
     words: str = ""
@@ -280,6 +280,8 @@ class Guest:
             case [b"!", b"gap", expected] if expected.isdigit() and int(expected):
                 self.firm = min(self.firm, int(expected) - 1)
                 return Trouble("gap")
+            case [b"!", b"cut", reached, of] if reached.isdigit() and of.isdigit():
+                return Trouble("cut", f"{int(reached)} of {int(of)}")
             case [b"!", (b"session" | b"newer") as word]:
                 return Trouble(word.decode())
         if not self.is_greeted and b" ".join(words).startswith(GREETING[:14]):

@@ -57,6 +57,8 @@ from replication import CATCH_UP_BYTES, LEARNER, NORMAL, STALLED, VIEW_CHANGE, R
 ANNOUNCE = 0.1  # seconds between two packets that ask for something: a view, a recovery, to be told where a view begins
 VOTE_LIFE = 0.5  # seconds a wish for a view counts; whoever means it repeats it
 ABDICATE = 1.0  # seconds without a majority after which a primary takes nothing new
+GREET = 0.3  # seconds between two signs of life of one who has nothing else to say
+CUT_OFF = 0.5  # seconds beyond that after which guests are told to look elsewhere: links that break together are soon made again
 
 
 class Majority(Policy):
@@ -79,6 +81,8 @@ class Majority(Policy):
         self.rot = ""  # what is damaged in this replica's snapshot
         self.excused: Member | None = None  # whom this primary has allowed to begin its disk anew
         self.in_touch = self.enough == 1
+        self.touched_at, self.greet_at = replica.now, 0.0  # when it was in touch last; when it says again that it is there
+        self.was_cut_off = False
 
     # --- what replication asks ------------------------------------------------------------------------------------------------------------
 
@@ -113,6 +117,10 @@ class Majority(Policy):
     def is_in_touch(self) -> bool:
         """As of the last event: it must not change between a question and what is done upon the answer."""
         return self.in_touch
+
+    def is_cut_off(self) -> bool:
+        """One that has never seen a view waits for the others to begin, which is another matter."""
+        return not self.in_touch and self.replica.view > 0 and self.replica.now - self.touched_at > CUT_OFF
 
     def refuses(self, asker: Member) -> str:
         r = self.replica
@@ -395,6 +403,12 @@ class Majority(Policy):
             self._tell_log()
             r.proceed()
         self.in_touch = self.reachable() >= self.enough
+        if self.in_touch:
+            self.touched_at = r.now
+        if self.is_cut_off() and not self.was_cut_off:
+            r.trace(f"this side of the network is cut off: {self.reachable()} of {len(r.replicas)} replicas reachable")
+        self.was_cut_off = self.is_cut_off()
+        self._greet()
         if not self.changed and r.last is not None and r.last.view == r.view:
             self.changed = r.last.time  # a view begins with a batch of its own
         if r.stopping:
@@ -402,13 +416,21 @@ class Majority(Policy):
         self._give_disk_up()
         self._complain()
 
+    def _greet(self) -> None:
+        """Backups have little to say to each other, and all must know whether they are of a majority."""
+        r = self.replica
+        if r.now >= self.greet_at:
+            self.greet_at = r.now + GREET
+            if r.status != LEARNER and not (r.is_primary and r.status == NORMAL):
+                r.emit(Send(self.others, r.response(0)))
+
     def on_paused(self) -> None:
         """This process stood still: what it did not hear meanwhile proves nothing."""
         r = self.replica
         r.trace("stood still: forgets its grievances")
         for peer in self.peers.values():
             peer.heard = max(peer.heard, r.now) if peer.linked else peer.heard
-        self.since = r.led_at = r.now
+        self.since = self.touched_at = r.led_at = r.now
         r.acked_at, r.flying_since = (r.now if r.acked_at else 0.0), r.now
 
     # --- queries --------------------------------------------------------------------------------------------------------------------------

@@ -24,11 +24,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from client import Moved
 from commands import ID_SUFFIX
 from doors.pipe import HISTORY_COUNT
 from doors.pipe_words import INVALID
-from ports import label
+from ports import Moved, label
 
 COMBINING_MAX = 6  # marks on one letter; no script needs more, and a tower of them covers the lines above
 JOINERS = "\u200c\u200d"  # invisible, but words of some languages and many emoji need them

@@ -75,6 +75,14 @@ class Policy(Protocol):
         """Whether this primary has no reason to think that it leads nobody."""
         return True
 
+    def reachable(self) -> int:
+        """How many replicas this one can talk to, itself included, where that decides anything."""
+        return 0
+
+    def is_cut_off(self) -> bool:
+        """Whether nobody can be served here until it is reached by more of the others."""
+        return False
+
     def has_log(self) -> bool:
         """Whether this primary of a view that has not begun holds the log that the view goes on from."""
         return True

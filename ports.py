@@ -1,4 +1,4 @@
-"""Where replicas listen: how a person writes and reads it, and which ports a client moves along.
+"""Where replicas listen: how a person writes and reads it, which ports a client moves along, and what it hears of those that serve nobody.
 
 What it is not: it opens none of them (`client.py`).
 
@@ -6,6 +6,7 @@ What it is not: it opens none of them (`client.py`).
     6667  :6667        127.0.0.1, 6667    6667
     [::1]:6667         ::1, 6667          6667
     host.lan:6667      host.lan, 6667     host.lan:6667
+    A:6667,B:6667      both, one after the other
 
 Read next: `client.py`.
 """
@@ -14,10 +15,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 DEFAULT_CONFIG = "cluster.yaml"
 
+ADDRESSES_MAX = 64  # that a client learns
+
 Address = tuple[str, int]
+
+
+class Moved(NamedTuple):
+    """The client has another server; `gap_ms`: between noticing (or the last sign of life) and being served again."""
+
+    old: Address
+    new: Address
+    gap_ms: float
+    is_silent: bool  # the old one hung; otherwise its connection ended
 
 
 def address_of(port: Address | int | str) -> Address:
@@ -38,9 +51,32 @@ def label(address: Address) -> str:
     return str(port) if host in ("127.0.0.1", "::1", "localhost") else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def learned(known: list[Address], cluster: dict[str, Any], found_at: Address | None) -> list[Address]:
+    """And where a server says the replicas are. Raises ValueError, TypeError, KeyError or AttributeError when that is not sound."""
+    ports = [port for replica in cluster["replicas"] for port in replica["ports"]]
+    # One that cannot tell its own address (`:6667`) is where this server was found.
+    told = [address_of((found_at[0], port[1:]) if found_at and port.startswith(":") else port) for port in ports]
+    return list(dict.fromkeys(known + told))[:ADDRESSES_MAX]
+
+
+class Cuts:
+    """What replicas say that serve nobody, because they reach too few of the others."""
+
+    def __init__(self) -> None:
+        self.words = ""  # for a person
+        self._said_by = set[Address]()
+
+    def note(self, address: Address, reached: str) -> bool:
+        """This one does. Returns whether it says so again: then all others were tried in vain."""
+        self.words = f"this side of the network is cut off; {reached} replicas reachable"
+        is_again = address in self._said_by
+        self._said_by.add(address)
+        return is_again
+
+
 def ports_to_use(given: Sequence[str], config: str | None) -> list[Address]:
     """The ports given, and those of the configuration when they belong to it. Raises ValueError with a sentence."""
-    wanted, configured = [address_of(port) for port in given], list[Address]()
+    wanted, configured = [address_of(port) for some in given for port in some.split(",")], list[Address]()
     if config or os.path.exists(DEFAULT_CONFIG):
         import settings
 
@@ -50,6 +86,6 @@ def ports_to_use(given: Sequence[str], config: str | None) -> list[Address]:
             if config or not given:
                 raise ValueError(str(error)) from None
     if not wanted and not configured:
-        raise ValueError("no port to try: name one (python client.py 6666), or a configuration (--config PATH)")
+        raise ValueError("no port to try: name one (python client.py 6666, or HOST:PORT), or a configuration (--config PATH)")
     # the guest of a scratch cluster must not stray into the one that happens to be configured here
     return list(dict.fromkeys(wanted + configured)) if set(wanted) <= set(configured) else wanted

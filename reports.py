@@ -66,6 +66,17 @@ def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: fl
         "changed": policy.changed,
         "forced": max(policy.forced, storage.superblock.forced),
         "waiting": policy.waiting if replica.status == LEARNER else "",
-        "trouble": trouble or replica.damage,
+        "trouble": cut_off(replica) or trouble or replica.damage,
         "version": VERSION,
     }
+
+
+def reached(replica: Replica) -> tuple[int, int]:
+    """How many of how many replicas this one reaches, where those are too few for anybody to be served here; else zeros."""
+    return (replica.policy.reachable(), len(replica.replicas)) if replica.policy.is_cut_off() else (0, 0)
+
+
+def cut_off(replica: Replica) -> str:
+    """The same in words; empty: it reaches enough."""
+    count, of = reached(replica)
+    return f"this side of the network is cut off: {count} of {of} replicas reachable" if of else ""

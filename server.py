@@ -235,7 +235,7 @@ class Server:
 
     def _role(self) -> tuple[Any, ...]:
         replica = self.replica
-        return replica.view, replica.status, replica.primary, replica.serving
+        return replica.view, replica.status, replica.primary, replica.serving, self.policy.is_cut_off()
 
     def _has_new_role(self) -> bool:
         return self._role() != self.seen_role
@@ -306,6 +306,7 @@ class Server:
         else:
             self.host.close_doors()
             self.desk.close_all("this replica is not in the view: try the next port")
+        self.desk.cut_off(reports.reached(replica))
         if replica.status == NORMAL and before[:3] != self.seen_role[:3]:
             self.queries.clear()
             first = self._members_run() if replica.is_primary else b""

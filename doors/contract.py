@@ -87,7 +87,7 @@ class Translator(Protocol):
         """The session is there: newest request executed, newest message of its account."""
 
     def trouble(self, word: str) -> bytes:
-        """The session is not there: `session`, `newer` or `gap N`."""
+        """Why this replica does not go on with it: `session`, `newer`, `gap N` or `cut REACHED OF`."""
 
     def render(self, number: int, command: str, reply: str) -> bytes:
         """The reply to this command in the door's words."""

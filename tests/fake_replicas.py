@@ -8,6 +8,7 @@ What it is not: it knows no view, log or disk; what is executed is executed ever
     hang()               accepts and reads, but says nothing at all (`wake()`)
     is_waiting           greets, but takes up no session
     refuse = "session"   says so to the next session that is taken up
+    reaches = 1          serves nobody: it is cut off from most of the others
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class FakeReplica:
         self.table, self.index, self.port = table, index, 0
         self.server: asyncio.Server | None = None
         self.connections: set[Connection] = set()
-        self.swallow, self.refuse = 0, ""
+        self.swallow, self.refuse, self.reaches = 0, "", 0
         self.is_hung = self.is_waiting = False
         self.greeting = GREETING
         self.beating: asyncio.Task[None] | None = None
@@ -241,6 +242,9 @@ class Connection(asyncio.Protocol):
         table, refuse = self.table, self.replica.refuse
         if self.replica.is_waiting or self.is_open:
             return
+        if self.replica.reaches:
+            self.write(f"! cut {self.replica.reaches} {len(table.replicas)}\n".encode())
+            return self.transport.close()
         if refuse or (seen >= 0 and self.key not in table.sessions):
             self.replica.refuse = ""
             self.write(f"! {refuse or 'session'}\n".encode())

@@ -7,9 +7,9 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from client import PAUSES, RIVALS_MAX, SETTLED_AFTER, ChatClient, Moved, NoAnswer, Wire
+from client import PAUSES, RIVALS_MAX, SETTLED_AFTER, ChatClient, NoAnswer, Wire
 from guest import Guest, Message
-from ports import Address
+from ports import Address, Moved
 from tests.fake_replicas import Account, FakeReplicas
 
 LIMIT = 20.0  # seconds; ten times what the slowest story needs
@@ -69,6 +69,32 @@ class Requests(ClientTest):
         await self.replicas[2].die()
         await client.request("3|mason|a")
         self.assertEqual([m.old[1] for m in self.moves], [self.replicas.ports[2]])
+
+    async def test_replicas_that_are_cut_off_are_passed_over(self) -> None:
+        self.replicas[0].reaches = self.replicas[1].reaches = 1
+        await self.entered("mason")
+        self.assertEqual(self.troubles, [])
+
+    async def test_a_person_on_the_wrong_side_of_the_network_is_told_so(self) -> None:
+        client = await self.entered("mason")
+        for dead in (1, 2):
+            await self.replicas[dead].die()
+        self.replicas[0].reaches = 1
+        for connection in list(self.replicas[0].connections):
+            connection.cut()
+        asked = client.ask("3|mason|hello")
+        await self.until(lambda: self.troubles)
+        self.assertEqual(self.troubles, ["this side of the network is cut off; 1 of 3 replicas reachable; trying on"])
+        self.replicas[0].reaches = 0
+        self.assertIn("to mason", await asked)
+        self.assertEqual((len(self.troubles), self.log().count("3|mason|hello")), (1, 1))
+
+    async def test_a_script_gives_up_with_the_same_words(self) -> None:
+        self.replicas[0].reaches = 2
+        client = self.client(ports=self.replicas.ports[:1], give_up_after=0.3)
+        client.start()
+        with self.assertRaisesRegex(NoAnswer, "cut off; 2 of 3 replicas reachable"):
+            await client.request("1|mason")
 
     async def test_a_port_nobody_listens_on_is_passed_over(self) -> None:
         await self.replicas[0].die()

@@ -790,5 +790,47 @@ class SmallTest(unittest.TestCase):
         self.assertEqual(len(list(person.sent_runs())), 1)
 
 
+class CutOff(unittest.TestCase):
+    """A replica that reaches too few others serves nobody, and says so to those who understand it."""
+
+    def setUp(self) -> None:
+        self.front = FrontDesk()
+
+    def numbered(self, asked: str = "") -> Person:
+        guest = self.front.connect()
+        guest.send(f"understudy 1 {HEX}\n{asked}".encode())
+        return guest
+
+    def test_who_is_there_is_told_or_turned_away(self) -> None:
+        plain, guest = self.front.connect(), self.numbered()
+        plain.say("1|mason\n")
+        guest.say("1 0 1|wayne\n")
+        guest.send(b"2 0 3|mason|hello\n")
+        self.front.desk.cut_off((1, 3))
+        self.assertTrue(guest.read().endswith(b"! cut 1 3\n"))
+        self.assertEqual(plain.read(), b"")
+        self.assertEqual([plain.paper.closed, guest.paper.closed], ["", ""])
+        self.assertEqual(len(guest.connection.line), 0, "it asks somebody else, with the same number")
+        for person in (plain, guest):
+            person.connection.lost()
+        self.front.desk.cut_off((0, 0))
+        self.front.new_view("0.7,1.7")
+        self.front.turn()
+        self.assertEqual(self.front.state.present(), [], "nobody is here any more")
+
+    def test_newcomers_are_turned_away_at_their_first_words(self) -> None:
+        self.front.desk.cut_off((2, 5))
+        quiet, plain, guest = self.front.connect(), self.front.connect(), self.numbered("1 0 1|wayne\n")
+        self.assertFalse(plain.send(b"1|mason"), "nothing is waited for")
+        self.assertEqual(guest.read()[-10:], b"! cut 2 5\n")
+        self.assertEqual([quiet.paper.closed, plain.paper.closed, guest.paper.closed], [None, "", ""])
+        self.front.desk.cut_off((0, 0))
+        self.assertEqual(quiet.say("1|albert\n"), b"Success New Account Creation! Your new Account ID: albert123\n")
+        guest = self.numbered("1 0 1|wayne\n")
+        self.front.turn()
+        self.assertIn(b"1 60\nSuccess New Account Creation! Your new Account ID: wayne123\n", guest.read())
+        self.assertEqual(sorted(self.front.state.accounts), ["albert", "wayne"], "whatever became of it before, it counts once")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -7,9 +7,9 @@ import unicodedata
 import unittest
 from unittest import mock
 
-from client import Moved
 from doors.pipe_words import INVALID, UNREADABLE
 from phrases import HELP, Word, banner, hint, moved_words, outcome, scripted, stamp, understand, visible
+from ports import Moved
 
 ATTACKS = (
     "\x1b]0;title\x07",

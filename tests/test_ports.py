@@ -6,7 +6,7 @@ import os
 import tempfile
 import unittest
 
-from ports import address_of, label, ports_to_use
+from ports import address_of, label, learned, ports_to_use
 
 CONFIG = """\
 cluster:
@@ -23,6 +23,17 @@ class Ports(unittest.TestCase):
         self.addCleanup(place.cleanup)
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(place.name)
+
+    def test_several_may_stand_in_one_word(self) -> None:
+        self.assertEqual(ports_to_use(["a.lan:6666,b.lan:6667", "6668"], None), [("a.lan", 6666), ("b.lan", 6667), ("127.0.0.1", 6668)])
+        with self.assertRaisesRegex(ValueError, "is no port"):
+            ports_to_use(["a.lan:6666,"], None)
+
+    def test_what_a_server_says_is_learned_behind_what_is_known(self) -> None:
+        told = {"replicas": [{"ports": ["10.0.0.1:6666", ":6667"]}, {"ports": ["10.0.0.1:6666", "[fd00::3]:6666"]}]}
+        known = [("b.lan", 6667)]
+        self.assertEqual(learned(known, told, ("b.lan", 6667)), [*known, ("10.0.0.1", 6666), ("fd00::3", 6666)])
+        self.assertEqual(learned([], told, None)[1], ("127.0.0.1", 6667))
 
     def write(self, name: str = "cluster.yaml", text: str = CONFIG) -> None:
         with open(name, "w") as file:

@@ -24,8 +24,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from client import ChatClient, Moved
+from client import ChatClient
 from guest import Message
+from ports import Moved
 from tests.system.cluster import SERVES_S, TooLate
 
 PADDING = " " + "x" * 40  # a line is about as long as people's are

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unittest
+from functools import partial
 
 from tests.system.cluster import Cluster
 from tests.system.guests import Plain
@@ -51,6 +52,9 @@ class LastResorts(unittest.TestCase):
         row = self.cluster.status(replica)
         return row is not None and row["forced"] > 0 and row["status"] == "normal"
 
+    def has_ended_or_joined(self, replica: int) -> bool:
+        return replica not in self.cluster.running() or self.has_joined(replica)
+
     def goes_on(self, *serving: int, late: tuple[int, ...]) -> None:
         """`kept` is there and `given up` is not, also after those that held it have come back."""
         cluster = self.cluster
@@ -61,7 +65,7 @@ class LastResorts(unittest.TestCase):
                 os.rename(self.disk(i, ".away"), self.disk(i))
             cluster.start(i)
         for i in late:  # under majority it learns from the others what was decided, ends, and begins anew
-            cluster.wait("it ends or joins", lambda i=i: i not in cluster.running() or self.has_joined(i))
+            cluster.wait("it ends or joins", partial(self.has_ended_or_joined, i))
             if i not in cluster.running():
                 self.assertEqual(cluster.processes[i].returncode, 3, cluster.log(i)[-2000:])
                 self.assertIn("an operator has forced a view without this log", cluster.log(i))
