@@ -300,9 +300,12 @@ class Cluster:
 
 def settled_primary(rows: dict[int, dict[str, Any]], wanted: list[int]) -> int | None:
     """Who serves a view of just these replicas, in which each of them works; None: there is no such view yet."""
-    same = [i for i, s in rows.items() if s["role"] != "learner" and sorted(s["members"]) == wanted and s["status"] == "normal"]
     served = [i for i, s in rows.items() if s["serving"]]
-    return served[0] if sorted(same) == wanted and len(served) == 1 and len({rows[i]["view"] for i in same}) == 1 else None
+    if len(served) != 1 or sorted(rows[served[0]]["members"]) != wanted:
+        return None  # its word counts: under majority backups do not hear each other
+    view = rows[served[0]]["view"]
+    same = [i for i, s in rows.items() if s["role"] != "learner" and s["status"] == "normal" and s["view"] == view]
+    return served[0] if sorted(same) == wanted else None
 
 
 def read_folder(path: str) -> dict[str, bytes]:
