@@ -4,11 +4,12 @@ What it is not: it replays nothing. A find is explained from the story and the l
 a seed.
 
     python scripts/campaign.py --minutes 9 --json one.json      a campaign; what it counted and measured goes into a file
+    python scripts/campaign.py --minutes 6 --hosts 3            replicas on hosts of their own, under policy majority: cut off, gone, slow
     python scripts/campaign.py --add one.json two.json          what several counted and measured together
 
-Faults are listed in `tests/system/faults.py`. At the end: acknowledged = shown once, in order; every replica's CSV files are equal, hold
-what was acknowledged, once, and nothing stands before what was acknowledged before it was sent. At the ledger each answer must be the
-balance that follows from all answers before it.
+Faults are listed in `tests/system/faults.py`, those of hosts in `tests/system/partitions.py`. At the end: acknowledged = shown once, in
+order; every replica's CSV files are equal, hold what was acknowledged, once, and nothing stands before what was acknowledged before it was
+sent. At the ledger each answer must be the balance that follows from all answers before it.
 
 Exit code 0: nothing lost, doubled, reordered or invented, and nobody had to be waited for in vain. As root the campaign can also fill a
 disk; where it cannot, it says so and leaves that out.
@@ -29,15 +30,19 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from client import NoAnswer
+from tests.system import partitions
+from tests.system.apart import ApartCluster
 from tests.system.campaign import KILLED, Campaign
 from tests.system.cluster import Cluster, TooLate
 from tests.system.faults import SHARES, Faults
 from tests.system.figures import Figures, share
+from tests.system.partitions import Partitions
 from tests.system.small_disk import NoSmallDisk, SmallDisk
 from tests.system.talk import audit, leave
 
 SNAPSHOT_EVERY_S = 2  # under load as well: so that snapshots, and rejoining by them, are hit by faults
 ROOM = 1 << 30  # bytes of the disk that can be full
+KINDS = [*SHARES, *partitions.SHARES]
 PROGRESS_S = 5.0  # seconds between two lines of progress
 
 
@@ -46,7 +51,7 @@ async def show_progress(campaign: Campaign, seconds: float) -> None:
     while True:
         await asyncio.sleep(PROGRESS_S)
         figures, told = campaign.figures, sum(len(t.acked_at) for t in campaign.everybody)
-        gaps = figures.times.get(KILLED, [0.0])
+        gaps = figures.times.get(partitions.GONE if campaign.cluster.is_apart else KILLED, [0.0])
         print(
             f"{time.monotonic() - campaign.began:6.0f} of {seconds:.0f} s: {sum(figures.rounds.values())} rounds,"
             f" {figures.injected['kill -9']} kills, {figures.injected['pauses']} pauses, {told} acknowledged,"
@@ -55,7 +60,7 @@ async def show_progress(campaign: Campaign, seconds: float) -> None:
         )
 
 
-async def run(campaign: Campaign, faults: Faults, seconds: float, only: list[str]) -> None:
+async def run(campaign: Campaign, faults: Faults | Partitions, seconds: float, only: list[str]) -> None:
     """Faults and talk, to the last answer."""
     progress = asyncio.create_task(show_progress(campaign, seconds))
     try:
@@ -80,16 +85,18 @@ def one_campaign(arguments: argparse.Namespace) -> Figures:
     """A cluster from its first start to the audit."""
     seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
     dice = random.Random(seed)
-    cluster = Cluster(keep=True, snapshot_every_s=SNAPSHOT_EVERY_S)
+    apart = ApartCluster(replicas=arguments.hosts, keep=True, snapshot_every_s=SNAPSHOT_EVERY_S) if arguments.hosts else None
+    cluster = apart or Cluster(keep=True, snapshot_every_s=SNAPSHOT_EVERY_S)
     print(f"seed {seed}, files and logs in {cluster.where}", flush=True)
     campaign = Campaign(cluster, dice, people=arguments.people, pace=arguments.pace_ms / 1000)
     campaign.is_told_aloud = arguments.story
     figures = campaign.figures
     figures.seeds.append(seed)
     small_at = dice.choice(cluster.ids)
-    small = small_disk(cluster, small_at)
+    small = None if apart else small_disk(cluster, small_at)
+    faults = Partitions(campaign, apart) if apart else Faults(campaign, small, small_at)
     try:
-        asyncio.run(run(campaign, Faults(campaign, small, small_at), arguments.minutes * 60, arguments.only))
+        asyncio.run(run(campaign, faults, arguments.minutes * 60, arguments.only))
         campaign.judge()
     except (TooLate, AssertionError, NoAnswer) as error:
         figures.failed.append(f"{error}\n{campaign.tell_all()}\n{audit(campaign.everybody)}")
@@ -111,7 +118,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the dice that choose faults; times are never the same")
     parser.add_argument("--people", type=int, default=6, help="talking clients (default: 6)")
     parser.add_argument("--pace-ms", type=float, default=8.0, help="pause of each between two messages (default: 8)")
-    parser.add_argument("--only", action="append", default=[], metavar="KIND", choices=list(SHARES), help="this kind only; may be repeated")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="KIND", choices=[*SHARES, *partitions.SHARES], help="this kind only; may be repeated"
+    )
+    parser.add_argument("--hosts", type=int, choices=(3, 5), help="that many hosts, each with one replica, in network namespaces (root)")
     parser.add_argument("--story", action="store_true", help="print every fault and what was measured")
     parser.add_argument("--keep", action="store_true", help="leave files and logs behind also when all is well")
     parser.add_argument("--json", metavar="FILE", help="write what was counted and measured into this file")

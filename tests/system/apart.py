@@ -18,7 +18,7 @@ import subprocess
 import time
 from typing import Any
 
-from tests.system.cluster import Cluster
+from tests.system.cluster import Cluster, rotated
 from tests.system.spaces import Spaces
 
 PROBE_S = 1.0  # seconds a replica may take to refuse or to say nothing, until it is asked anew
@@ -28,6 +28,8 @@ PORTS_FROM = 6000  # each host has all ports to itself
 
 class ApartCluster(Cluster):
     """Three hosts, or five. As a context it ends the processes and removes the namespaces."""
+
+    is_apart = True
 
     def __init__(self, *, replicas: int = 3, keep: bool = False, **knobs: object) -> None:
         self.spaces = Spaces(replicas)
@@ -72,9 +74,8 @@ class ApartCluster(Cluster):
             self.spaces.close()
 
     def rotated(self, door: str, by: int) -> list[Any]:
-        """The addresses of this door, another host's first."""
-        addresses = self.addresses[door]
-        return [*addresses[by % len(addresses) :], *addresses[: by % len(addresses)]]
+        """Where this door is, beginning at another host."""
+        return rotated(self.addresses[door], by)
 
     def others(self, *replicas: int) -> tuple[int, ...]:
         """All replicas but these."""

@@ -25,7 +25,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from disk import SECTOR, OsDisk
@@ -86,11 +86,9 @@ class Campaign:
     def __init__(self, cluster: Cluster, dice: random.Random, *, people: int, pace: float) -> None:
         self.cluster, self.dice = cluster, dice
         # Each knows the ports in another order, so that every replica has guests of its own.
-        self.talkers = [Talker(f"p{i}", rotated(cluster.pipes, i), pace=pace) for i in range(people)]
-        self.tellers = [
-            Teller(f"t{i}", rotated(cluster.doors["ledger"], i), dice.randrange(1 << 32), pace=2 * pace) for i in range(TELLERS)
-        ]
-        self.bulk = Talker("bulk", cluster.pipes, padding=" " + "x" * 60_000)  # speaks only where a disk is to be filled
+        self.talkers = [Talker(f"p{i}", cluster.rotated("pipe", i), pace=pace) for i in range(people)]
+        self.tellers = [Teller(f"t{i}", cluster.rotated("ledger", i), dice.randrange(1 << 32), pace=2 * pace) for i in range(TELLERS)]
+        self.bulk = Talker("bulk", cluster.rotated("pipe", 0), padding=" " + "x" * 60_000)  # speaks only where a disk is to be filled
         self.figures = Figures()
         self.primary, self.view = -1, 0
         self.is_led = False  # nobody has killed that primary since
@@ -345,9 +343,3 @@ class Campaign:
         ]
         clients += [f"{t.name}: {t.balance} after {t.payments} payments, waits for {t.client.pending}" for t in self.tellers]
         return "\n".join([*self.story, *clients, self.cluster.tell()])
-
-
-def rotated(ports: Sequence[int], by: int) -> list[int]:
-    """The same ports, beginning elsewhere."""
-    by %= len(ports)
-    return [*ports[by:], *ports[:by]]

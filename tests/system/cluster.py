@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from disk import OsDisk
@@ -81,6 +81,8 @@ def is_free(port: int) -> bool:
 class Cluster:
     """Three replicas (or another number) in a directory of their own. As a context it ends and removes everything."""
 
+    is_apart = False  # each replica has a host of its own
+
     def __init__(self, *, replicas: int = 3, where: str | None = None, keep: bool = False, accounts: str = "{}", **knobs: object) -> None:
         self.where = where or tempfile.mkdtemp(prefix="understudy-")
         self.base, self.config = os.path.join(self.where, "data"), os.path.join(self.where, "cluster.yaml")
@@ -119,6 +121,10 @@ class Cluster:
         self.kill(*self.running())
         if not self.keep:
             shutil.rmtree(self.where, ignore_errors=True)
+
+    def rotated(self, door: str, by: int) -> list[Any]:
+        """Where this door is, beginning at another replica."""
+        return rotated(self.doors[door], by)
 
     # --- processes ------------------------------------------------------------------------------------------------------------------------
 
@@ -296,6 +302,12 @@ class Cluster:
                 shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
+
+
+def rotated(places: Sequence[Any], by: int) -> list[Any]:
+    """The same, beginning elsewhere."""
+    by %= len(places)
+    return [*places[by:], *places[:by]]
 
 
 def settled_primary(rows: dict[int, dict[str, Any]], wanted: list[int]) -> int | None:

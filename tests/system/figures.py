@@ -19,9 +19,10 @@ from typing import Any, Self
 
 from tests.system.talk import Verdict
 
+MINORITY = "accepted by a minority"
 PAID = ("payments", "balances that differ")
 AUDITED = ("acknowledged", "delivered", "lost", "doubled", "reordered", "invented", "unknown")
-BROKEN = ("lost", "doubled", "reordered", "invented", "files that differ", "balances that differ")
+BROKEN = ("lost", "doubled", "reordered", "invented", "files that differ", "balances that differ", MINORITY)
 WIDTH = 84  # columns of what a figure is about
 
 
@@ -88,7 +89,7 @@ class Figures:
             lines += ["", f"milliseconds{'':{WIDTH - 10}}{'times':>8}{'p50':>8}{'p99':>8}{'max':>8}"]
         for what, times in self.times.items():
             lines.append(f"  {what:{WIDTH}}{len(times):>8}" + "".join(f"{share(times, part):>8.1f}" for part in (50, 99, 100)))
-        lines += ["", ", ".join(f"{name} {self.audit[name]}" for name in (*AUDITED, "files that differ", *PAID))]
+        lines += ["", ", ".join(f"{name} {self.audit[name]}" for name in (*AUDITED, "files that differ", MINORITY, *PAID))]
         lines += [f"FOUND: {words}" for words in self.failed]
         return "\n".join(lines)
 
