@@ -783,6 +783,40 @@ class ForcedTest(HostsStory):
         return [forced for forced in self.world.forced if forced]
 
 
+class LyingDisksTest(HostsStory):
+    def test_36_all_directories_are_empty(self) -> None:
+        """Nobody is left who has promised anything: it is another cluster, and its log begins at the beginning."""
+        world = self.begin(b"a", b"b")
+        world.kill(0, 1, 2)
+        for i in range(3):
+            world.wipe(i)
+        world.answered.clear()
+        world.start()
+        world.run(1)
+        world.say(world.primary(), b"c")
+        world.run(0.1)
+        self.assert_level(0, 1, 2)
+        self.assertEqual((self.bodies(0), world.view()), ([b"c"], 3))
+
+    def test_37_a_majority_that_has_lost_what_it_acknowledged_is_stopped(self) -> None:
+        """Two disks have lost the same committed batches and look whole. The third one knows better: nobody serves what it has."""
+        world = self.begin(b"a", b"b", b"c")
+        world.kill(0, 1, 2)
+        world.answered.clear()
+        for i in (0, 1):
+            del world.stores[i].log[1:]
+        world.start(0, 1)
+        world.run(1)
+        world.say(primary := world.primary(), b"d")
+        world.start(2)
+        world.run(0.3)
+        self.assertIn(
+            (primary, "COMMITTED DATA LOST AT PRIMARY: replica 2 holds op 2, which this log does not have"),
+            world.exits,
+        )
+        self.assertEqual([b.body for b in world.stores[2].log], [b"a", b"b", b"c"])
+
+
 class AmnesiaTest(HostsStory):
     def test_34_an_empty_disk_votes_nothing_away(self) -> None:
         """It acknowledged b with the primary; without the primary it must not go on with the one that never had b."""
