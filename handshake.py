@@ -22,7 +22,7 @@ from typing import Annotated
 
 import msgspec
 
-WIRE_FORMAT = 2  # grows with any change of a packet or of the handshake
+WIRE_FORMAT = 3  # grows with any change of a packet or of the handshake
 LENGTH = struct.Struct(">I")
 NONCE_SIZE = 16
 MAC_SIZE = 32

@@ -172,9 +172,10 @@ class Packet(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Prepare(Packet, frozen=True, tag="P"):
-    """Append this batch. `commit` is the sender's."""
+    """Append this batch. `commit` is the sender's; `digest`: running CRC of the replies up to `applied`, which may be a batch behind."""
 
     commit: int
+    applied: int
     digest: int
     image: bytes
 

@@ -146,6 +146,7 @@ class Replica:
         self.view, self.log_view = start.view, 0 if start.damage else start.log_view  # what is not trusted is no view's log
         self.generation = 0
         self.primary: Member | None = None
+        self.is_primary = False  # whether this replica leads the view it has adopted
         self.head_op, self.head_hash = start.head_op, start.head_hash
         self.parent_op, self.parent_hash = start.parent_op, start.parent_hash
         self.last = start.last
@@ -187,11 +188,6 @@ class Replica:
         self.policy: Policy
 
     # --- for the server -------------------------------------------------------------------------------------------------------------------
-
-    @property
-    def is_primary(self) -> bool:
-        """Whether this replica leads the view it has adopted."""
-        return self.primary == self.me
 
     @property
     def serving(self) -> bool:
@@ -259,7 +255,7 @@ class Replica:
         batch = self.in_flight
         assert batch is not None and self.status == NORMAL
         self.sent_at, self.told_commit = self.now, self.commit
-        self.emit(Send(self.policy.receivers(), Prepare(self.view, self.commit, self.digest, batch.image)))
+        self.emit(Send(self.policy.receivers(), Prepare(self.view, self.commit, self.digest_op, self.digest, batch.image)))
 
     def on_prepare(self, sender: Member, packet: Prepare) -> None:
         """Append what follows my log, in my view, from my primary; anything else is asked for or ignored."""
@@ -287,7 +283,7 @@ class Replica:
             self.catch_up()
         else:
             self.ignore(packet, "does not follow my log")
-        self.learn_commit(packet.commit, packet.digest)
+        self.learn_commit(packet.commit, packet.applied, packet.digest)
 
     def _extend(self, batch: Batch) -> None:
         assert batch.first_op == self.head_op + 1 and batch.prev_hash == self.head_hash, f"{batch} does not follow {self}"
@@ -372,9 +368,9 @@ class Replica:
             self.catch_up()
         elif packet.op == self.head_op and packet.hash != self.head_hash:
             return self.halt(f"COMMITTED DATA DIFFERS: op {packet.op} is another batch at the primary")
-        self.learn_commit(packet.op, packet.digest)
+        self.learn_commit(packet.op, packet.op, packet.digest)
 
-    def learn_commit(self, op: int, digest: int) -> None:
+    def learn_commit(self, op: int, applied: int, digest: int) -> None:
         """Commit moves forward only; what is in the view's log is applied."""
         # Packets overtake each other on the wire, and a commit may be ahead of this log.
         known = min(op, self.head_op)
@@ -382,7 +378,7 @@ class Replica:
             self.commit, self.acked_at = known, 0.0
         self.apply_ready()
         if digest:
-            self.expected = (op, digest)
+            self.expected = (applied, digest)
             self._compare_digest()
 
     def apply_ready(self) -> None:
@@ -413,7 +409,7 @@ class Replica:
         """Take the view: from here on nothing of an older one is acknowledged."""
         assert number > self.view or (number == self.view and self.status == LEARNER), f"view {number} at {self}"
         was = self.status
-        self.view, self.primary = number, primary
+        self.view, self.primary, self.is_primary = number, primary, primary == self.me
         self.generation += 1
         self.in_flight, self.start_view, self.new_state, self.goal = None, None, None, ""
         self.acks.clear()

@@ -83,6 +83,7 @@ from majority import Majority
 from packets import (
     BATCH_MAX,
     AnyPacket,
+    Batch,
     Chunk,
     Forward,
     Forwarded,
@@ -126,7 +127,7 @@ class Server:
         self.poked = False
         self.timer: Timer | None = None
         self.timer_when = 0.0
-        self.seen_role: tuple[Any, ...] = ()
+        self.seen_role: tuple[Any, ...] = (0, "", None, False)
         self.tidy_at = self.hint_at = 0.0
         self.queries: Queries
         self.state: ChatState
@@ -136,20 +137,15 @@ class Server:
         self.early: list[tuple[int, AnyPacket]] = []  # what backups have asked before this primary's disk had the view
         self.last_trouble = ""
         self.ending = False
+        self.unapplied: Apply | None = None  # put off until the batch behind it has left
         self.told_members: tuple[Member, ...] = ()  # whom the log was told of last
 
     # --- boot ---------------------------------------------------------------------------------------------------------------------------
 
     def boot(self) -> None:
         """Read this replica's disk, and begin as a learner (2.7 of docs/replication.md). Raises BootFailed."""
-        blank = Superblock(
-            cluster="",
-            replica=self.id,
-            replicas=len(self.settings.replicas),
-            config_hash=self.settings.config_hash(),
-            format_nonce=self.host.random(8),
-            inc=0,
-        )
+        count, config_hash, nonce = len(self.settings.replicas), self.settings.config_hash(), self.host.random(8)
+        blank = Superblock(cluster="", replica=self.id, replicas=count, config_hash=config_hash, format_nonce=nonce, inc=0)
         try:
             self.state = self.storage.open(blank, self.host.wall())
             view = self.storage.register.last()
@@ -238,7 +234,9 @@ class Server:
         return replica.view, replica.status, replica.primary, replica.serving, self.policy.is_cut_off()
 
     def _has_new_role(self) -> bool:
-        return self._role() != self.seen_role
+        replica, (view, status, primary, serving) = self.replica, self.seen_role
+        is_same = replica.view == view and replica.status == status and replica.serving == serving and replica.primary == primary
+        return not is_same
 
     def _notice_role(self) -> None:
         before, self.seen_role = self.seen_role, self._role()
@@ -422,6 +420,9 @@ class Server:
         self.host.send(effect.replicas, effect.packet)
 
     def _persist(self, effect: Persist) -> None:
+        if self.unapplied is not None:
+            ahead, self.unapplied = self.unapplied, None
+            self._execute(ahead.batch)
         try:
             self.storage.append(effect.batches)
         except OSError as error:
@@ -477,7 +478,12 @@ class Server:
     # --- effects: state and catching up ---------------------------------------------------------------------------------------------------
 
     def _apply(self, effect: Apply) -> None:
-        batch = effect.batch
+        if self.desk.open_runs and self.replica.can_prepare:
+            self.unapplied = effect  # until the next batch is on its way: the others store that while this one is answered
+            return self._submit()
+        self._execute(effect.batch)
+
+    def _execute(self, batch: Batch) -> None:
         outcome = self.state.apply(batch.first_op, batch.count, batch.time, batch.body)
         self.upkeep.op_at = self.host.now()
         if self.replica.status in LIVE:
@@ -553,14 +559,8 @@ class Server:
         return {"error": f"unknown verb {verb!r}"}
 
     def _status(self) -> dict[str, Any]:
-        return reports.status(
-            self.settings,
-            self.replica,
-            self.storage,
-            uptime=self.host.now() - self.began,
-            connections=len(self.desk.connections),
-            trouble=self.last_trouble,
-        )
+        uptime, guests = self.host.now() - self.began, len(self.desk.connections)
+        return reports.status(self.settings, self.replica, self.storage, uptime=uptime, connections=guests, trouble=self.last_trouble)
 
 
 CARRY_OUT: dict[type, Callable[[Server, Any], None]] = {

@@ -362,7 +362,8 @@ class Framing(unittest.IsolatedAsyncioTestCase):
         dice = random.Random(20)
         for _ in range(200):
             self.site.told.clear()
-            sent = [Prepare(view=1, commit=n, digest=0, image=dice.randbytes(dice.choice((0, 1, 40, 5000, 70000)))) for n in range(8)]
+            images = [dice.randbytes(dice.choice((0, 1, 40, 5000, 70000))) for _ in range(8)]
+            sent = [Prepare(view=1, commit=n, applied=0, digest=0, image=image) for n, image in enumerate(images)]
             wire = b"".join(frame(encode(packet)) for packet in sent)
             at = 0
             while at < len(wire):
@@ -380,7 +381,7 @@ class Framing(unittest.IsolatedAsyncioTestCase):
             self.assertIn(f"a frame of {length} bytes is over the limit", self.site.told[-1][2])
 
     async def test_a_packet_of_the_greatest_size_comes_through(self) -> None:
-        packet = Prepare(view=1, commit=0, digest=0, image=bytes(PACKET_MAX - 11))
+        packet = Prepare(view=1, commit=0, applied=0, digest=0, image=bytes(PACKET_MAX - 12))
         self.assertEqual(len(encode(packet)), PACKET_MAX)
         wire = frame(encode(packet))
         for at in range(0, len(wire), 250_000):
@@ -622,7 +623,7 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
 
     async def test_packets_arrive_in_order_at_everyone_they_were_sent_to(self) -> None:
         sites = await self.three()
-        sent: list[AnyPacket] = [Prepare(view=1, commit=n, digest=n, image=bytes([n]) * (n * 9000)) for n in range(100)]
+        sent: list[AnyPacket] = [Prepare(view=1, commit=n, applied=0, digest=n, image=bytes([n]) * (n * 9000)) for n in range(100)]
         for packet in sent:
             sites[0].links.send((1, 2), packet)
         for backup in sites[1:]:
@@ -732,7 +733,7 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
     async def test_a_peer_that_does_not_read_is_cut_and_never_inside_send(self) -> None:
         site, stranger = await self.linked_stranger()
         stranger.transport.pause_reading()
-        packet = Prepare(view=1, commit=0, digest=0, image=bytes(PACKET_MAX // 2))
+        packet = Prepare(view=1, commit=0, applied=0, digest=0, image=bytes(PACKET_MAX // 2))
         for _ in range(2 * links.UNSENT_MAX // len(packet.image)):
             site.links.send((1,), packet)
             self.assertEqual(len(site.told), 1, "send must not call back")
@@ -743,7 +744,7 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
     async def test_a_slow_peer_below_the_limit_gets_everything(self) -> None:
         site, stranger = await self.linked_stranger()
         stranger.transport.pause_reading()
-        packet = Prepare(view=1, commit=0, digest=0, image=os.urandom(1 << 20))
+        packet = Prepare(view=1, commit=0, applied=0, digest=0, image=os.urandom(1 << 20))
         for _ in range(20):
             site.links.send((1,), packet)
         stranger.transport.resume_reading()
@@ -761,7 +762,7 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
             await sites[0].until_linked(1)
             await sites[1].until_linked(0)
             for n in range(10):
-                sites[stopped].links.send((other,), Prepare(view=n, commit=0, digest=0, image=bytes(500_000)))
+                sites[stopped].links.send((other,), Prepare(view=n, commit=0, applied=0, digest=0, image=bytes(500_000)))
             before = list(sites[stopped].told)
             await sites[stopped].links.stop()
             await sites[other].until_linked()
@@ -774,7 +775,7 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
         site, stranger = await self.linked_stranger()
         stranger.transport.pause_reading()
         for _ in range(20):
-            site.links.send((1,), Prepare(view=1, commit=0, digest=0, image=bytes(1 << 20)))
+            site.links.send((1,), Prepare(view=1, commit=0, applied=0, digest=0, image=bytes(1 << 20)))
         async with asyncio.timeout(DEADLINE_S):
             await site.links.stop()
         stranger.transport.abort()

@@ -65,7 +65,7 @@ def a_batch(body: bytes = b"hello", first_op: int = 8, count: int = 3, view: int
 
 
 ALL = (
-    Prepare(1, 2, 3, b"image"),
+    Prepare(1, 2, 2, 3, b"image"),
     PrepareOk(1, 2, b"h" * 16),
     Commit(1, 2, b"h" * 16, 4, 5),
     CommitOk(1, 2, 3),
@@ -237,7 +237,7 @@ class PacketsTest(unittest.TestCase):
 
     def test_a_longest_batch_fits_a_packet_and_a_catch_up_answer_several(self) -> None:
         batch = a_batch(b"x" * BATCH_MAX)
-        self.assertLess(len(encode(Prepare(2**63, 2**63, 2**32, batch.image))), PACKET_MAX // 3)
+        self.assertLess(len(encode(Prepare(2**63, 2**63, 2**63, 2**32, batch.image))), PACKET_MAX // 3)
         self.assertLess(len(encode(NewState(1, 2, b"h" * 16, 3 * batch.image, True))), PACKET_MAX)
 
     @unittest.skipIf(given is None, "hypothesis is not installed")

@@ -232,7 +232,7 @@ class NormalTest(Story):
         world = self.begin(b"a")
         core = self.core(2)
         far = chain(b"x", b"y", after=world.stores[0].log[-1])
-        effects = self.feed(2, 0, Prepare(1, 1, 0, far[1].image))
+        effects = self.feed(2, 0, Prepare(1, 1, 1, 0, far[1].image))
         self.assertIsInstance(effects[-1].packet, GetState)
         self.assertEqual(effects[-1].packet.op, 1)
         self.assertEqual(self.feed(2, 0, Commit(1, 9, b"h" * 16, 0, 0)), [], "an answer is on its way")
@@ -246,9 +246,9 @@ class NormalTest(Story):
         log = world.stores[0].log
         (other,) = chain(b"other", after=log[0])
         for packet, why in (
-            (Prepare(1, 0, 0, b"garbage"), "header cut short"),
-            (Prepare(1, 0, 0, other.image), "does not follow my log"),
-            (Prepare(1, 0, 0, log[0].image), "does not follow my log"),
+            (Prepare(1, 0, 0, 0, b"garbage"), "header cut short"),
+            (Prepare(1, 0, 0, 0, other.image), "does not follow my log"),
+            (Prepare(1, 0, 0, 0, log[0].image), "does not follow my log"),
             (NewState(1, 2, log[1].hash, b"", False), "nothing was asked for"),
             (SnapshotOffer(1, 9, b"h" * 16, b""), "nothing was asked for"),
             (StartView(1, 1, log[0].hash, 0, NO_HASH, b""), "I am normal"),
@@ -259,7 +259,8 @@ class NormalTest(Story):
                 before = repr(self.replica(2))
                 self.assertIn(why, self.said(self.feed(2, 0, packet)))
                 self.assertEqual(repr(self.replica(2)), before)
-        for foreign in (Prepare(1, 0, 0, other.image), Commit(1, 2, log[1].hash, 0, 0), StartView(1, 2, log[1].hash, 1, log[0].hash, b"")):
+        begins = StartView(1, 2, log[1].hash, 1, log[0].hash, b"")
+        for foreign in (Prepare(1, 0, 0, 0, other.image), Commit(1, 2, log[1].hash, 0, 0), begins):
             effects = self.feed(2, 1, foreign)
             self.assertFalse([e for e in effects if isinstance(e, Send)], "not from my primary")
 
@@ -267,9 +268,9 @@ class NormalTest(Story):
         world = self.begin(b"a")
         world.hold(2)
         one, two = chain(b"x", b"y", after=world.stores[0].log[-1])
-        self.feed(2, 0, Prepare(1, 1, 0, one.image))
-        self.assertEqual(self.said(self.feed(2, 0, Prepare(1, 1, 0, one.image))), "", "the same again: it is being written")
-        self.assertIn("does not follow", self.said(self.feed(2, 0, Prepare(1, 1, 0, two.image))))
+        self.feed(2, 0, Prepare(1, 1, 1, 0, one.image))
+        self.assertEqual(self.said(self.feed(2, 0, Prepare(1, 1, 1, 0, one.image))), "", "the same again: it is being written")
+        self.assertIn("does not follow", self.said(self.feed(2, 0, Prepare(1, 1, 1, 0, two.image))))
         self.assertEqual(self.replica(2).writing, 1)
 
     def test_an_ack_is_counted_only_with_my_own_hash(self) -> None:
@@ -304,12 +305,22 @@ class NormalTest(Story):
                     effects = self.feed(2, 0, Commit(1, 1, r.head_hash, r.digest ^ 1, 0))
                 else:
                     (batch,) = chain(b"b", after=world.stores[0].log[-1])
-                    self.feed(2, 0, Prepare(1, 1, 0, batch.image))
+                    self.feed(2, 0, Prepare(1, 1, 1, 0, batch.image))
                     r.step(world.now, Persisted(r.generation, batch.op, batch.hash))
                     self.feed(2, 0, Commit(1, 2, batch.hash, 77, 0))
                     effects = r.step(world.now, Applied(2, 78))
                 self.assertRegex(effects[-1].reason, "my state differs from the primary's after op")
                 self.assertFalse(effects[-1].suspect)
+
+    def test_states_that_differ_are_noticed_although_the_primary_is_a_batch_behind_its_commit(self) -> None:
+        """It lets the next batch leave before it has applied the one that was committed just now."""
+        world = self.begin(b"a")
+        r = self.replica(2)
+        second, third = chain(b"b", b"c", after=world.stores[0].log[-1])
+        self.feed(2, 0, Prepare(1, 1, 1, r.digest, second.image))
+        r.step(world.now, Persisted(r.generation, second.op, second.hash))
+        effects = self.feed(2, 0, Prepare(1, 2, 1, r.digest ^ 1, third.image))
+        self.assertRegex(effects[-1].reason, "my state differs from the primary's after op 1")
 
     def test_a_state_that_the_log_does_not_lead_to_is_built_anew(self) -> None:
         world = self.begin(b"a")
@@ -411,7 +422,7 @@ class ViewTest(Story):
             world.lose = {Commit}
             world.say(0, b"b", ops)
             (batch,) = chain(b"c", after=world.stores[0].log[-1])
-            effects = self.feed(2, 0, Prepare(1, batch.first_op - 1, 0, batch.image))
+            effects = self.feed(2, 0, Prepare(1, batch.first_op - 1, batch.first_op - 1, 0, batch.image))
             self.assertEqual([type(e) for e in effects if isinstance(e, (Apply, Persist))], order)
 
     def test_2b_the_other_backup_has_another_batch(self) -> None:

@@ -432,7 +432,7 @@ class PacketTarget(Target):
         first, *_ = some_batches()
         tip = first.hash
         some: list[packets.Packet] = [
-            packets.Prepare(3, 1, 77, first.image),
+            packets.Prepare(3, 1, 1, 77, first.image),
             packets.PrepareOk(3, 1, tip),
             packets.Commit(3, 1, tip, 77, 5),
             packets.CommitOk(3, 5, 1),
@@ -494,7 +494,7 @@ class PieceTarget(Target):
             taken = self._fed(False, [packets.NewState(1, 0, NO_HASH, b"".join(parts), False)])
         else:
             empty = packets.StartView(1, 0, NO_HASH, 0, NO_HASH, b"")
-            taken = self._fed(True, [empty, *(packets.Prepare(1, 0, 0, part) for part in parts)])
+            taken = self._fed(True, [empty, *(packets.Prepare(1, 0, 0, 0, part) for part in parts)])
         return f"{min(taken, 5)} taken"
 
     def _fed(self, is_member: bool, some: list[packets.Packet]) -> int:
