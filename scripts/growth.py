@@ -39,6 +39,7 @@ PARTS = ("load", "snapshot", "restart", "rejoin", "memory", "idle", "large", "sl
 FILL_AT_ONCE = 5000  # messages between two looks at the mailboxes: never more than that, and what is under way, is undelivered
 IDLE = 10_000
 SLOW_S, SLOW_EVERY_S = 0.02, 0.1
+HEAVY_S = 2.5  # seconds of W3 that make a journal of 64 MiB, which brings a snapshot on
 
 
 class Growth:
@@ -69,16 +70,20 @@ class Growth:
         self.full.cluster.wait_level(seconds=300)
         say(f"all replicas' snapshots are level {time.monotonic() - began:.1f} s later")
 
-    def measure(self, system: Understudy, connections: int, window: int, *, text_bytes: int = 100, seconds: float = 0.0) -> Result:
-        """One load at the primary."""
+    def measure(
+        self, system: Understudy, connections: int, window: int, *, text_bytes: int = 100, seconds: float = 0.0, changing: bool = False
+    ) -> Result:
+        """One load at the primary; `changing`: processes come and go meanwhile, and their time is not counted."""
         order = Order("numbered", system.port(), connections=connections, window=window, text_bytes=text_bytes)
-        order.seconds, order.pids = seconds or self.seconds, system.pids()
+        order.seconds, order.pids = seconds or self.seconds, [] if changing else system.pids()
         return run_load(order)
 
     # --- parts ----------------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """W1 and W3, in turn."""
+        """W1 and W3, in turn; not before what a start brings with it is over."""
+        self.measure(self.empty, 64, 1)
+        self.empty.rest()
         for name, connections, window in (("W1", 64, 1), ("W3", 8, 256)):
             ratios, used = [], []
             for _ in range(self.rounds):
@@ -91,10 +96,10 @@ class Growth:
             say(f"load      {name}: {share:.2f} of the empty cluster's; processor a message {cost:.2f} of it")
 
     def snapshot(self) -> None:
-        """Waits of W1 with and without a snapshot under way; the quiet after the first load brings one on."""
+        """Waits of W1 with and without a snapshot under way: a heavy load before it has made the journal long enough for one."""
         quiet = self.measure(self.full, 64, 1, seconds=4)
         before = self.full.cluster.csv_op(self.full.primary)
-        threading.Timer(1.0, lambda: self.measure(self.full, 1, 1, seconds=0.1)).start()
+        self.measure(self.full, 8, 256, seconds=HEAVY_S)
         busy = self.measure(self.full, 64, 1, seconds=4)
         made = self.full.cluster.csv_op(self.full.primary) != before
         say(
@@ -132,7 +137,7 @@ class Growth:
 
         thread = threading.Thread(target=come_back)
         thread.start()
-        during = self.measure(self.full, 64, 1, seconds=3)
+        during = self.measure(self.full, 64, 1, seconds=3, changing=True)
         thread.join()
         say(
             f"rejoin    {size / 1e6:.0f} MB in {took[0]:.2f} s, {size / 1e6 / took[0]:.0f} MB/s with its start;"

@@ -241,7 +241,8 @@ async def measure(order: Order) -> Result:
             senders.append(Sender(wire, dialect, order.window, tally))
     tasks = []
     if order.reads:
-        for line, mark, times in ((b"2|u00.*\n", b"\n", lists), (b"4|%s123\n" % recipient(7).encode(), b"\n", mailboxes)):
+        read = b"4|%s123\n-\n" % recipient(7).encode()  # of any number of lines; what is no command is answered after it
+        for line, mark, times in ((b"2|u00.*\n", b"\n", lists), (read, INVALID, mailboxes)):
             tasks.append(asyncio.create_task(Reader(await connect(order.port), line, mark, times).run()))
     for sender in senders:
         sender.begin()
