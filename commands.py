@@ -21,6 +21,8 @@ A **command** is one line of text: a letter, then its fields behind `|`. A name 
     G       name                    come into the room
     V       text                    speak in the room
     U                               go out of the room
+    M       name | verb | thread | request | rest | proof   a call in the name of an account, and the words it is told of it (`told.py`)
+    F       name | position         all that this name was told, and all its messages, up to this position have been shown
     A       [pattern]               ListAccounts   a query: read, never logged
     W                               ListPresent    a query: read, never logged
     B       account id [| own]      Balance        a query: read, never logged
@@ -44,6 +46,7 @@ A **reply** is one short text: a lower-case letter and fields, or `!` and the na
     b | balance             in the smallest unit, after the command
     i                       the session is logged in
     h                       the password is changed          z | name            done, for an operator
+    y | time                a call is done and told, or was before: when, in microseconds; for `F`: the position
     r | name | seq|sender|text ⏎ …           the undelivered messages, oldest first; nothing behind name| when there are none
     t | name | anew | older | id|time|sender|text ⏎ …      a conversation, oldest first; up to the id `anew` it was with an earlier account
                             of that name; `older`: ask on before this id; 0: there is nothing older
@@ -105,10 +108,11 @@ SECRET, CHANGE_PASSWORD, OPERATE = "KHZ"
 ERASE, JOIN, LIST_ALL, WHO_AM_I = "EJYI"
 HISTORY = "T"
 COME_IN, SPEAK, GO_OUT = "GVU"
+ACT, HEARD = "MF"
 QUERIES = frozenset({LIST, LIST_ALL, PRESENT, BALANCE, SECRET, WHO_AM_I, HISTORY})
 WRONG, OWN = "-", "own"  # proofs, see above
 STRICT = {CREATE: WRONG, LOG_IN: WRONG, LOG_IN_BY_EITHER: WRONG, READ: OWN, DELETE: OWN, PAY_IN: OWN, TAKE_OUT: OWN, BALANCE: OWN}
-NOT_AS_IT_IS = QUERIES | STRICT.keys() | {CHANGE_PASSWORD, ERASE, OPERATE}  # letters that a connection must look at twice
+NOT_AS_IT_IS = QUERIES | STRICT.keys() | {CHANGE_PASSWORD, ERASE, OPERATE, ACT}  # letters that a connection must look at twice
 
 ONLINE, WAITING = "p", "m"
 

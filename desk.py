@@ -33,6 +33,7 @@ from reading import Searches
 from relays import Relays
 from room import ROOM
 from state import ChatState
+from told import is_channel
 from waiting import Query
 
 Work = Callable[[float, Callable[[], Any], Callable[[Any], None]], None]  # after so many seconds do this aside, and tell the result
@@ -88,10 +89,10 @@ class Desk:
 
     # --- guests come and go ---------------------------------------------------------------------------------------------------------------
 
-    def welcome(self, shell: Shell, door: str) -> Connection:
+    def welcome(self, shell: Shell, door: str, kind: type[Connection] = Connection) -> Connection:
         """A new connection at this door."""
         self.numbers += 1
-        connection = Connection(self, shell, door, self.numbers)
+        connection = kind(self, shell, door, self.numbers)
         self.connections[connection.home] = connection
         if self.is_full:
             shell.pause()
@@ -272,11 +273,10 @@ class Desk:
     @property
     def others_wait(self) -> bool:
         """Whether guests of other replicas hear of the last batch. If not, these need not know at once that it is committed."""
-        out, here = self.last_outcome, self.by_session
-        if out.opened or out.displaced or out.expelled or ROOM in out.filled or any(session not in here for session, _, _ in out.replies):
+        out, here, accounts = self.last_outcome, self.by_session, self.state.accounts
+        if out.opened or out.displaced or out.expelled or any(session not in here for session, _, _ in out.replies):
             return True
-        filled = [self.state.accounts.get(name) for name in out.filled]
-        return any(account is not None and account.online for account in filled)
+        return any(is_channel(name) or (name in accounts and accounts[name].online) for name in out.filled)
 
     def _reopen(self) -> None:
         """The others had given this replica up, and its guests are all still here."""

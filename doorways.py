@@ -6,6 +6,8 @@ What it is not: it knows no door's protocol (`doors/`), no guest (`desk.py`), an
     open     listens; each connection gets a shell of its own (`doors/stream.py`)
     closed   bound anew: what listened once would let guests queue instead of refusing them
 
+At the ports of the gRPC door it is gRPC's own server that listens; the sockets here only keep them.
+
 Read next: `doors/stream.py`, `host.py`.
 """
 
@@ -15,25 +17,39 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from desk import Desk
 from doors.stream import StreamShell
 from settings import Settings
 
+if TYPE_CHECKING:
+    from doors.grpc_door import GrpcDoor
+
 BACKLOG = 4096  # connections that wait to be accepted
+GRPC = "grpc"
 
 
 class Doorways:
-    """Those of one replica. `desk()`: who is given the guests."""
+    """Those of one replica. `desk()`: who is given the guests. `is_serving()`: whether what they ask here is done."""
 
     def __init__(
-        self, settings: Settings, replica: int, desk: Callable[[], Desk], log: Callable[[str], None], announce: Callable[[str], None]
+        self,
+        settings: Settings,
+        replica: int,
+        *,
+        desk: Callable[[], Desk],
+        is_serving: Callable[[], bool],
+        log: Callable[[str], None],
+        announce: Callable[[str], None],
     ) -> None:
-        self.settings, self.replica, self.desk, self.log, self.announce = settings, replica, desk, log, announce
+        self.settings, self.replica, self.desk, self.is_serving = settings, replica, desk, is_serving
+        self.log, self.announce = log, announce
         self.shells: set[StreamShell] = set()
         self.sockets: list[tuple[str, socket.socket]] = []
         self.servers: list[asyncio.Server] = []
         self.is_open = False
+        self.grpc: GrpcDoor | None = None
 
     def bind(self) -> None:
         """Take the ports. Raises OSError, with the address in its text, when one is taken."""
@@ -45,13 +61,18 @@ class Doorways:
                     if bound is not None:
                         self.sockets.append((door, bound))
                 print(f"socket binded to port {port}", flush=True)
+        addresses = [written(*bound.getsockname()[:2]) for door, bound in self.sockets if door == GRPC]
+        if addresses:
+            self.grpc = _load_grpc()(addresses, self.desk, self.is_serving, self.log)
 
     async def open(self) -> None:
         """Listen, unless they are to be closed again meanwhile: `is_open` is set by whoever has this done."""
         loop = asyncio.get_running_loop()
         for door, bound in self.sockets:
-            if self.is_open:
+            if self.is_open and door != GRPC:
                 self.servers.append(await loop.create_server(self._shell_maker(door), sock=bound.dup(), backlog=BACKLOG))
+        if self.is_open and self.grpc is not None:
+            await self.grpc.open()
         if self.is_open:
             self.log("doors are open")
             print("socket is listening", flush=True)
@@ -70,18 +91,42 @@ class Doorways:
         ports = {bound.getsockname()[:2]: (door, bound) for door, bound in self.sockets}
         self.sockets.clear()
         for (address, port), (door, bound) in ports.items():
-            bound.close()
-            self.sockets.append((door, bind(address, port) or bound))
+            if door == GRPC:
+                self.sockets.append((door, bound))
+            else:
+                bound.close()
+                self.sockets.append((door, bind(address, port) or bound))
+
+    async def close_grpc(self) -> None:
+        """The same at the door that listens by itself, which takes a moment."""
+        if self.grpc is not None and not self.is_open:
+            await self.grpc.close()
 
     def look(self, now: float) -> None:
         """Once a second: guests that are stuck."""
         for shell in tuple(self.shells):
             shell.look(now)
+        if self.grpc is not None:
+            self.grpc.look(now)
 
     def send_away(self) -> None:
         """The end of this process."""
         for shell in tuple(self.shells):
             shell.close("")
+
+
+def _load_grpc() -> type[GrpcDoor]:
+    """Only where a replica has such a door: it costs a tenth of a second and 20 MiB. Raises OSError."""
+    try:
+        from doors.grpc_door import GrpcDoor
+    except ImportError as error:
+        raise OSError(f"the door {GRPC} lacks a package ({error}): run bash scripts/start.sh, or take it out of cluster.yaml") from None
+    return GrpcDoor
+
+
+def written(host: str, port: int) -> str:
+    """An address as people and gRPC write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def bind(address: str, port: int) -> socket.socket | None:

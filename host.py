@@ -116,7 +116,9 @@ class LoopHost:
         self.hands: Hands
         self.links: Links | None = None
         self.finished: asyncio.Future[int] = self.loop.create_future()
-        self.doorways = Doorways(settings, replica, lambda: self.hands.desk, self.log, self.console)
+        self.doorways = Doorways(
+            settings, replica, desk=lambda: self.hands.desk, is_serving=self._is_serving, log=self.log, announce=self.console
+        )
         self.worker: asyncio.subprocess.Process | None = None
         self.worker_starts = False
         self.admin: asyncio.Server | None = None
@@ -196,6 +198,12 @@ class LoopHost:
     def close_doors(self) -> None:
         if self.doorways.is_open:
             self.doorways.close()
+            self._spawn(self.doorways.close_grpc())
+
+    def _is_serving(self) -> bool:
+        """Whether what a guest asks of this replica is done: one that takes nothing new, or has no primary, does not serve."""
+        report = self.hands.on_operator({"verb": "status"})
+        return bool(report["status"] == "normal" and (report["serving"] or report["role"] == "backup"))
 
     # --- what takes long ------------------------------------------------------------------------------------------------------------------
 
@@ -301,6 +309,7 @@ class LoopHost:
     async def stop(self) -> None:
         """Close everything that is open."""
         self.close_doors()
+        await self.doorways.close_grpc()
         self.doorways.send_away()
         for threads in (self.aside, self.reader):
             threads.shutdown(wait=False, cancel_futures=True)

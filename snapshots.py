@@ -9,7 +9,7 @@ the serving one up. It decides nothing either: the server says up to which op, a
         0000000000004711/                      everything after op 4711; nothing in it is ever changed again
           MANIFEST.json                        what belongs here: op and hash of its batch, digest of the replies, and of each
           │                                    file bytes, rows, SHA-256; last its own SHA-256. Written last, read first
-          accounts.csv mailboxes.csv sessions.csv room.csv    the tables of `tables.py`, written anew each time
+          accounts.csv mailboxes.csv sessions.csv room.csv told.csv    the tables of `tables.py`, written anew each time
           messages-000001.csv                  messages 1 … 50,000: full, never written again, one file for all snapshots (hard links)
           messages-000002.csv                  messages 50,001 …: a copy of the older one, and what is new
         0000000000004200/                      the one before, and the journal down to it: what a damaged newest one is made from
@@ -48,11 +48,12 @@ from disk import Disk
 from state import ChatState
 from tables import TABLES
 
-FORMAT = 4  # written; older ones are read too
+FORMAT = 5  # written; older ones are read too
 OLDER: dict[int, dict[str, tuple[str, ...]]] = {  # format: what the rows of its tables lack at their ends
     1: {"accounts": ("0", "", "-1"), "mailboxes": (), "sessions": ("", "0")},
     2: {"accounts": ("-1",), "mailboxes": (), "sessions": ("", "0")},
     3: {"accounts": ("-1",), "mailboxes": (), "sessions": (), "room": ()},
+    4: {"accounts": (), "mailboxes": (), "sessions": (), "room": ()},
 }
 MESSAGES_PER_FILE = 50_000  # a file that opens quickly in an editor; a snapshot copies at most one of them
 KEEP = 2  # snapshots; the older one and the journal above it stand in for a newest one that is damaged
@@ -365,8 +366,7 @@ def look_again(disk: Disk, look: Look, breathe: Callable[[], None]) -> dict[str,
 
 
 class Made(msgspec.Struct, frozen=True):
-    """The finished folder lies at `path`. `bytes`: how many were written; `messages`: how many there ever were; `digest`: to compare
-    with the server's own at that op."""
+    """The finished folder lies at `path`. `bytes`: as many were written; `messages`: there ever were; `digest`: of the state at that op."""
 
     made: int
     path: str

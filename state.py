@@ -6,6 +6,7 @@ applied the same ops holds the same state, down to the byte.
     accounts    name -> Account      in order of creation; with mailbox and balance     `people.py`, `ledger.py`, `rights.py`
     sessions    key -> Session       what guests asked and were answered, who they are  `people.py`
     room        Room                 who is in it, and its last lines                   `room.py`
+    told        Told                 what the guests of the gRPC door are to be told    `told.py`
 
 The history is not kept in memory: `history` receives every message, and whoever owns it takes out what is written down
 (`snapshot_worker.py` does that; a server keeps what its newest snapshot lacks, see `history.py`).
@@ -30,7 +31,9 @@ import ledger
 import rights
 import room
 import tables
+import told
 from commands import (
+    ACT,
     CHANGE_PASSWORD,
     COME_IN,
     COMMANDS,
@@ -38,6 +41,7 @@ from commands import (
     DELETE,
     ERASE,
     GO_OUT,
+    HEARD,
     ID_SUFFIX,
     JOIN,
     LOG_IN,
@@ -69,6 +73,7 @@ from people import Account, Message, Opened, Outcome, Session, Written
 from rights import owned, refusal
 from room import ROOM, Room
 from tables import Row
+from told import Told
 
 HISTORY_KEPT = 20_000  # messages newer than the newest snapshot that a server has at hand: 8 MB of short ones
 BEGIN_OP = 2  # the first view's second op; a later `begin` is of nobody
@@ -84,6 +89,7 @@ class ChatState:
         self.sessions: dict[bytes, Session] = {}
         self.history: deque[Written] | list[Written] = deque(maxlen=HISTORY_KEPT)
         self.room = Room()
+        self.told = Told()
         self.hidden: dict[str, Account] = {}  # accounts that nobody has used yet
         self.folded: dict[str, Account] = {}  # by folded name
         self._at: dict[str, dict[bytes, None]] = {}  # REPLICA.INC -> sessions at home there
@@ -176,6 +182,10 @@ class ChatState:
         sender = session.account
         if sender is None:
             return Refusal.NOT_LOGGED_IN
+        return self.send(sender, name, text, time, out)
+
+    def send(self, sender: Account, name: str, text: str, time: int, out: Outcome) -> str:
+        """A text to whoever has this name or this id."""
         account = self.accounts.get(name) or self.by_id(name)
         if account is None:
             return Refusal.NO_SUCH_ACCOUNT
@@ -192,16 +202,23 @@ class ChatState:
 
     def _create(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         _, name, *rest = line.split("|")
-        if not is_name(name) or len(rest) > 1:
-            return Refusal.INVALID
-        if rest == [WRONG]:
-            return Refusal.NEEDS_PASSWORD
-        folded = fold(name)
-        if folded in RESERVED or folded in self.folded or folded + ID_SUFFIX in self.folded or self._is_folded_id(folded):
-            return Refusal.NAME_TAKEN
-        account, reply = Account(name, op, rest[0] if rest else "", since=self.message_count), f"c|{name}|0|{op}"
+        secret = rest[0] if rest else ""
+        refused = Refusal.INVALID if len(rest) > 1 else self.why_not(name, secret)
+        if refused:
+            return refused
+        account, reply = Account(name, op, secret, since=self.message_count), f"c|{name}|0|{op}"
         self.enter(session, self.add(account))
         return reply
+
+    def why_not(self, name: str, secret: str) -> str:
+        """The refusal of a new account of this name; empty: there can be one."""
+        if not is_name(name):
+            return Refusal.INVALID
+        if secret == WRONG:
+            return Refusal.NEEDS_PASSWORD
+        folded = fold(name)
+        is_taken = folded in RESERVED or folded in self.folded or folded + ID_SUFFIX in self.folded or self._is_folded_id(folded)
+        return Refusal.NAME_TAKEN if is_taken else ""
 
     def _log_in(self, session: Session, line: str, op: int, time: int, out: Outcome) -> str:
         letter, name, proof, secret = [*line.split("|"), "", ""][:4]
@@ -313,6 +330,7 @@ class ChatState:
         """The account is gone, and its name is free."""
         folded = fold(account.name)
         self.hidden.pop(account.name, None)
+        self.told.threads.pop(account.name, None)
         for key in list(account.sessions):
             self.enter(self.sessions[key], None)
         del self.accounts[account.name]
@@ -414,6 +432,7 @@ class ChatState:
             room.leave(self, self.sessions[key], time, out)
         for key in keys:
             self._forget(self.sessions[key], time, out)
+        self.told.expire(time)
 
     def _forget(self, session: Session, time: int, out: Outcome) -> None:
         room.leave(self, session, time, out)
@@ -435,9 +454,9 @@ class ChatState:
         return [a.name for a in self.accounts.values() if a.online]
 
     def has_stale(self, time: int) -> bool:
-        """Whether some session has been gone for longer than sessions are kept, or may be in the room; `time` in microseconds."""
+        """Whether a session has been gone for longer than sessions are kept, or may be in the room, or words are too old (microseconds)."""
         is_old = any(time - self.sessions[key].gone_time >= SESSION_LIFE_US for key in itertools.islice(self._gone, 1))
-        return is_old or bool(self.room.late(self, time))
+        return is_old or bool(self.room.late(self, time)) or self.told.is_stale(time)
 
     def undelivered(self, name: str, number: int, above: int) -> Iterator[Message]:
         """Messages of the account (if it still is the one made at op `number`) with a seq above `above`, oldest first."""
@@ -520,6 +539,8 @@ HANDLERS: dict[str, Handler] = {
     JOIN: rights.join,
     PAY_IN: ledger.pay_in,
     TAKE_OUT: ledger.take_out,
+    ACT: told.act,
+    HEARD: told.heard,
 }
 SYSTEM_HANDLERS: dict[str, SystemHandler] = {
     "open": ChatState._open,

@@ -12,6 +12,9 @@ What it is not: it knows no file (`snapshots.py`), and no format but the newest;
                                       replies (JSON list, low+1 … last), room (name in the room or empty), since (seq of its join)
     room        one of the last lines seq (1, 2, 3 … in the room), id, time, sender (`Server`: somebody came or went), text
                 in the room
+    told        what `told.py`        what (`word` that waits, `request` that was done, `thread` of a message), name,
+                keeps                 number (time of the word in microseconds, seq of the message), key (thread, or verb and request),
+                                      value (the word: a letter and its field; or the reply)
 
 The history of delivered messages (`MESSAGE_COLUMNS`) is no table: it is not in memory.
 
@@ -21,7 +24,7 @@ Read next: `snapshots.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from commands import fold
@@ -36,6 +39,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "mailboxes": ("account", "seq", "id", "time", "sender", "text"),
     "sessions": ("session", "kind", "account", "home", "last", "low", "gone_op", "gone_time", "replies", "room", "since"),
     "room": ("seq", "id", "time", "sender", "text"),
+    "told": ("what", "name", "number", "key", "value"),
 }
 MESSAGE_COLUMNS = ("id", "time", "sender", "recipient", "text")
 
@@ -50,8 +54,7 @@ Row = Sequence[str]
 
 def tables_of(state: ChatState) -> dict[str, tuple[tuple[str, ...], Iterable[Row]]]:
     """Columns and rows of each table, all text, in an order that is the same on every replica."""
-    rows = {"accounts": _account_rows, "mailboxes": _mailbox_rows, "sessions": _session_rows, "room": _room_rows}
-    return {name: (columns, rows[name](state)) for name, columns in TABLES.items()}
+    return {name: (columns, ROWS[name](state)) for name, columns in TABLES.items()}
 
 
 def _account_rows(state: ChatState) -> Iterator[Row]:
@@ -80,6 +83,27 @@ def _room_rows(state: ChatState) -> Iterator[Row]:
         yield str(seq), str(number), str(time), sender, text
 
 
+def _told_rows(state: ChatState) -> Iterator[Row]:
+    told = state.told
+    for time, name in told.order.items():
+        _, thread, word = told.words[name][time]
+        yield "word", name, str(time), str(thread), word
+    for (name, verb, request), reply in told.requests.items():
+        yield "request", name, "", verb + request, reply
+    for name, threads in told.threads.items():
+        for seq, thread in threads.items():
+            yield "thread", name, str(seq), str(thread), ""
+
+
+ROWS: dict[str, Callable[[ChatState], Iterator[Row]]] = {
+    "accounts": _account_rows,
+    "mailboxes": _mailbox_rows,
+    "sessions": _session_rows,
+    "room": _room_rows,
+    "told": _told_rows,
+}
+
+
 # --- in -----------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -101,6 +125,8 @@ def fill(state: ChatState, tables: dict[str, Iterable[Row]]) -> None:
         if state.room.lines and int(seq) != state.room.seq + 1:
             raise ValueError(f"line {seq} of the room is out of order")
         state.room.lines.append((int(seq), int(number), int(time), sender, text))
+    for row in tables["told"]:
+        _load_told(state, row)
     state.remember_gone()
 
 
@@ -132,3 +158,16 @@ def _load_session(state: ChatState, row: Row) -> None:
     session.room, session.since = room, int(since)
     state.put_session(session, state.accounts[account] if account else None, home)
     session.gone_op, session.gone_time = int(gone_op), int(gone_time)
+
+
+def _load_told(state: ChatState, row: Row) -> None:
+    what, name, number, key, value = row
+    told = state.told
+    if what == "word" and int(number) > next(reversed(told.order), 0):
+        told.put(name, (int(number), int(key), value))
+    elif what == "request" and key:
+        told.remember(name, key[0], key[1:], value)
+    elif what == "thread" and name in state.accounts:
+        told.threads.setdefault(name, {})[int(number)] = int(key)
+    else:
+        raise ValueError(f"the {what!r} of {name!r} is out of order")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from doors.calls import CallTranslator, StreamTranslator
 from doors.contract import Guest as Guest
 from doors.contract import Message as Message
 from doors.contract import Render as Render
@@ -32,6 +33,8 @@ TRANSLATORS: dict[str, Callable[[Guest], Translator]] = {
     "framed": FramedTranslator,
     "relay": RelayTranslator,
     "room": RoomTranslator,
+    "grpc": CallTranslator,
+    "stream": StreamTranslator,
     "operator": OperatorTranslator,
 }
-DOORS = tuple(door for door in TRANSLATORS if door != "operator")  # those that have ports
+DOORS = tuple(door for door in TRANSLATORS if door not in ("stream", "operator"))  # those that have ports

@@ -44,9 +44,10 @@ def _rank(status: str) -> int:
 
 
 def draw_imports() -> str:
-    """One row a module, in the order of the rings."""
+    """One row a module, in the order of the rings; those that import nothing of ours first, together."""
     rows = ["| module | may import, of ours |", "| --- | --- |"]
-    rows += [f"| `{module}` | {', '.join(sorted(allowed)) or '–'} |" for module, allowed in MAY_IMPORT.items()]
+    rows.append(f"| {', '.join(f'`{module}`' for module, allowed in MAY_IMPORT.items() if not allowed)} | – |")
+    rows += [f"| `{module}` | {', '.join(sorted(allowed))} |" for module, allowed in MAY_IMPORT.items() if allowed]
     return "\n".join(rows)
 
 

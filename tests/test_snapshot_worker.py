@@ -166,7 +166,8 @@ class MakeTest(Case):
         state, manifest = load(place.disk, path, CLUSTER, verify_history=True)
         self.assertEqual((state.message_count, manifest.files["messages-000001.csv"].rows), (0, 0))
         self.assertEqual(
-            sorted(os.listdir(path)), [MANIFEST, "accounts.csv", "mailboxes.csv", "messages-000001.csv", "room.csv", "sessions.csv"]
+            sorted(os.listdir(path)),
+            [MANIFEST, "accounts.csv", "mailboxes.csv", "messages-000001.csv", "room.csv", "sessions.csv", "told.csv"],
         )
 
     def test_however_it_was_made_it_is_the_same(self) -> None:
@@ -213,6 +214,7 @@ class MakeTest(Case):
             "mailboxes": [(text, "1", "2", "3", text, text) for text in HOSTILE],
             "sessions": [(session(1).hex(), "plain", HOSTILE[9], "0.1.2", str(len(HOSTILE)), "0", "0", "0", replies, "", "0")],
             "room": [(str(i), str(i), "3", text, text) for i, text in enumerate(HOSTILE, 1)],
+            "told": [("word", text, str(i), "0", text) for i, text in enumerate(HOSTILE, 1)],
         }
         state = ChatState.load(7, 8, 0, dict(tables))
         for write in (rows_through_csv, rows_through_pandas):

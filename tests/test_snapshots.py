@@ -199,13 +199,16 @@ class DamageTest(Case):
     def test_one_of_format_3(self) -> None:
         self.read_older(3, {"accounts.csv": 1}, "room.csv")
 
+    def test_one_of_format_4(self) -> None:
+        self.read_older(4, {"accounts.csv": 0}, "room.csv")
+
     def read_older(self, older: int, lacking: dict[str, int], room: str = "") -> None:
-        """It may have no room, and has fewer columns: nobody had anything there. The next one is of the newest format."""
+        """It may have no room, and nobody was told anything, and it has fewer columns. The next one is of the newest format."""
         whole = load(self.place_.disk, self.path, CLUSTER)[0]
         for account in whole.accounts.values():
-            account.since = -1
+            account.since = -1 if older < 4 else account.since
         manifest = Manifest.decode(self.files[MANIFEST])
-        parts = {name: part for name, part in manifest.files.items() if name != "room.csv" or room}
+        parts = {name: part for name, part in manifest.files.items() if name not in ("room.csv", "told.csv") or name == room}
         with contextlib.ExitStack() as instead:
             for name, columns in lacking.items():
                 image = b"".join(self.cut(self.files[name], columns))
@@ -213,12 +216,14 @@ class DamageTest(Case):
                 instead.enter_context(self.instead(name, image))
             image = msgspec.structs.replace(manifest, format=older, files=parts).encode()
             instead.enter_context(self.instead(MANIFEST, image))
+            instead.enter_context(self.instead("told.csv", None))
             if not room:
                 instead.enter_context(self.instead("room.csv", None))
             state, found = load(self.place_.disk, self.path, CLUSTER)
             self.assertEqual((found.format, table_rows(state)), (older, table_rows(whole)))
-            with self.instead("accounts.csv", self.files["accounts.csv"]):
-                self.assert_damaged("accounts.csv")
+            if lacking["accounts.csv"]:
+                with self.instead("accounts.csv", self.files["accounts.csv"]):
+                    self.assert_damaged("accounts.csv")
             instead.enter_context(self.instead("accounts.csv", b"".join(self.cut(self.files["accounts.csv"], lacking["accounts.csv"]))))
             self.place_.say(0, "S|wayne|more")
             later = self.place_.make(Maker(self.place_.disk, rows_through_csv))
@@ -363,6 +368,7 @@ class StartTest(Case):
             "mailboxes": [(f"user{i}", "1", str(i), "3", "mason", "hello " * 10) for i in range(10_000)],
             "sessions": [],
             "room": [],
+            "told": [],
         }
         state = ChatState.load(7, 8, 0, tables)
         path = os.path.join(place.snapshots, "tmp-x")

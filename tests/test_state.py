@@ -115,6 +115,8 @@ def fingerprint(state: ChatState, *, requests: bool = True) -> Any:
         (sorted(state.room.names.items()), list(state.room.lines)),
         state.message_count,
         list(state.history),
+        (list(state.told.order.items()), {n: dict(w) for n, w in state.told.words.items()}, list(state.told.requests.items())),
+        {n: list(threads.items()) for n, threads in state.told.threads.items()},
     )
 
 
@@ -612,7 +614,8 @@ class TablesTest(unittest.TestCase):
         letters = [("mason", "1", "1", "5", "mason", "x"), ("mason", "2", "2", "6", "mason", "y")]
         session = (A.hex(), "plain", "mason", "0.7.1", "1", "0", "0", "0", '["o"]', "albert", "1")
         said = ("1", "3", "5", "Server", "albert joined the conversation ")
-        good: dict[str, Any] = {"accounts": [account], "mailboxes": letters, "sessions": [session], "room": [said]}
+        told = [("word", "anybody", "5", "0", "uanybody"), ("request", "mason", "", "s7", "y|5"), ("thread", "mason", "2", "9", "")]
+        good: dict[str, Any] = {"accounts": [account], "mailboxes": letters, "sessions": [session], "room": [said], "told": told}
         self.assertEqual(ChatState.load(3, 4, 2, good).present(), ["mason"])
         for table, rows in (
             ("accounts", [account, account]),
@@ -640,6 +643,10 @@ class TablesTest(unittest.TestCase):
             ("room", [said, said]),
             ("room", [said[:4]]),
             ("room", [("one", *said[1:])]),
+            ("told", [told[0], told[0]]),
+            ("told", [("request", "mason", "", "", "y|5")]),
+            ("told", [("thread", "nobody", "2", "9", "")]),
+            ("told", [("rumour", "mason", "5", "0", "x")]),
         ):
             with self.subTest(table=table, rows=rows), self.assertRaises(ValueError):
                 ChatState.load(3, 4, 2, {**good, table: rows})
@@ -777,6 +784,13 @@ COMMAND_LINES = [
     "X|empty123|6",
     "X|empty123|x",
     "X|secret123|5",
+    "M|newcomer|c||r||",
+    "M|wayne|i||r1||",
+    "M|wayne|s|7|r2|mason|hello|",
+    "M|wayne|s|x||mason|hello|",
+    "M|secret|d||||",
+    "F|wayne|1700000000000000",
+    "F|secret|1",
 ]
 SYSTEM_LINES = [
     f"open|{A.hex()}|2.7.77|resumed",
@@ -810,6 +824,7 @@ class TotalTest(unittest.TestCase):
         full.mailbox.extend([(1, 1, 1, "x", "y")] * 3)
         chat.state.add(full)
         chat.state.sessions[b"z" * 16] = Session(b"z" * 16, "numbered")
+        chat.state.told.remember("wayne", "i", "r1", "y|5")
         return chat, {"in": A, "out": b"z" * 16}
 
     def one(self, function: Callable[..., Any], bodies: list[bytes], reply: str | None) -> None:

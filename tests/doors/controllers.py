@@ -18,13 +18,26 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any, cast
 from unittest import mock
 
 from commands import system_run
-from doors import TRANSLATORS
+from doors import TRANSLATORS, calls, messages
+from doors.gen.chat_pb2 import (
+    ChatClient,
+    ChatMessage,
+    ChatMessageRequest,
+    CreateAccountRequest,
+    DeleteAccountRequest,
+    LogInRequest,
+    WildCardRequest,
+)
 from doors.pipe_words import GREETING, INVALID
+from exchange import Exchange
+from listening import Listener
 from tests.doors.toy import JsonTranslator
 from tests.front_desk import FrontDesk, Log, Person
+from told import position
 
 PASSWORD = "secret"
 Mail = list[tuple[str, str]]
@@ -380,6 +393,168 @@ class Json(Controller):
         return {"d": "done", "!MAILBOX_NOT_EMPTY": "mail first"}.get(words, "no")
 
 
-AnyDoor = type[Pipe] | type[Framed] | type[Json]
-DOORS: dict[str, AnyDoor] = {"pipe": Pipe, "raw pipe": RawPipe, "numbered pipe": NumberedPipe, "framed": Framed, "json": Json}
+class Ear:
+    """The shell of a stream that is read at once. `end`: why it was ended."""
+
+    def __init__(self, front: FrontDesk, raw: bytes) -> None:
+        self.address = self.peer = "127.0.0.1"
+        self.told: list[ChatMessage] = []
+        self.end = self.refused = ""
+        name, password, after, acknowledges = messages.listening(raw)
+        self.listener = listener = cast(Listener, front.desk.welcome(self, "stream", Listener))
+        listener.listen(
+            name, calls.listen(name, password), after=after, acknowledges=acknowledges, wake=lambda: None, turn_away=self.turn_away
+        )
+
+    def write(self, words: bytes) -> None:
+        assert not words
+
+    def close(self, why: str) -> None:
+        self.end = self.end or why
+
+    def turn_away(self, reply: str) -> None:
+        self.refused = reply
+
+    def pause(self) -> None:
+        """It says nothing."""
+
+    def resume(self) -> None:
+        """It says nothing."""
+
+    def is_drained(self) -> bool:
+        return True
+
+    def show(self) -> bool:
+        """Read all that is there; whether there was anything."""
+        told = [] if self.refused or self.end else self.listener.take()
+        if told:
+            self.told += [ChatMessage.FromString(messages.message(self.listener.name, *one)) for one in told]
+            self.listener.written_to(told[-1].id)
+        return bool(told)
+
+    def drop(self) -> None:
+        if not self.listener.gone:
+            self.listener.lost()
+
+
+class Grpc(Controller):
+    """Calls with the messages of the wire, and a stream, as clients of old: it is opened after the first call, and words wait for it."""
+
+    door = "grpc"
+    has_receipts = False
+    deletes_mail = True
+
+    def __init__(self, house: House, replica: int) -> None:
+        self.house, self.name, self.front = house, "", house.desks[replica]
+        self.exchange = Exchange(self.front.desk)
+        self.ear: Ear | None = None
+        self.mail: Mail = []
+
+    def settle(self) -> None:
+        self.house.settle()
+        while self.ear is not None and self.ear.show():
+            self.house.settle()
+
+    def ask_call(self, call: str, request: Any, name: str = "") -> str:
+        """The word that tells what came of it; or the status of a refusal."""
+        answers: list[str] = []
+        self.house.sessions += 1
+        request.request_id, request.password = f"request-{self.house.sessions}", request.password or PASSWORD
+        try:
+            asked = messages.CALLS[call](request.SerializeToString())
+        except calls.Refused as no:
+            return no.status
+        for _ in range(2 if self.house.is_troubled else 1):  # asked again, as by a guest who has not heard
+            self.exchange.ask(asked, "127.0.0.1", answers.append)
+            if self.house.is_troubled:
+                self.house.change_view()
+            self.settle()
+        assert len(set(answers)) == 1, answers
+        if answers[0].startswith("!"):
+            return calls.refused(answers[0], name or self.name).status
+        if name:
+            self.open_stream(name, request.password)
+        return self.word(position(int(answers[0][2:]), is_word=True))
+
+    def open_stream(self, name: str, password: str) -> None:
+        if self.ear is not None:
+            self.ear.drop()
+        self.ear = Ear(self.front, ChatClient(recipient_id=name, password=password).SerializeToString())
+        if self.house.is_troubled:
+            self.house.change_view()
+        self.settle()
+
+    def word(self, number: int) -> str:
+        """What the stream said of it, once."""
+        assert self.ear is not None
+        self.settle()
+        told, self.ear.told = self.ear.told, []
+        self.mail += [(one.sender_id, one.message) for one in told if one.sender_id != "Server"]
+        (word,) = [one.message for one in told if one.sender_id == "Server" and one.id == number]
+        return word
+
+    def create(self, name: str) -> str:
+        word = self.ask_call("CreateAccount", CreateAccountRequest(client_id=name), name)
+        if word == f"Account {name} has been created!":
+            self.name = name
+            return "done"
+        return {f"Account {name} already exists!": "taken", "ALREADY_EXISTS": "taken", "INVALID_ARGUMENT": "no"}[word]
+
+    def log_in(self, name: str, password: str = PASSWORD) -> str:
+        word = self.ask_call("LogIn", LogInRequest(client_id=name, password=password), name)
+        if word == "You have been successfully logged in!":
+            self.name = name
+            return "done"
+        return {"UNAUTHENTICATED": "wrong", f"Account {name} is not found!": "unknown"}[word]
+
+    def names(self) -> list[str]:
+        return self.matching("")
+
+    def matching(self, pattern: str) -> list[str]:
+        word = self.ask_call("WildCard", WildCardRequest(client_id=self.name, pattern=pattern))
+        if word == f"Account matched to: {pattern} doesn't exist":
+            return []
+        assert word.startswith("Account matched: "), word
+        return word[17:].split(",")
+
+    def send(self, whom: str, text: str) -> str:
+        word = self.ask_call("SendMessage", ChatMessageRequest(sender_id=self.name, recipient_id=whom, message=text))
+        return {
+            "Your message has been sent!": "sent",
+            "Recipient is not found!": "nobody",
+            f"{whom}'s mailbox is full": "full",
+            "INVALID_ARGUMENT": "no",
+        }[word]
+
+    def heard(self) -> Mail:
+        if self.ear is not None:
+            self.settle()
+            self.mail += [(one.sender_id, one.message) for one in self.ear.told if one.sender_id != "Server"]
+            self.ear.told.clear()
+        found, self.mail = self.mail, []
+        return found
+
+    def read(self) -> Mail:
+        return self.heard()
+
+    def delete(self) -> str:
+        word = self.ask_call("DeleteAccount", DeleteAccountRequest(client_id=self.name))
+        assert self.ear is not None and self.ear.listener.is_over, "the stream ends behind it"
+        return {"Your account has been deleted!": "done"}[word]
+
+    def leave(self) -> None:
+        assert self.ear is not None
+        self.ear.drop()
+        self.house.settle()
+
+
+AnyDoor = type[Pipe] | type[Framed] | type[Json] | type[Grpc]
+DOORS: dict[str, AnyDoor] = {
+    "pipe": Pipe,
+    "raw pipe": RawPipe,
+    "numbered pipe": NumberedPipe,
+    "framed": Framed,
+    "json": Json,
+    "grpc": Grpc,
+}
 TOY = mock.patch.dict(TRANSLATORS, {"json": JsonTranslator})

@@ -289,7 +289,7 @@ class ManifestTarget(Target):
 
     def seeds(self) -> dict[str, bytes]:
         table = Part(100, 2, "0" * 64)
-        small = {f"{name}.csv": table for name in ("accounts", "mailboxes", "messages-000001", "room", "sessions")}
+        small = {f"{name}.csv": table for name in ("accounts", "mailboxes", "messages-000001", "room", "sessions", "told")}
         large = {**small, "messages-000001.csv": Part(9_000_000, 50_000, "1" * 64), "messages-000002.csv": Part(500, 3, "2" * 64)}
         return {
             "small": Manifest(FORMAT, "simulated", 20, "ab" * 16, 77, 2, small).encode(),
@@ -333,7 +333,7 @@ class SnapshotTarget(Target):
         b'"0.7.1"',
         b"\0",
     )
-    names = ("accounts.csv", "mailboxes.csv", "sessions.csv", "room.csv", message_file(1))
+    names = ("accounts.csv", "mailboxes.csv", "sessions.csv", "room.csv", "told.csv", message_file(1))
 
     def seeds(self) -> dict[str, bytes]:
         return {"some": self._files(some_state()), "new": self._files(ChatState())}

@@ -21,9 +21,21 @@ from typing import Any, cast
 import msgspec
 
 import packets
-from commands import COMMANDS, RUN, SYSTEM, count_ops, run, sessions_of
+from commands import COMMANDS, RUN, SYSTEM, Refusal, count_ops, run, sessions_of
+from doors.calls import Asked, Refused, refused
+from doors.gen.chat_pb2 import (
+    AcknowledgeRequest,
+    ChatClient,
+    ChatMessageRequest,
+    CreateAccountRequest,
+    DeleteAccountRequest,
+    LogInRequest,
+    WildCardRequest,
+)
 from doors.lines import LINE_MAX
+from doors.messages import CALLS
 from events import Event, Linked, Persist, Persisted, Received, Saved, SaveLogView, Ticked
+from exchange import Exchange
 from guest import About, Guest, Message, Reply, Trouble
 from handshake import LENGTH, Handshake, Identity, LinkRefused
 from links import HANDSHAKE_MAX, Link, Links
@@ -33,6 +45,7 @@ from replication import HALTED, Replica, Start
 from snapshot_worker import rows_through_csv
 from state import ChatState
 from survivor import Survivor
+from tests.doors.controllers import Ear
 from tests.front_desk import FrontDesk, Person
 from tests.fuzzing.disks import WALL, framed, seal_batch, some_batches, some_bodies, unframed
 from tests.fuzzing.run import Target
@@ -251,6 +264,65 @@ class RoomTarget(PipeTarget):
             "numbered": b"understudy 1 " + b"cd" * 16 + b"\n1 0 join albert\n2 1 say hello\n3 2 say |\n4 3 tata\n5 4 join rosa\n",
             "resumed": b"understudy 1 " + b"cd" * 16 + b"\nresume 1\n1 0 join albert\n2 1 say again\n",
         }
+
+
+class GrpcTarget(Target):
+    """A call, or a stream, as bytes: which one stands in the first byte. All inputs of a while meet the same state."""
+
+    name = "grpc"
+    tokens: tuple[bytes, ...] = (
+        *(b"\x0a\x05wayne", b"\x12\x02hi", b"\x1a\x03ann", b"\x22\x05wayne", b"\x08\x07", b"\x5a\x01r", b"\x62\x01p", b"\x68\xff\x01"),
+        *(b"|", b"\n", b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\x0a\xff\xff\xff\xff\x0f", b"\x70\x01", b"x" * 70_000, b"n" * 33),
+    )
+    calls: tuple[str, ...] = (*CALLS, "ReceiveMessages")
+    life = 400  # inputs that meet the same state
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def seeds(self) -> dict[str, bytes]:
+        some = {
+            "CreateAccount": CreateAccountRequest(client_id="wayne", request_id="r1"),
+            "SendMessage": ChatMessageRequest(thread_id=7, message="äöü | 漢", sender_id="ann", recipient_id="wayne123", request_id="r2"),
+            "WildCard": WildCardRequest(client_id="ann", pattern="(a|w).*"),
+            "LogIn": LogInRequest(client_id="ann", password="p"),
+            "DeleteAccount": DeleteAccountRequest(client_id="ann"),
+            "Acknowledge": AcknowledgeRequest(client_id="ann", upto=99),
+            "ReceiveMessages": ChatClient(recipient_id="ann", after=5, acknowledges=True),
+        }
+        return {call: bytes([self.calls.index(call)]) + words.SerializeToString() for call, words in some.items()}
+
+    def run(self, image: bytes) -> str:
+        if not self.left:
+            self.front, self.left = FrontDesk(), self.life
+            self.exchange = Exchange(self.front.desk)
+            self.ask(CALLS["CreateAccount"](CreateAccountRequest(client_id="ann").SerializeToString()))
+        self.left -= 1
+        call, raw = self.calls[image[0] % len(self.calls) if image else 0], image[1:]
+        try:
+            if call == "ReceiveMessages":
+                return self.listen(raw)
+            return self.ask(CALLS[call](raw))
+        except Refused as no:
+            return no.status
+
+    def ask(self, asked: Asked) -> str:
+        assert "\n" not in asked.command
+        answers: list[str] = []
+        self.exchange.ask(asked, "127.0.0.1", answers.append)
+        self.front.turn()
+        (answer,) = answers
+        assert answer != Refusal.INTERNAL, asked
+        return "done" if answer[0] == "y" else refused(answer, asked.name).status
+
+    def listen(self, raw: bytes) -> str:
+        ear = Ear(self.front, raw)
+        self.front.turn()
+        while ear.show():
+            self.front.turn()
+        ear.drop()
+        self.front.turn()
+        return "turned away" if ear.refused else "heard"
 
 
 class OperatorTarget(PipeTarget):
@@ -725,6 +797,7 @@ TARGETS = (
         RelayTarget(),
         LedgerTarget(),
         RoomTarget(),
+        GrpcTarget(),
         OperatorTarget(),
         BodyTarget(),
         BatchTarget(),

@@ -83,14 +83,17 @@ class Cluster:
 
     is_apart = False  # each replica has a host of its own
 
-    def __init__(self, *, replicas: int = 3, where: str | None = None, keep: bool = False, accounts: str = "{}", **knobs: object) -> None:
+    def __init__(
+        self, *, replicas: int = 3, where: str | None = None, keep: bool = False, accounts: str = "{}", grpc: bool = False, **knobs: object
+    ) -> None:
         self.where = where or tempfile.mkdtemp(prefix="understudy-")
         self.base, self.config = os.path.join(self.where, "data"), os.path.join(self.where, "cluster.yaml")
         self.keep = keep
         self.ids = tuple(range(replicas))
-        ports = free_ports((len(DOORS) + 1) * replicas)
+        doors = [door for door in DOORS if door != "grpc" or grpc]  # that one costs memory and time at the start
+        ports = free_ports((len(doors) + 1) * replicas)
         *of_doors, self.peers = [ports[at : at + replicas] for at in range(0, len(ports), replicas)]
-        self.doors = dict(zip(DOORS, of_doors, strict=True))  # port of each replica, by door
+        self.doors = dict(zip(doors, of_doors, strict=True))  # port of each replica, by door
         self.pipes = self.doors["pipe"]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.paused: set[int] = set()

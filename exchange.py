@@ -1,0 +1,157 @@
+"""The exchange: calls of the gRPC door, which come singly and from anywhere, on lines of this replica's own.
+
+What it is not: it knows no protocol (`doors/calls.py`) and no HTTP/2 (`doors/grpc_door.py`).
+
+    a call without a password, or with one that was right before     a common line: many travel together
+    a call with a password to check or to set                        a line of its own while that is worked out
+
+A line is a guest of the desk that is nobody: each call names the account in whose name it is, and `told.py` asks it for its proof. So what
+is under way is sent again when the view changes, and done once, as for any other guest.
+
+Invariants:
+- Every call is answered once: by its reply, or by "" where nobody knows what became of it.
+- A password is remembered as a keyed digest alone, which ends with this process.
+
+Read next: `connection.py`, `waiting.py` (what a proof is).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import cast
+
+from commands import NO_SESSION, WINDOW, WRONG, Refusal
+from connection import Connection
+from desk import Desk
+from doors.calls import Asked, CallTranslator
+
+COMMON_MAX = WINDOW // 2  # calls under way on a common line, half of what its session may have
+FREE_KEPT = 8  # lines that wait for the next calls; more are closed
+PROOFS_MAX = 10_000  # passwords remembered as right
+
+Answer = Callable[[str], None]  # a reply, or "": nobody knows
+
+
+class LineShell:
+    """Where a line's bytes would go, if it had any."""
+
+    def __init__(self, exchange: Exchange, address: str = "") -> None:
+        self.exchange = exchange
+        self.address = self.peer = address
+        self.connection: Connection
+
+    def write(self, words: bytes) -> None:
+        """All answers are given by calling who waits."""
+
+    def close(self, why: str) -> None:
+        """What the desk has given up is nobody's line any more."""
+        self.exchange.drop(self.connection)
+
+    def pause(self) -> None:
+        """Who calls looks at `Desk.is_full` first."""
+
+    def resume(self) -> None:
+        """The same."""
+
+    def is_drained(self) -> bool:
+        return True
+
+
+class Exchange:
+    """The lines of one replica's door."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.common: list[Connection] = []
+        self.free: list[Connection] = []
+        self.lines: dict[Connection, None] = {}
+        self.dropped: list[Connection] = []
+        self.proofs: dict[tuple[str, bytes], str] = {}
+        self.key = desk.dice(len(NO_SESSION))
+
+    def ask(self, asked: Asked, address: str, answer: Answer) -> None:
+        """A call from this address."""
+        self.sweep()
+        old, new = asked.passwords
+        if new:
+            return self._ask_alone(asked, address, lambda command, reply: answer(reply))
+        if not old:
+            return self._ask_together(f"{asked.command}|{WRONG if self.desk.is_strict else ''}", lambda command, reply: answer(reply))
+        key = asked.name, hashlib.blake2b(old.encode(), key=self.key, digest_size=16).digest()
+
+        def proved(command: str, reply: str) -> None:
+            proof = command.rpartition("|")[2]
+            if reply.startswith("y") and proof:
+                self.proofs[key] = proof
+                if len(self.proofs) > PROOFS_MAX:
+                    del self.proofs[next(iter(self.proofs))]
+            answer(reply)
+
+        def again(command: str, reply: str) -> None:
+            if reply == Refusal.WRONG_PASSWORD:  # another hash of the same password, perhaps
+                self.proofs.pop(key, None)
+                return self._ask_alone(asked, address, proved)
+            answer(reply)
+
+        proof = self.proofs.get(key)
+        if proof is None:
+            self._ask_alone(asked, address, proved)
+        else:
+            self._ask_together(f"{asked.command}|{proof}", again)
+
+    def drop(self, line: Connection) -> None:
+        """It is over; who waits is told."""
+        if line in self.lines:
+            del self.lines[line]
+            self.dropped.append(line)
+            for some in (self.common, self.free):
+                if line in some:
+                    some.remove(line)
+            cast(CallTranslator, line.translator).cut()
+
+    def sweep(self) -> None:
+        """The desk lets go of a line once it has done with it."""
+        dropped, self.dropped = self.dropped, []
+        for line in dropped:
+            line.lost()
+
+    # --- lines ----------------------------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> Connection:
+        if self.free:
+            return self.free.pop()
+        shell = LineShell(self)
+        shell.connection = line = self.desk.welcome(shell, "grpc")
+        self.lines[line] = None
+        return line
+
+    def _close_spare(self, line: Connection) -> None:
+        """Nothing is under way on it."""
+        if line not in self.lines:
+            return
+        if len(self.free) < FREE_KEPT:
+            self.free.append(line)
+        else:
+            self.drop(line)
+
+    def _ask_together(self, command: str, done: Callable[[str, str], None]) -> None:
+        for line in self.common:
+            if line.unanswered < COMMON_MAX:
+                break
+        else:
+            line = self._open()
+            self.common.append(line)
+        cast(CallTranslator, line.translator).ask(command, None, done)
+        line.flush()
+
+    def _ask_alone(self, asked: Asked, address: str, done: Callable[[str, str], None]) -> None:
+        line = self._open()
+        line.shell.address = address  # attempts are counted by where they come from
+
+        def answered(command: str, reply: str) -> None:
+            self._close_spare(line)
+            done(command, reply)
+
+        cast(CallTranslator, line.translator).ask(asked.command, asked.passwords, answered)
+        line.flush()
