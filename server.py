@@ -492,7 +492,7 @@ class Server:
 
     def _read_log(self, effect: ReadLog) -> None:
         request, journal = effect.request, self.storage.journal
-        base, images = (request.op, request.hash), None
+        base, images, oldest_op = (request.op, request.hash), None, journal.oldest_op
         try:
             images = journal.read_after(*base, effect.limit, effect.until)
             if images is None and request.parent_op < request.op:
@@ -502,10 +502,10 @@ class Server:
             if request.op >= self.storage.snapshot_op:
                 return self._exit(Exit(f"this log cannot be read: {error}", suspect=True))
             # The asker can begin at the snapshot; for rot below it nobody who may be the last member has to go.
-            base, images = (request.op, request.hash), None
+            base, images, oldest_op = (request.op, request.hash), None, self.storage.snapshot_op + 1
             self._trouble(f"the log below the snapshot of op {self.storage.snapshot_op} cannot be read: {error}")
         tip = image_hash(images) if images else base[1]
-        self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, journal.oldest_op))
+        self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, oldest_op))
 
     def _install_snapshot(self, effect: InstallSnapshot) -> None:
         """One write of the superblock makes the fetched snapshot the beginning of state and log."""

@@ -28,9 +28,9 @@ class PlantedBugs(unittest.TestCase):
                     compile(text, file, "exec")
 
     def test_names_are_not_given_twice(self) -> None:
-        from tests.planted import agreement, disks, guests, views
+        from tests.planted import agreement, disks, guests, views, voters
 
-        names = [m.name for m in (*agreement.BUGS, *views.BUGS, *disks.BUGS, *guests.BUGS)]
+        names = [m.name for m in (*agreement.BUGS, *views.BUGS, *disks.BUGS, *guests.BUGS, *voters.BUGS)]
         self.assertEqual(sorted(names), sorted(MUTATIONS))
 
     def test_enough_rules_are_removed(self) -> None:
@@ -55,7 +55,7 @@ class PlantedBugs(unittest.TestCase):
 
     def test_a_program_as_it_is_is_no_find(self) -> None:
         """The control: the same seeds are clean without a bug."""
-        command = [sys.executable, "-m", "tests.planted.hunt", "", "1", "3"]
+        command = [sys.executable, "-m", "tests.planted.hunt", "", "survivor", "1", "3"]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
         self.assertIn('"clean"', done.stdout, done.stderr)

@@ -9,6 +9,7 @@ A mutation is words: its name, the rule it removes, and edits, each the exact te
     views.py       who decides a view, who joins, who restarts            survivor.py, register.py
     disks.py       what is on a disk, and what is believed of it          journal.py, segments.py, superblock.py, storage.py, snapshots.py
     guests.py      sessions, answers, deliveries, presence                state.py, desk.py, connection.py, server.py
+    voters.py      what only policy `majority` has: votes, best logs      majority.py
 
 Numbers of rules: H, L, A and S are those of the protocol's review (holes, standing still, ambiguities, simplifications), the others the
 sections of its first description; docs/replication.md says the same in words.
@@ -39,21 +40,25 @@ class Edit(NamedTuple):
 
 
 class Mutation(NamedTuple):
-    """See the module's page. `redundant`: why no seed can tell, because another rule covers it; empty: it must be found."""
+    """See the module's page. `redundant`: why no seed can tell, because another rule covers it; empty: it must be found.
+
+    `policy`: of the seeds that look for it.
+    """
 
     name: str
     rule: str
     edits: tuple[Edit, ...]
     redundant: str = ""
+    policy: str = "survivor"
 
 
 class DoesNotApply(Exception):
     """The text that a mutation would change is not there, or not only once: the program has changed, and the mutation must follow it."""
 
 
-def planted(name: str, rule: str, *edits: Edit, redundant: str = "") -> Mutation:
+def planted(name: str, rule: str, *edits: Edit, redundant: str = "", policy: str = "survivor") -> Mutation:
     """A mutation with its edits one after the other."""
-    return Mutation(name, rule, edits, redundant)
+    return Mutation(name, rule, edits, redundant, policy)
 
 
 def changed(mutation: Mutation) -> dict[str, str]:

@@ -179,6 +179,16 @@ BUGS = (
         "snapshot_of_another_generation",
         "H9: a snapshot is put in place only if the journal it was made from is still this one",
         Edit(UPKEEP, " or generation != self.storage.journal.generation or op <=", " or op <="),
+        redundant="a journal begins anew with a snapshot that is never below the log it replaces; one of that log is not above it",
+    ),
+    planted(
+        "older_snapshot_put_in_place",
+        "H9: the same, and it is below the one that the log goes on from by now",
+        Edit(
+            UPKEEP,
+            " or generation != self.storage.journal.generation or op <= self.storage.snapshot_op:",
+            ":",
+        ),
     ),
     planted(
         "sessions_not_in_snapshot",
@@ -241,6 +251,7 @@ BUGS = (
             "        if self.status != LEARNER or self.writing or self._is_below(event.op):\n",
         ),
         Edit(UPKEEP, "receiver is not None and sender in (self.replica.primary, self.replica.source):", "receiver is not None:"),
+        redundant="a snapshot holds only what is committed (H9), so it is right in every view; below its own log nobody takes one",
     ),
     planted(
         "answer_of_an_older_generation",

@@ -214,5 +214,6 @@ BUGS = (
             "        if packet.view <= self.replica.view:\n",
         ),
         Edit(SERVER, "            self.queries.clear()\n", ""),
+        redundant="in a new view the desk forgets its questions, and their numbers are never used again: a late answer finds none",
     ),
 )

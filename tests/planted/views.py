@@ -156,7 +156,7 @@ BUGS = (
         ),
         Edit(
             SERVER,
-            "        self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, journal.oldest_op))\n",
+            "        self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, oldest_op))\n",
             "        at_base = journal.oldest_op > request.parent_op or not self.upkeep.sender.offer(self.host.now())\n"
             "        self.feed(LogRead(effect.asker, request, *base, images if at_base or tip == base[1] else None,"
             " tip == effect.tip, 1 << 60))\n",

@@ -87,6 +87,10 @@ class LogChecks(Invariants):
         witness.attach(process)
         super().on_start(process)
 
+    def bounds(self, process: Process) -> None:
+        super().bounds(process)
+        witness.look_at_sessions(process)
+
     def on_view(self, before: Any, view: Any) -> None:
         self.counted["views"] += 1
         super().on_view(before, view)
@@ -138,6 +142,17 @@ class Checks(LogChecks):
         self.history: list[Seen] = []  # for the blind opinion
         self.displays_seen: list[Displayed] = []
         self.refused: list[tuple[bytes, int]] = []
+
+    def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int, outcome: Any) -> None:
+        before = self.spec.op
+        super().on_apply(process, first_op, count, time, body, digest, outcome)
+        if self.spec.op > before:
+            accounts = process.server.state.accounts
+            for name, account in self.spec.accounts.items():
+                if len(accounts[name].mailbox) != len(account.box):
+                    self.fail(
+                        f"after op {self.spec.op} {len(accounts[name].mailbox)} messages wait for {name}, the log says {len(account.box)}"
+                    )
 
     def bounds(self, process: Process) -> None:
         super().bounds(process)

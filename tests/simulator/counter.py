@@ -18,6 +18,7 @@ class Seat:
     """What the desk and the loader ask of any state."""
 
     value: Any
+    sessions: dict[bytes, Session]
 
     def names(self) -> list[str]:
         return [str(self.value)]
@@ -27,6 +28,10 @@ class Seat:
 
     def has_stale(self, time: int) -> bool:
         return False
+
+    def session(self, word: str) -> Session:
+        """The session of this key, from now on."""
+        return self.sessions.setdefault(bytes.fromhex(word), Session(bytes.fromhex(word), "numbered"))
 
     @classmethod
     def load(cls, *given: Any) -> Any:
@@ -45,9 +50,6 @@ class Counter(Seat):
             self.session(word).replies = replies.split(";")  # the first stands for request 0, which nobody makes
             self.session(word).last = replies.count(";")
 
-    def session(self, word: str) -> Session:
-        return self.sessions.setdefault(bytes.fromhex(word), Session(bytes.fromhex(word), "numbered"))
-
     def apply(self, first_op: int, count: int, time: int, body: bytes) -> Outcome:
         out, at = Outcome(), 0
         while at < len(body):
@@ -57,7 +59,8 @@ class Counter(Seat):
             if kind == COMMANDS:
                 out.replies.append((key, first, self.run(self.sessions.get(key), first, skip, lines)))
             elif word == "open":
-                out.opened.append(Opened(bytes.fromhex(fields[0]), fields[1], self.session(fields[0])))
+                known = self.sessions.get(bytes.fromhex(fields[0])) if fields[2] == "resumed" else self.session(fields[0])
+                out.opened.append(Opened(bytes.fromhex(fields[0]), fields[1], known))
             elif word == "close":
                 out.closed.append(fields[1])
         self.op, self.time, self.digest = first_op + count - 1, time + count, zlib.crc32(repr(out.replies).encode(), self.digest)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from disk import SECTOR
 from replication import NORMAL, READ_ONLY
@@ -18,6 +19,10 @@ from tests.simulator.checks import LogChecks
 from tests.simulator.disk import SimDirectory, SimFile, Stopped
 from tests.simulator.world import BASE, Process, World
 
+if TYPE_CHECKING:
+    from tests.simulator.stage import Stage
+
+RARE = (("rename", "/snapshots/"), ("unlink", ".seg"), ("rename", ".seg"), ("pwrite", "/superblock"), ("link", "/cluster/view-"))  # calls
 PACE = (4, 40)  # answers between two faults
 LATER_GAP = 1.5  # mean seconds between two faults once there were enough, so that the load comes to its end
 
@@ -46,6 +51,11 @@ class Faults:
         self.flipped: set[int] = set()  # replicas in whose files a bit has turned over
         self.fuse: Process | None = None  # the power fails when this one stops at its effect
         self.fuse_syncs = 0  # … or before so many more syncs of its log
+        self.fuse_pending = 0  # … or when so many bytes of it wait for their sync
+        self.doomed: set[int] = set()  # replicas the next sync of whose log fails, come what may
+        self.aims: dict[int, tuple[str, str, int]] = {}  # replica -> it dies at such a call, or so many effects later
+        self.cut_short: Process | None = None  # dies before the next sync of its log
+        self.story: Stage | None = None
         self.failing: dict[int, tuple[str, float]] = {}  # replica -> which call of its disk fails, until when
         self.copies: dict[int, tuple[SimDirectory, int]] = {}
         self.healed = False
@@ -55,10 +65,22 @@ class Faults:
 
     # --- the schedule ---------------------------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        self._next()
+    def begin(self, story: Callable[[], Stage] | None) -> None:
+        """The story of this seed first, if it has one."""
+        if story is not None:
+            self.world.push(self.world.dice.uniform(0.5, 2.0), None, self._tell, story)
+        else:
+            self._next()
         if "old directory" in self.world.mix.faults:
             self.world.push(1.0, None, self._copy_now)
+
+    def _tell(self, story: Callable[[], Stage]) -> None:
+        if not self.healed:
+            self.story = story()
+
+    def story_is_over(self) -> None:
+        if not self.healed:
+            self._next()
 
     def _next(self) -> None:
         """The next fault comes after some time, or in the middle of the load, after so many answers, whatever is first."""
@@ -90,6 +112,9 @@ class Faults:
         world = self.world
         self.healed = world.healed = True
         world.healed_at = world.now
+        if self.story is not None:
+            self.story.end()
+        self.aims.clear()
         world.say("** no more faults")
         self.full.clear()
         self.failing.clear()
@@ -198,18 +223,31 @@ class Faults:
             return
         dice = self.world.dice
         self.say(f"kill -9 of {process.id} at an effect to come")
-        if dice.random() < 0.7:
+        if dice.random() < 0.3:
+            self.aim(process.id)
+        elif dice.random() < 0.7:
             process.disk.stop_at = process.disk.effects + dice.randint(1, 60)
             process.disk.stop_after = dice.random() < 0.5
         else:
             process.stop_after = dice.randint(1, 60)
+
+    def aim(self, replica: int) -> None:
+        """It dies at something that its disk seldom does, or soon after."""
+        dice = self.world.dice
+        self.aims[replica] = (*dice.choice(RARE), dice.randint(1, 9))
+
+    def _take_aim(self, process: Process, call: str, path: str) -> None:
+        what, where, later = self.aims[process.id]
+        if call == what and where in path and not self._is_last_hope(process):
+            del self.aims[process.id]
+            process.disk.stop_at, process.disk.stop_after = process.disk.effects + later, self.world.dice.random() < 0.5
 
     def _power_cut_at_an_effect(self) -> None:
         """The power fails in the middle of what a process does to its disk, often between a write into its log and the sync."""
         process = self._any()
         if process is not None and not self._is_last_hope(process):
             self.say(f"power cut at an effect of {process.id} to come")
-            self.fuse, self.fuse_syncs = process, 0
+            self.fuse, self.fuse_syncs, self.fuse_pending = process, 0, 0
             if self.world.dice.random() < 0.5:
                 self.fuse_syncs = self.world.dice.randint(1, 6)
             else:
@@ -299,6 +337,8 @@ class Faults:
         else:
             self.say(f"{guest.name} loses its connection to {shell.process.id}, which does not hear of it")
             guest.shell = None
+            if dice.random() < 0.4:
+                guest.port = (shell.process.id - 1) % self.world.count  # it comes back to where the dead one is
             self.world.push(self.world.now + dice.random() * 0.05, None, guest.connect)
             self.world.push(self.world.now + dice.random() * 6, None, shell.hang_up)
 
@@ -340,8 +380,14 @@ class Faults:
         """What this call to the disk shall raise."""
         if process is self.fuse and call == "sync" and path.endswith(".seg"):
             self.fuse_syncs -= 1
-            if not self.fuse_syncs:
+            pending = sum(len(old) for _, old in process.disk.syncing.pending)
+            if not self.fuse_syncs or 0 < self.fuse_pending <= pending:
                 raise Stopped
+        if process is self.cut_short and call == "sync" and path.endswith(".seg"):
+            self.cut_short = None
+            raise Stopped
+        if process.id in self.aims:
+            self._take_aim(process, call, path)
         if call in ("link", "rename") and path.startswith(f"{BASE}/cluster/view-") and self.world.dice.random() < 0.5:
             self.world.meanwhile(process, self.world.dice.choice((0.002, 0.02, 0.2)))
             if not process.alive:
@@ -357,10 +403,12 @@ class Faults:
             self.checks.touched.add(process.id)
             return OSError(errno.ENOSPC, "ENOSPC", path)
         what, until = self.failing.get(process.id, ("", 0.0))
-        if call == what and until > self.world.now and self._may_spoil(process.id):
+        file = process.disk.syncing
+        is_doomed = process.id in self.doomed and call == "sync" and file is not None and self._is_segment(process.id, file)
+        if is_doomed or (call == what and until > self.world.now and self.may_spoil(process.id)):
             self.checks.spoiled[process.id] = self.world.now
-            del self.failing[process.id]
-            file = process.disk.syncing
+            self.failing.pop(process.id, None)
+            self.doomed.discard(process.id)
             if call == "sync" and file is not None:
                 file.fail_sync(self.world.dice)
                 if self._is_segment(process.id, file):
@@ -375,7 +423,7 @@ class Faults:
         journal = self.world.files_of(replica).find(f"{BASE}/replica-{replica}/journal")
         return isinstance(journal, SimDirectory) and any(n.endswith(".seg") and e is file for n, e in journal.entries.items())
 
-    def _may_spoil(self, replica: int) -> bool:
+    def may_spoil(self, replica: int) -> bool:
         """One disk at a time, and never the only one that could go on."""
         self.checks.look_at_register()
         view = self.checks.view
@@ -395,10 +443,22 @@ class Faults:
     def _fail_soon(self, call: str, words: str) -> None:
         """The next such call of this disk fails; what it was for is not on the disk, or cannot be read."""
         process = self._any()
-        if process and self._may_spoil(process.id):
+        if process and self.may_spoil(process.id):
             self.say(f"the next {words} of the disk of {process.id} fails")
             self.failing[process.id] = (call, self.world.now + 1.0)
             self.world.push(self.world.now + 3.0, None, self.restart, process.id)
+
+    def blow_at(self, process: Process, pending: int) -> None:
+        """The power fails when so many bytes of its log wait for their sync."""
+        self.fuse, self.fuse_syncs, self.fuse_pending = process, 0, pending
+
+    def kill_before_sync(self, process: Process) -> None:
+        """It dies before the next sync of its log."""
+        self.cut_short = process
+
+    def fail_next_batch(self, replica: int) -> None:
+        """Whoever it is: also the last member."""
+        self.doomed.add(replica)
 
     def _failing_sync(self) -> None:
         self._fail_soon("sync", "sync")
@@ -434,7 +494,7 @@ class Faults:
         """A replica whose files may be damaged; it is dead afterwards."""
         replica = self.world.dice.randrange(self.world.count)
         process = self.world.processes.get(replica)
-        if not self._may_spoil(replica) or (process and process.alive and self._is_last_hope(process)):
+        if not self.may_spoil(replica) or (process and process.alive and self._is_last_hope(process)):
             return None
         if any(self._is_last_hope(p) for p in self.world.living()):
             return None
@@ -473,29 +533,35 @@ class Faults:
         base = self._directory(replica)
         content = None
         if base is not None and replica in self.copies:
-            content = self._hint(replica)
-        if content is None or content <= self.copies[replica][1] or not self._may_spoil(replica):
+            content = self.hint(replica)
+        if content is None or content <= self.copies[replica][1] or not self.may_spoil(replica):
             return
         process = self.world.processes.get(replica)
         if any(self._is_last_hope(p) for p in self.world.living()):
             return
         if process is not None and process.alive:
             process.die("kill -9")
-            content = self._hint(replica)  # its death may have been the moment at which the power fails
+            content = self.hint(replica)  # its death may have been the moment at which the power fails
             if content is None or content <= self.copies[replica][1]:
                 return self.restart(replica)
-        self.say(f"replica {replica} gets an old directory back: op {self.copies[replica][1]}")
+        self.count += 1
+        self.put_back(replica, *self.copies[replica])
+        self.restart(replica)
+
+    def put_back(self, replica: int, copy: SimDirectory, op: int) -> None:
+        """Its directory is an old copy now, of this op."""
+        self.world.say(f"** replica {replica} gets an old directory back: op {op}")
         self.checks.spoiled[replica] = self.world.now
+        base = self._directory(replica)
         assert base is not None
-        base.entries[f"replica-{replica}"] = clone(self.copies[replica][0])
+        base.entries[f"replica-{replica}"] = clone(copy)
         self.world.files_of(replica).changes.clear()
         # Whoever puts a backup back takes longer than the kernel, which writes the lock file out within half a minute.
         lock = self.world.files_of(replica).find(f"{BASE}/cluster/replica-{replica}.lock")
         if isinstance(lock, SimFile):
             lock.sync()
-        self.restart(replica)
 
-    def _hint(self, replica: int) -> int | None:
+    def hint(self, replica: int) -> int | None:
         from disk import ReplicaLock
 
         entry = self.world.files_of(replica).find(f"{BASE}/cluster/replica-{replica}.lock")

@@ -10,13 +10,16 @@ Read next: `checks.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from tests.simulator.world import Process, Violation, World
 
 QUIET_AFTER = 0.04
 SILENCE_CHECK = 0.1
+LOST = 0.3  # of the connections that break, with all that is on the wire
+HASTY = 0.05  # of the times that a guest sends again, it begins with the newest, and the log must not take that
 LEISURE_S, PATIENT_S = 0.15, 3.0  # between two requests of a guest that mostly reads; how long it waits for a sign of life
 
 
@@ -109,7 +112,10 @@ class Shell:
     def break_off(self) -> None:
         """The process died, or the connection was cut half-way."""
         self.is_closing = True
-        self._to_guest(self.guest.ended)
+        if self.world.dice.random() < LOST:
+            self.world.push(self.world.now, None, self.guest.ended, self)
+        else:
+            self._to_guest(self.guest.ended)
         if self.process.alive:
             self._lost()
 
@@ -146,9 +152,12 @@ class BareGuest:
         self.backoff = 0.0
         self.closing = False
         self.reads = world.dice.random() < 0.12  # mostly asks queries, at leisure: those of the others stand behind writes
-        self.patience = PATIENT_S if self.reads else world.mix.patience
+        self.patience = self.usual_patience = PATIENT_S if self.reads else world.mix.patience
         self.stays = world.dice.random() < 0.3  # waits for the session before it sends
         self.failures = 0
+        self.held = False  # asks nothing of its own accord, but for its errands, one after the other
+        self.errands: deque[str] = deque()
+        self.is_hasty = False  # has left out on this connection what it must ask first
         self.is_thinking = True
         world.push(world.dice.random() * 0.3, None, self.connect)
         world.push(world.dice.random() * 0.3, None, self.think)
@@ -180,6 +189,7 @@ class BareGuest:
         self.heard_at = world.now
         self.confirmed = False
         self.buffer = b""
+        self.is_hasty = False
         self.shell = shell = Shell.__new__(Shell)
         world.push(world.now + world.mix.net_delay, process, self._welcomed, shell, process)
         world.push(world.now + SILENCE_CHECK, None, self.check_silence, shell)
@@ -212,6 +222,10 @@ class BareGuest:
 
     def _resend(self) -> None:
         assert self.shell is not None
+        newest = next(reversed(self.under_way.values()), None)
+        if newest is not None and len(self.under_way) > 1 and newest.line[0] not in "2w" and self.world.dice.random() < HASTY:
+            self.is_hasty, self.sent = True, newest.number
+            return self.shell.send(f"{newest.number} {self.low} {newest.line}\n".encode())
         for asked in self.under_way.values():
             self._write(asked)
 
@@ -253,9 +267,28 @@ class BareGuest:
         self.todo += requests
         self.think_soon()
 
+    def hold(self) -> None:
+        """From here on it only does what it is sent for."""
+        self.held = True
+
+    def let_go(self) -> None:
+        """It lives its own life again."""
+        self.held = False
+        self.errands.clear()
+        self.think_soon()
+
+    def go(self, lines: Iterable[str]) -> None:
+        """Ask these, each when all before it is answered."""
+        self.errands += lines
+        self._next_errand()
+
+    def _next_errand(self) -> None:
+        if self.errands and not self.under_way:
+            self.ask(self.errands.popleft())
+
     def think_soon(self) -> None:
         """Think of the next request, unless that is under way already, or nothing more may be asked now."""
-        if self.todo > 0 and not self.is_thinking and len(self.under_way) < self.world.mix.window:
+        if self.todo > 0 and not self.held and not self.is_thinking and len(self.under_way) < self.world.mix.window:
             self.is_thinking = True
             self.world.push(
                 self.world.now + (self.world.mix.think + (LEISURE_S if self.reads else 0.0005)) * self.world.dice.uniform(0.5, 1.5),
@@ -266,7 +299,7 @@ class BareGuest:
     def think(self) -> None:
         """What next? A guest that has to wait for an answer first thinks again when it comes."""
         self.is_thinking = False
-        if self.todo > 0 and len(self.under_way) < self.world.mix.window:
+        if self.todo > 0 and not self.held and len(self.under_way) < self.world.mix.window:
             line = self.choose()
             if line:
                 self.todo -= 1
@@ -346,6 +379,8 @@ class BareGuest:
             if "valid input" in words or words == "!READ_ONLY":
                 return
             raise Violation(f"{self.name} got a second reply to request {number}: {words!r}")
+        if self.is_hasty:
+            return self.leave()  # what comes first was done long ago, and its answer is due first
         if number != min(self.under_way):
             raise Violation(f"{self.name}: reply {number} before {min(self.under_way)}")
         del self.under_way[number]
@@ -353,6 +388,7 @@ class BareGuest:
         if asked.line[0] not in "2wh" and outcome != ("invalid",):
             self.firm = max(self.firm, number)
         self.heard(asked, outcome)
+        self._next_errand()
         self.think_soon()
 
     # --- what a subclass says -----------------------------------------------------------------------------------------------------------
@@ -384,6 +420,7 @@ class SimGuest(BareGuest):
         super().__init__(world, history, name, todo)
         self.account = ""  # as far as answered; empty while it may be changing
         self.births = 0
+        self.says_when_shown = True  # or lets the others wait for its acknowledgements
         self.displayed = 0  # newest seq displayed of the account
         self.texts = 0
 
@@ -440,7 +477,7 @@ class SimGuest(BareGuest):
             return
         self.displayed = seq
         self.history.displays(self, seq, sender, text)
-        if self.world.dice.random() < 0.5:
+        if self.says_when_shown and self.world.dice.random() < 0.5:
             self.world.push(self.world.now + self.world.dice.random() * 0.2, None, self.acknowledge, self.shell, seq)
 
     def acknowledge(self, shell: Shell, seq: int) -> None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from packets import NO_HASH, Member
+import msgspec
+
+from packets import NO_HASH, Member, Packet, StartViewChange
 from replication import NORMAL
 from settings import Address, Settings
 from settings import Replica as ReplicaSettings
@@ -36,24 +38,31 @@ THEMES = {
     "wires": (*WIRES, "kill", "pause", "power cut"),
     "disks": (*DISKS, "kill all", "isolate"),
 }
+STORIES: dict[str, dict[str, Any]] = {
+    "asked while it stood still": {},
+    "a lost memory": {},
+    "a lost memory and an outdated primary": {},
+    "longer and older": {"window": 64},
+    "begun twice": {},
+}
 
 
 def draw(dice: random.Random) -> Mix:
-    """The mix of one seed: three hosts or five."""
+    """The mix of one seed: three hosts or five; stories are made for three."""
     count = dice.choice((3, 3, 5))
     replicas = tuple(ReplicaSettings(i, Address(f"10.0.0.{i + 1}", 7661), {"pipe": (6666,)}) for i in range(count))
-    return mixes.draw(dice, THEMES)._replace(
-        settings=Settings(
-            name="simulated",
-            policy="majority",
-            replicas=replicas,
-            heartbeat_ms=100,
-            suspect_after_ms=500,
-            snapshot_quiet_ms=dice.choice((100, 300, 2000)),
-            snapshot_every_s=dice.choice((1, 3, 60)),
-            snapshot_every_bytes=dice.choice((8 << 10, 64 << 10, 1 << 26)),
-        )
+    settings = Settings(
+        name="simulated",
+        policy="majority",
+        replicas=replicas,
+        heartbeat_ms=100,
+        suspect_after_ms=500,
+        snapshot_quiet_ms=dice.choice((100, 300, 2000)),
+        snapshot_every_s=dice.choice((1, 3, 60)),
+        snapshot_every_bytes=dice.choice((8 << 10, 64 << 10, 1 << 26)),
     )
+    mix = mixes.draw_from(dice, THEMES, STORIES, settings)
+    return mix._replace(settings=msgspec.structs.replace(settings, replicas=replicas[:3])) if mix.story else mix
 
 
 class Hosts(World):
@@ -74,6 +83,7 @@ class OnHosts(LogChecks):
         super().__init__(world, *rest)
         self.enough = world.count // 2 + 1
         self.newest_view = 0
+        self.wishes: dict[int, set[int]] = {}  # view -> who has asked for it
         self.has_log: set[int] = set()  # replicas that have had the log of a view
 
     def look_at_register(self) -> None:
@@ -95,10 +105,18 @@ class OnHosts(LogChecks):
         if r.view > self.newest_view:
             self.newest_view = r.view
             self.counted["views"] += 1
+            wishes = self.wishes.get(r.view, set())
+            if len(wishes) < self.enough:
+                self.fail(f"replica {process.id} takes view {r.view}, which only {sorted(wishes)} have asked for")
         since = self.spoiled.get(process.id)
         is_whole = r.status == NORMAL and not superblock.suspect and not r.damage and superblock.log_view == r.view
         if since is not None and is_whole and self.incs.get((process.id, r.me.inc), -1.0) >= since:
             del self.spoiled[process.id]  # it has the log of a view again
+
+    def on_packet(self, process: Process, packet: Packet) -> None:
+        if type(packet) is StartViewChange:
+            self.wishes.setdefault(packet.new_view, set()).add(process.id)
+        super().on_packet(process, packet)
 
     def on_start(self, process: Process) -> None:
         if process.id in self.spoiled:
@@ -108,6 +126,9 @@ class OnHosts(LogChecks):
         damage = process.server.replica.damage
         if damage and process.id not in self.spoiled and process.id not in self.rotten:
             self.fail(f"replica {process.id} distrusts a disk that nothing was done to: {damage}")
+
+    def others_needed(self) -> int:
+        return self.enough - 1
 
     def hold(self, why: str, joint: Member | None = None) -> None:
         """What is committed is in so many logs that every majority has one of them. A disk that was lost counts until it is whole."""
@@ -148,7 +169,7 @@ class HostsFaults(Faults):
 
     checks: OnHosts
 
-    def _may_spoil(self, replica: int) -> bool:
+    def may_spoil(self, replica: int) -> bool:
         """As many as a majority can do without, and only where all others would know what the lost disk had promised."""
         checks = self.checks
         unsure = {i for i in range(self.world.count) if i in checks.spoiled or i in checks.rotten or i not in checks.has_log}
@@ -173,6 +194,7 @@ class HostsFaults(Faults):
                 process.die("power cut")
             world.files_of(replica).crash()
             self.checks.newest_inc.pop(replica, None)
+            self.checks.dark.add(replica)
 
     def _part(self, pairs: list[tuple[int, int]], what: str) -> None:
         """Nothing gets through for a while; what was sent waits in the kernels, or is lost with its connection."""

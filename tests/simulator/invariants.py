@@ -4,12 +4,14 @@ What it is not: what guests are promised is `checks.py`'s affair, and what a log
 
     no.  invariant                                                          where it is looked at
     1    PrepareOk(n): all up to n is synced, its file's name too;           on_ack
-         log_view == view, and the superblock says so
+         log_view == view, and the superblock says so; and no log gets       promises.py
+         shorter in that view
     2    applied <= commit <= head; inc, view, log_view, commit, applied,    after_step, on_start
          generation never go back; log_view <= view
     3    the same (op, hash) has the same log before it                      _follow_log
     4    nothing committed is cut                                            _follow_log, hold
     5    what is committed is in the log of every member                     hold: at each commit, each new view, each start
+         a disk that is trusted holds what its replica acknowledged          promises.py, at each start
     6    two commits of one op are equal                                     Checks.on_apply
     7    at most one replica passes the read guard                           _guard: it is the register's primary, or none
     8    a primary answers only with commit >= start_op                      on_answering
@@ -30,9 +32,11 @@ What it is not: what guests are promised is `checks.py`'s affair, and what a log
     19   a healed core answers within 5 s, and all converge                  simulation.py
     20   in every log all but the last batch is committed, and nothing but   _follow_log, on_start
          a last batch is cut
-    21   a learner's log and log_view stay while its id stands in the view   _frozen
-    22   an ack counts only with the primary's own hash                      _acks
-    23   an answer of the disk counts only in its generation                 on_core_step
+    21   a learner's log and log_view stay while its id stands in the view;  _frozen
+         what it takes in a view is its primary's                            promises.py
+    22   an ack counts only with the primary's own hash, and in its view     _acks, promises.py
+    23   an answer of the disk counts only in its generation, and nothing    on_core_step, promises.py
+         is said in a new one before those of the old one are there
 
 `looked` counts how often each was looked at; the report of a run shows it.
 
@@ -56,6 +60,7 @@ from register import _decode
 from replication import LEARNER, NORMAL, READ_ONLY
 from snapshots import MANIFEST, SnapshotDamaged, listed, load
 from tests.simulator.disk import SimDirectory, SimDisk, SimFile, SimFiles
+from tests.simulator.promises import Promises
 from tests.simulator.world import BASE, Process, Violation, World
 
 LINE_MAX = 2000  # characters of a line of a replica's log
@@ -89,6 +94,8 @@ class Invariants:
         self.folders: dict[int, dict[str, bytes]] = {}  # op -> SHA-256 of each file of its snapshot
         self.eyes = [self._eye(world.files_of(replica)) for replica in range(world.count)]
         self.looked: Counter[int] = Counter()
+        self.promises = Promises()
+        self.dark: set[int] = set()  # replicas whose power has failed since they began last
         self.steps = 0
 
     def fail(self, text: str) -> None:
@@ -118,6 +125,8 @@ class Invariants:
             self._frozen(process, r)
             self._guard(process, r)
             self._acks(process, r)
+            self.promises.counted(process, r)
+            self._reach(process)
             self.joint[process.id] = (r.view, joint)
             process.seen = seen
         if not self.steps % BOUNDS_EVERY:
@@ -148,6 +157,10 @@ class Invariants:
         process.tip = (tip, parent)
         if before is not None and before[0] == tip:
             return
+        if before is not None and tip[0] < before[0][0]:
+            self.promises.shortened(process, r)
+        elif before is not None:
+            self.promises.grown(process, r)
         if tip != parent and self.parents.setdefault(tip, parent) != parent:
             self.fail(f"two logs end in op {tip[0]} with the same hash, and differ before it")
         if parent[0] > self.commit:
@@ -196,6 +209,15 @@ class Invariants:
                     f"replica {process.id} counts an ack of {replica} for op {r.head_op}, whose log ends at {self._tip_of(replica)[0]}"
                 )
 
+    def _reach(self, process: Process) -> None:
+        """The log goes on from the snapshot that its superblock names, or begins before it."""
+        storage = process.server.storage
+        if not storage.damage and storage.journal.oldest_op > storage.superblock.snapshot_op + 1:
+            self.fail(
+                f"the log of replica {process.id} begins at op {storage.journal.oldest_op}, its superblock names the snapshot"
+                f" of op {storage.superblock.snapshot_op}"
+            )
+
     def bounds(self, process: Process) -> None:
         """How much waits here."""
         desk = process.server.desk
@@ -218,6 +240,9 @@ class Invariants:
         self._hold_lock(process)
         if self.digests.get(state.op, state.digest) != state.digest:
             self.fail(f"replica {process.id} starts with another state of op {state.op} than the others had")
+        self.promises.remembers(process, self.commit, self.tips)
+        was_dark = process.id in self.dark
+        self.dark.discard(process.id)
         if process.id in self.spoiled:
             return
         if journal.parent_op > self.commit:
@@ -226,10 +251,13 @@ class Invariants:
             )
         if not r.damage and r.log_view < self.acked_view.get(process.id, 0):
             self.fail(f"replica {process.id} acknowledged in view {self.acked_view[process.id]} and starts at log_view {r.log_view}")
+        # A learner stores many batches with one sync: what the power takes of them looks like rot, and it fetches them again.
+        if r.damage and not was_dark and process.id not in self.touched | self.rotten:
+            self.fail(f"replica {process.id} distrusts a disk that nothing was done to: {r.damage}")
         if view is None or process.id not in view.replicas:
             return
         if r.damage:
-            self.fail(f"replica {process.id} distrusts a disk that nothing was done to: {r.damage}")
+            self.fail(f"replica {process.id} of view {view.number} distrusts a disk that nothing was done to: {r.damage}")
         if journal.head_op < self.commit:
             self.fail(f"replica {process.id} of view {view.number} starts with op {journal.head_op}, committed was {self.commit}")
 
@@ -271,10 +299,15 @@ class Invariants:
             self.world.say(f"-- op {op}, begun in view {r.last.view}, is committed in view {r.view}")
         self.commit = op
         self.digests[op] = digest
+        self.promises.commits(process, self.others_needed())
         journal = process.server.storage.journal
         if journal.head_op >= op:
             self.tips[op] = journal.head_hash if journal.head_op == op else journal.hash_at(op) or NO_HASH
         self.hold("commit", getattr(process.server.policy, "joint", None))
+
+    def others_needed(self) -> int:
+        """How many others have to acknowledge a batch; -1: all members of the view."""
+        return -1
 
     def hold(self, why: str, joint: Member | None = None) -> None:
         """Every member of the register's view, and the learner that is being taken in, has what is committed."""
@@ -370,6 +403,7 @@ class Invariants:
         Nobody is left who has seen an incarnation that no view names, and a disk may have forgotten it.
         """
         self.newest_inc = {}
+        self.dark = set(range(self.world.count))
         while self.views and self._record(self.views[-1].number) != self.views[-1]:
             lost = self.views.pop()
             self.world.say(f"the record of view {lost.number} is lost with the power")
@@ -429,6 +463,7 @@ class Invariants:
     def on_packet(self, process: Process, packet: Packet) -> None:
         """Before it leaves."""
         kind = type(packet)
+        self.promises.speaks(process, packet)
         if kind is PrepareOk:
             self.on_ack(process, packet)  # type: ignore[arg-type]
         elif kind in SIZES:
@@ -457,6 +492,7 @@ class Invariants:
         if process.sync_failed:
             self.fail(f"replica {process.id} acknowledges op {op} after a failed sync of its log")
         self.acked_view[process.id] = packet.view
+        self.promises.acknowledges(process, packet)
 
     def on_sync(self, process: Process) -> None:
         """A sync begins, after one of the log has failed."""
@@ -479,6 +515,8 @@ class Invariants:
             self.fail(f"replica {process.id} counts what its disk stored in generation {event.generation} in generation {generation}")
 
     def on_line(self, text: str) -> None:
+        if "COMMITTED DATA" in text:
+            self.fail(f"a replica says of itself: {text}")
         if len(text) > LINE_MAX:
             self.fail(f"a line of {len(text)} characters goes to a log: {text[:80]!r}")
 

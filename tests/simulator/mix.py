@@ -13,6 +13,8 @@ from __future__ import annotations
 import random
 from typing import Any, NamedTuple
 
+import msgspec
+
 import connection
 import disk
 import journal
@@ -74,6 +76,22 @@ THEMES = {
     ),
     "wires": ("kill", "kill two", "pause", "cut link", "cut guest", "slow network", "partition", "one-way partition", "isolation", "stop"),
 }
+# Half of the seeds begin with a story (`stories.py`); what a story needs of sizes and settings it is given.
+STORIES: dict[str, dict[str, Any]] = {
+    "asked while it stood still": {},
+    "harm and death of all": {},
+    "an old directory": {},
+    "torn at the end": {},
+    "late state of an older view": {},
+    "a learner needs a snapshot": {"segment": 20 << 10, "chunk": 4096, "catch_up": 600, "often": 1, "slowly": 1},
+    "fetched by halves": {"catch_up": 600},
+    "rot below the snapshot": {"catch_up": 600, "often": 1},
+    "cut and killed": {},
+    "an old word": {},
+    "the last disk": {},
+    "a late acknowledgement": {},
+    "an answer lost on its way": {},
+}
 
 
 class Mix(NamedTuple):
@@ -101,10 +119,21 @@ class Mix(NamedTuple):
     wall_skew: bool
     sizes: dict[str, int]
     settings: Settings
+    story: str
 
 
-def draw(dice: random.Random, themes: dict[str, tuple[str, ...]] = THEMES) -> Mix:
+def draw(dice: random.Random) -> Mix:
     """The mix of one seed."""
+    return draw_from(dice, THEMES, STORIES, make_settings(dice))
+
+
+def draw_from(dice: random.Random, themes: dict[str, tuple[str, ...]], stories: dict[str, dict[str, Any]], settings: Settings) -> Mix:
+    """The same under whatever policy."""
+    story = dice.choice(sorted(stories)) if dice.random() < 0.5 else ""
+    wants = stories.get(story, {})
+    if "often" in wants:
+        often = {"snapshot_quiet_ms": 100, "snapshot_every_s": 1, "snapshot_every_bytes": 8 << 10}
+        settings = msgspec.structs.replace(settings, **often)
     theme = dice.choice(("anything", *themes))
     few = dice.sample(themes[theme], dice.randint(2, min(8, len(themes[theme]))))
     datagrams = dice.random() < (0.6 if theme == "wires" else 0.2)
@@ -115,6 +144,7 @@ def draw(dice: random.Random, themes: dict[str, tuple[str, ...]] = THEMES) -> Mi
         "catch_up": dice.choice((600, 4096, 1 << 20)),
         "window": dice.choice((16, 64, 1024)),
     }
+    sizes |= {name: value for name, value in wants.items() if name in sizes}
     return Mix(
         guests=dice.randint(2, 6),
         requests=dice.randint(205, 360),
@@ -134,10 +164,11 @@ def draw(dice: random.Random, themes: dict[str, tuple[str, ...]] = THEMES) -> Mi
         faults=tuple(sorted(few)),
         patience=dice.choice((0.4, 0.4, 1.0, 2.0)),
         undrained=dice.choice((0.0, 0.0, 0.3)),
-        snapshot_time=dice.choice((0.005, 0.05, 0.5)),
+        snapshot_time=dice.choice((0.005, 0.05, 0.5)) if "slowly" not in wants else 0.5,
         wall_skew=dice.random() < 0.3,
         sizes=sizes,
-        settings=make_settings(dice),
+        settings=settings,
+        story=story,
     )
 
 

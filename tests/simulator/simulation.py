@@ -14,11 +14,12 @@ from typing import NamedTuple
 from replication import NORMAL
 from settings import SURVIVOR
 from snapshot_worker import RowsWriter, rows_through_csv
-from tests.simulator import hosts, witness
+from tests.simulator import host_stories, hosts, stories, witness
 from tests.simulator import mix as mixes
 from tests.simulator.checks import LogChecks
 from tests.simulator.faults import Faults
 from tests.simulator.guests import BareGuest
+from tests.simulator.stage import Stage
 from tests.simulator.tenants import TENANTS, move_in
 from tests.simulator.world import Violation, World
 
@@ -27,6 +28,7 @@ ANSWER_S = 5.0  # simulated seconds in which a healed cluster answers
 CONVERGE_S = 130.0  # simulated seconds in which all replicas are members again: joins that failed often wait up to a minute
 BEFORE_FAULTS = 20  # requests that may be asked before the first fault
 AHEAD = 120  # requests that may be waiting to be asked: when nothing is answered for long, more of them prove nothing
+PLAYS = {**stories.STORIES, **host_stories.STORIES}
 CALM_S = 3.0  # simulated seconds between the end of the faults and the first request that must be answered in time
 
 
@@ -94,7 +96,8 @@ def _run(world: World, checks: LogChecks, faults: Faults, make_guest: Callable[.
         world.push(world.dice.random() * 0.2, None, world.start, replica)
     checks.guests = guests = [make_guest(world, checks, f"g{i}", 0) for i in range(mix.guests)]
     load = Load(world, checks, faults, guests)
-    faults.begin()
+    play = PLAYS.get(mix.story)
+    faults.begin(play and (lambda: Stage(faults, play, load.feed)))
     world.run(seconds, load.is_over)
     faults.heal()
     load.rest()
@@ -122,6 +125,10 @@ class Load:
         self.world, self.checks, self.faults, self.guests = world, checks, faults, guests
         self.granted = self.seen = 0
         self._grant(BEFORE_FAULTS)
+
+    def feed(self, requests: int) -> None:
+        """A story needs them."""
+        self._grant(max(0, min(requests, AHEAD - sum(g.todo for g in self.guests))))
 
     def _grant(self, requests: int) -> None:
         for _ in range(requests):

@@ -6,7 +6,7 @@ What it is not: it changes nothing that the code does.
     a new view   of a healed cluster sends nobody away who lives, works, and does not want to go
     a restart    of the cluster is not begun by who has heard that a member lives
     presence     as the primary of a view knows it is at members of this view
-    a guest      is not kept by a replica that is not in the view
+    a guest      is not kept by a replica that is not in the view; its newest connection is the one that hears of its session
     a start      of a replica, one bit of whose disk turned over in something that stands there twice, trusts its disk
     the end      every session is at home in a connection that is there; no replica goes on with a memory that was found wrong
 
@@ -61,6 +61,17 @@ def look(process: Process) -> None:
             raise Violation(f"replica {process.id} leads view {r.view} and has guests at {sorted(strangers)}, which is not in it")
     if server.replica.status == LEARNER and last is not None and server.desk.connections:
         raise Violation(f"replica {process.id} is not in view {server.replica.view} and keeps {len(server.desk.connections)} guests")
+
+
+def look_at_sessions(process: Process) -> None:
+    """Now and then: what a session is answered goes to the connection that its guest holds."""
+    desk = process.server.desk
+    for guest in process.world.checks.guests:
+        connection = getattr(guest.shell, "connection", None)
+        if connection is None or guest.shell.process is not process or guest.shell.is_closing:
+            continue
+        if connection.is_open and not connection.gone and desk.by_session.get(guest.session) is not connection:
+            raise Violation(f"replica {process.id} gives the answers of {guest.name}'s session to another connection than its newest")
 
 
 def _watch_queries(process: Process) -> None:

@@ -134,6 +134,7 @@ class Process:
         self.is_clock_true = True  # shows the world's time, to the last bit
         self.stall = 0.0
         self.settled_at = 0.0
+        self.orders: list[int] = []  # generations of the orders that its disk has not answered yet
         self.doors_open = False
         self.shells: dict[Any, None] = {}  # in order: a set of objects would follow their addresses
         self.linked: set[int] = set()  # replicas whose `on_linked` was called
@@ -191,7 +192,12 @@ class Process:
             delay = self.world.dice.random() * 2 * self.mix.sync_time + self.stall
             self.stall = 0.0
             self.settled_at = max(self.settled_at, self.world.now + delay)
-            self.world.push(self.settled_at, self, callback, *args)
+            self.orders.append(args[0].generation)
+            self.world.push(self.settled_at, self, self._settled, callback, *args)
+
+    def _settled(self, callback: Callable[..., None], *args: Any) -> None:
+        self.orders.pop(0)  # they are answered in their order
+        callback(*args)
 
     def send(self, replicas: tuple[int, ...], packet: Packet) -> None:
         self._boundary()
@@ -321,6 +327,7 @@ class World:
         self.healed_at = 0.0
         self.is_meanwhile = False
         self.checks: Any = None
+        self.listener: Callable[[int, int, Packet], None] | None = None  # hears of packets before they leave
         self.disk_fault: Callable[[Process, str, str], OSError | None] = lambda *_: None
         self.after_death: Callable[[Process], None] = lambda process: None
 
@@ -545,6 +552,8 @@ class World:
         link = self.links.get((process.id, replica) if process.id < replica else (replica, process.id))
         if link is None or replica not in process.linked or process not in link.ends:
             return
+        if self.listener is not None:
+            self.listener(process.id, replica, packet)
         to, mix, dice = link.other(process), self.mix, self.dice
         if (mix.loss or mix.repeat or mix.overtake) and type(packet) not in DESK_PACKETS:
             if dice.random() < mix.loss:

@@ -1,0 +1,147 @@
+"""Planted bugs under policy `majority`: votes, the log that a new view goes on from, disks that have forgotten, queries.
+
+Read next: `hunt.py`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.planted import Edit
+from tests.planted import planted as planted_anywhere
+
+CORE, POLICY = "replication.py", "majority.py"
+planted = partial(planted_anywhere, policy="majority")
+
+BUGS = (
+    planted(
+        "commits_by_less_than_a_majority",
+        "2.2: a batch is committed when a majority has it synced",
+        Edit(POLICY, "in acks and len(acks) >= self.enough\n", "in acks and len(acks) >= self.enough - 1\n"),
+    ),
+    planted(
+        "own_vote_counts_twice",
+        "2.6: nobody takes a view that a majority has not asked for",
+        Edit(POLICY, "        wishes = [(self.wish, self.wished_at), *(", "        wishes = [*[(self.wish, self.wished_at)] * 2, *("),
+    ),
+    planted(
+        "old_wishes_count",
+        "2.6: a wish for a view counts while it is meant, and from the incarnation that is linked",
+        Edit(
+            POLICY,
+            "        wishes = [(self.wish, self.wished_at), *((p.wish, p.wished_at) for p in self.peers.values() if p.linked)]\n"
+            "        if sum(wish == view and now - at < VOTE_LIFE for wish, at in wishes) >= self.enough:\n",
+            "        wishes = [(self.wish, self.wished_at), *((p.wish, p.wished_at) for p in self.peers.values())]\n"
+            "        if sum(wish >= view - 1 and now - at < 1e9 for wish, at in wishes) >= self.enough:\n",
+        ),
+    ),
+    planted(
+        "view_not_written_down",
+        "2.9: a view is on the disk before anything is said in it",
+        Edit(
+            POLICY,
+            "            self.moving, self.reason = view, why\n            r.order(SaveView(r.generation, view))\n",
+            "            self.reason = why\n            self._adopt(view, why)\n",
+        ),
+    ),
+    planted(
+        "acknowledges_before_log_view",
+        "2.9: log_view is on the disk before the first ack of a view",
+        Edit(
+            CORE,
+            """            if self.log_view < self.view:
+                return self.order(SaveLogView(self.generation, self.view, self.view))
+            return self._join_view()
+""",
+            """            self.log_view = self.view
+            return self._join_view()
+""",
+        ),
+    ),
+    planted(
+        "goes_on_from_its_own_log",
+        "2.6: a new view goes on from the best log of a majority",
+        Edit(POLICY, "        if 1 + len(logs) < self.enough:\n            return False\n", "        logs.clear()\n"),
+    ),
+    planted(
+        "best_log_by_length",
+        "2.6: of two logs the one of the later view is the better, however short",
+        Edit(
+            POLICY,
+            "        best = max(logs, key=lambda i: (logs[i].log_view, logs[i].op), default=r.me.replica)\n",
+            "        best = max(logs, key=lambda i: logs[i].op, default=r.me.replica)\n",
+        ),
+        Edit(
+            POLICY,
+            "        if theirs is None or (r.log_view, r.head_op) >= (theirs.log_view, theirs.op) or",
+            "        if theirs is None or r.head_op >= theirs.op or",
+        ),
+    ),
+    planted(
+        "primary_resumes_its_view",
+        "2.8: a primary that starts again never goes on in its old view",
+        Edit(
+            POLICY,
+            """        if self.starting == r.view:
+            return True
+        if not self.is_eligible() or r.view == self.found:""",
+            """        if self.starting == r.view:
+            return True
+        if r.view == self.found == r.log_view and self.is_eligible():
+            self.starting = r.view
+            return True
+        if not self.is_eligible():""",
+        ),
+        Edit(
+            POLICY,
+            """            if r.view == self.found:
+                return f"{r.me.replica} leads view {r.view} and starts again"
+""",
+            "",
+        ),
+    ),
+    planted(
+        "forgetful_disk_votes",
+        "2.8: whose disk is not trusted neither votes nor acknowledges",
+        Edit(
+            POLICY,
+            "        return not (r.damage or r.empty) or self.is_new\n",
+            "        return True\n",
+        ),
+    ),
+    planted(
+        "recovery_asks_one_too_few",
+        "2.8: who has lost its disk asks all others, since any of them may know of a later view",
+        Edit(
+            POLICY,
+            "        if missing:\n            self.waiting",
+            "        if len(missing) > len(self.others) - self.enough + 1:\n            self.waiting",
+        ),
+        Edit(
+            POLICY,
+            "        is_enough = sum(a.eligible for a in answers.values()) > len(r.replicas) - self.enough\n",
+            "        is_enough = any(a.eligible for a in answers.values())\n",
+        ),
+    ),
+    planted(
+        "reads_without_a_round",
+        "2.5.5: a query is answered after a majority has said that it knows no newer view",
+        Edit(
+            POLICY,
+            "        r.tell_commit(r.round)\n        self._confirm()\n",
+            "        r.tell_commit(r.round)\n        r.emit(Confirm(event.number))\n",
+        ),
+    ),
+    planted(
+        "round_of_before",
+        "L16: that is asked after the query was evaluated, never before",
+        Edit(
+            POLICY, "        r = self.replica\n        r.round += 1\n        self.rounds", "        r = self.replica\n        self.rounds"
+        ),
+    ),
+    planted(
+        "halves_of_a_disk_trusted",
+        "2.9: a log that is fetched anew is suspect until it is whole",
+        Edit("storage.py", "        self.save(suspect=True, snapshot_op=0,", "        self.save(suspect=False, snapshot_op=0,"),
+    ),
+)

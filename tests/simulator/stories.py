@@ -1,0 +1,518 @@
+"""Stories: scenes of which the protocol's review says that they are dangerous, set on purpose (policy `survivor`).
+
+What it is not: no story knows what the program should do, and none looks at whether it does; that is the checkers' affair. Each asks for
+much that may not come about in this seed; then it just ends.
+
+    asked while it stood still      a primary that was voted out wakes, and finds the question of a guest before it finds its clock
+    harm and death of all           all die; one of the disks was harmed meanwhile, and comes back first
+    an old directory                the same, with a directory that was a copy of its disk two seconds before
+    torn at the end                 the power fails while a long batch is on its way to the disk
+    late state of an older view     a learner gets the answer of a primary that was voted out after it has asked the next one
+    a learner needs a snapshot      it was away for long; offers and answers come to it twice, or it dies while it installs
+    cut and killed                  a member drops what the new primary does not have, and all die
+    an old word                     who may restart the cluster said so before a view that it does not know of
+    the last disk                   of the last member is full, or fails
+    rot below the snapshot          of a primary, which is asked for what stood there
+    fetched by halves               a disk that was given up is killed when it has fetched a part
+    a late acknowledgement          of messages to an account that was deleted meanwhile, and made anew
+    an answer lost on its way       to a guest that has read its mailbox; it comes back when something new waits there
+
+Read next: `stage.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from packets import GetState, NewState, PrepareOk, Recovery, SnapshotOffer
+from replication import LEARNER, NORMAL, READ_ONLY
+from snapshots import MANIFEST, UNFINISHED
+from tests.simulator.disk import SimDirectory, SimFile
+from tests.simulator.stage import Part, Sent, Stage, Story
+from tests.simulator.world import BASE, Process
+
+LONG = "x" * 600
+
+
+def asked_while_it_stood_still(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    primary = cast[0]
+    guest = yield from s.guest_at(primary.id)
+    if guest is None:
+        return
+    s.stand_still(primary)
+    s.feed(30)
+    there = primary.server.state.op
+    if not (yield lambda: s.checks.acked_op > there and guest.shell is not None):
+        return
+    guest.ask("2")
+    yield 0.02
+    s.wake(primary)
+    yield 0.3
+
+
+# --- all die ------------------------------------------------------------------------------------------------------------------------------
+
+
+def harm_and_death_of_all(s: Stage) -> Story:
+    cast = yield from s.cast()
+    victim = s.dice.randrange(s.world.count)
+    s.feed(40)
+    if cast is None or not (yield lambda: s.is_fresh(victim) and s.may_spoil(victim)):
+        return
+    process = s.world.processes[victim]
+    s.all_down()
+    if not s.may_spoil(victim):
+        return
+    yield 0.01
+    if s.dice.choice(HARMS)(s, process):
+        yield from _comes_back_first(s, victim)
+
+
+def _comes_back_first(s: Stage, first: int) -> Part:
+    s.up(first)
+    yield s.dice.choice((0.0, 0.0, 2.5))
+    s.up(*range(s.world.count))
+    yield 1.5
+
+
+def _rot_at_the_end(s: Stage, process: Process) -> bool:
+    journal = process.server.storage.journal
+    if journal.last is None or not journal._last_at:
+        return False
+    s.spoil(process.id)
+    s.flip(journal._segments[-1].path, journal._last_at + s.dice.randrange(len(journal.last.image)))
+    return True
+
+
+def _rot_before_the_end(s: Stage, process: Process) -> bool:
+    journal = process.server.storage.journal
+    if journal._last_at <= 1024:
+        return False
+    s.spoil(process.id)
+    s.flip(journal._segments[-1].path, s.dice.randrange(512, journal._last_at))
+    return True
+
+
+def _emptied(s: Stage, process: Process) -> bool:
+    s.spoil(process.id, rots=False)
+    base = s.world.files_of(process.id).find(BASE)
+    assert isinstance(base, SimDirectory)
+    s.world.say(f"** the directory of {process.id} is emptied")
+    base.entries.pop(f"replica-{process.id}", None)
+    return True
+
+
+def _superblock_rots(s: Stage, process: Process) -> bool:
+    s.spoil(process.id)
+    for slot in range(2):
+        s.flip(f"{BASE}/replica-{process.id}/superblock", slot * 4096 + s.dice.randrange(60))
+    return True
+
+
+def _snapshot_rots(s: Stage, process: Process) -> bool:
+    folders = s.directory(process.id).entries.get("snapshots")
+    numbered = [name for name in folders.entries if name.isdecimal()] if isinstance(folders, SimDirectory) else []
+    if not numbered:
+        return False
+    assert isinstance(folders, SimDirectory)
+    newest = folders.entries[max(numbered)]
+    assert isinstance(newest, SimDirectory)
+    name = s.dice.choice(sorted(newest.entries))
+    file = newest.entries[name]
+    if not isinstance(file, SimFile) or not file.content:
+        return False
+    s.spoil(process.id)
+    s.flip(f"{BASE}/replica-{process.id}/snapshots/{max(numbered)}/{name}", s.dice.randrange(len(file.content)))
+    return True
+
+
+HARMS: tuple[Callable[[Stage, Process], bool], ...] = (
+    *(_rot_at_the_end, _rot_at_the_end, _rot_before_the_end),
+    *(_emptied, _superblock_rots, _snapshot_rots),
+)
+
+
+def an_old_directory(s: Stage) -> Story:
+    cast = yield from s.cast()
+    victim = s.dice.randrange(s.world.count)
+    if cast is None or not (yield lambda: s.head(victim) == s.checks.commit > 0):
+        return
+    view, held, made = s.core(victim).view, s.head(victim), s.copy(victim)
+    s.feed(40)
+    if not (yield lambda: (s.faults.hint(victim) or 0) > held) or s.core(victim).view != view:
+        return
+    s.all_down()
+    if s.may_spoil(victim):
+        s.faults.put_back(victim, made, held)
+        yield from _comes_back_first(s, victim)
+
+
+def torn_at_the_end(s: Stage) -> Story:
+    cast = yield from s.cast()
+    guests = [guest for guest in s.checks.guests if hasattr(guest, "births")]
+    for guest in guests:
+        guest.hold()
+    if cast is None or not guests or not (yield lambda: not any(guest.under_way for guest in guests)):
+        return
+    s.faults.blow_at(s.dice.choice(cast), 2048)
+    for guest in guests:
+        for n in range(6 if guest.account else 0):
+            guest.ask(f"3|{s.dice.choice(guests).name}|{guest.name}+{n}{LONG}")
+    s.world.down.update(range(s.world.count))
+    if not (yield lambda: not s.world.living()):
+        s.world.down.clear()
+        return
+    first = s.dice.randrange(s.world.count)
+    s.up(first)
+    if s.dice.random() < 0.5 and (yield lambda: s.runs(first) and s.core(first).serving and s.core(first).last.view == s.core(first).view):
+        s.all_down()  # what was torn is behind a shorter batch now, if anywhere
+        yield 0.05
+    s.up(*range(s.world.count))
+    yield 1.5
+
+
+# --- learners -----------------------------------------------------------------------------------------------------------------------------
+
+
+def late_state_of_an_older_view(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    old, new, learner = (process.id for process in cast)
+    s.down(learner)
+    if not (yield lambda: not s.is_in_view(learner)):
+        return
+    s.up(learner)
+    if not (yield lambda: s.runs(learner) and old in s.world.processes[learner].linked):
+        return
+    s.block((old, new))
+    s.feed(12)
+    if (yield Sent(GetState, learner, old)) is None:
+        return
+    # The answer will hold a batch that the next primary has not got.
+    if not (yield lambda: s.head(old) > s.head(new)):
+        return
+    s.block((old, learner))
+    view = s.core(old).view
+    if not (yield lambda: s.newest_view() > view):
+        return
+    if (yield Sent(GetState, learner, new)) is None:
+        return
+    s.block((new, learner))
+    s.release((old, learner))
+    yield 0.1
+    s.release((new, learner))
+    yield 0.3
+
+
+def a_learner_needs_a_snapshot(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    primary, other, learner = (process.id for process in cast)
+    s.down(learner)
+    end = s.head(learner)
+    s.feed(60)
+    for _ in range(4):
+        if (yield lambda: s.world.processes[primary].server.storage.journal.oldest_op > end + 1):
+            break
+        s.feed(60)
+    else:
+        return
+    yield from s.dice.choice((_asked_twice, _offered_twice, _killed_while_it_installs, _busy_with_its_own))(s, primary, other, learner)
+
+
+def _asked_twice(s: Stage, primary: int, other: int, learner: int) -> Part:
+    """All is quiet, so that the snapshot holds everything: the answer that nothing follows comes again when something does."""
+    for guest in s.checks.guests:
+        guest.hold()
+    storage = s.world.processes[primary].server.storage
+    if not (yield lambda: storage.snapshot_op == storage.journal.head_op == s.checks.commit):
+        return
+    s.up(learner)
+    while True:
+        packet = yield Sent(NewState, primary, learner)
+        if packet is None:
+            return
+        if not packet.images and packet.joint:
+            break
+    s.block((learner, primary))
+    s.stand_still(s.world.processes[other])
+    for guest in s.checks.guests:
+        guest.let_go()
+    s.feed(6)
+    if not (yield lambda: s.core(primary).in_flight is not None):
+        return
+    s.release((learner, primary))
+    ack = packet
+    while ack is not None and (ack is packet or ack.op <= packet.base_op):
+        ack = yield Sent(PrepareOk, learner, primary)
+    if ack is not None:
+        s.block((learner, primary))
+        yield 0.001
+        s.repeat(primary, learner, packet)
+        yield 0.01
+        s.release((learner, primary))
+    s.wake(s.world.processes[other])
+    yield 0.3
+
+
+def _offered_twice(s: Stage, primary: int, other: int, learner: int) -> Part:
+    """The offer of a snapshot comes again when more than it was fetched."""
+    storage = s.world.processes[primary].server.storage
+    before = storage.snapshot_op
+    s.feed(20)
+    if not (yield lambda: storage.snapshot_op > before):
+        return
+    s.feed(40)
+    yield 0.3
+    s.up(learner)
+    offer = yield Sent(SnapshotOffer, primary, learner)
+    request = offer
+    while request is not None and request.op <= offer.op:
+        request = yield Sent(GetState, learner, primary)
+    if request is None:
+        return
+    s.block((learner, primary))
+    yield 0.001
+    s.repeat(primary, learner, offer)
+    yield 0.02
+    s.release((learner, primary))
+    yield 0.5
+
+
+def _busy_with_its_own(s: Stage, primary: int, other: int, learner: int) -> Part:
+    """The learner has made a snapshot of its own log, and has not heard of it yet, when it installs another one."""
+    s.block((learner, primary), (learner, other))
+    s.up(learner)
+    if (yield lambda: s.runs(learner) and _has_made(s.directory(learner))):
+        s.release((learner, primary), (learner, other))
+        yield 1.0
+
+
+def _has_made(directory: SimDirectory) -> bool:
+    """Whether a finished snapshot waits there for its name."""
+    folders = directory.entries.get("snapshots")
+    made = [folder for name, folder in folders.entries.items() if name.startswith(UNFINISHED)] if isinstance(folders, SimDirectory) else []
+    return any(isinstance(folder, SimDirectory) and MANIFEST in folder.entries for folder in made)
+
+
+def _killed_while_it_installs(s: Stage, primary: int, other: int, learner: int) -> Part:
+    s.up(learner)
+    if (yield Sent(SnapshotOffer, primary, learner)) is not None:
+        s.faults.aim(learner)
+        yield lambda: not s.runs(learner)
+        s.up(learner)
+        yield 0.5
+
+
+def fetched_by_halves(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    victim = cast[1].id
+    s.feed(60)
+    if not (yield lambda: s.is_fresh(victim, 4)) or not s.may_spoil(victim):
+        return
+    s.faults.fail_next_batch(victim)
+    s.world.down.add(victim)
+    if not (yield lambda: not s.runs(victim)):
+        return
+    hint, acknowledged = s.faults.hint(victim) or 0, s.checks.promises.newest.get(victim, (0, b""))[0]
+    s.spoil(victim, rots=False)
+    s.up(victim)
+    if (yield lambda: s.runs(victim) and s.core(victim).status == LEARNER and max(1, hint) <= s.head(victim) < acknowledged):
+        s.down(victim)
+        yield 0.01
+    s.up(victim)
+    yield 0.5
+
+
+def rot_below_the_snapshot(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    storage, learner = cast[0].server.storage, cast[1].id
+    s.feed(60)
+    if not (yield lambda: storage.snapshot_op > 20) or storage.journal.oldest_op > 1 or not s.may_spoil(learner):
+        return
+    oldest = storage.journal._segments[0]
+    end = oldest.nearest(storage.snapshot_op)
+    if end <= 2048:
+        return
+    s.spoil(cast[0].id)
+    s.flip(oldest.path, s.dice.randrange(2048, end))
+    s.down(learner)
+    yield 0.01
+    _emptied(s, cast[1])
+    s.up(learner)
+    yield lambda: s.runs(learner) and s.core(learner).status == NORMAL
+
+
+# --- who may begin a view -----------------------------------------------------------------------------------------------------------------
+
+
+def cut_and_killed(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    primary, heir, member = (process.id for process in cast)
+    s.block((primary, heir))
+    s.feed(20)
+    if not (yield lambda: s.head(member) == s.head(primary) > s.head(heir) and (s.faults.hint(member) or 0) >= s.head(member)):
+        return
+    view = s.core(primary).view
+    if not (yield lambda: s.newest_view() > view):
+        return
+    if (yield Sent(PrepareOk, member, heir)) is None:
+        return
+    yield 0.0
+    s.all_down()
+    yield 0.05
+    s.up(*range(s.world.count))
+    yield 1.0
+
+
+def an_old_word(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    primary, other, outdated = (process.id for process in cast)
+    s.stand_still(cast[0])  # so that the outdated one has begun again before it is voted out
+    s.down(outdated)
+    s.up(outdated)
+    if not (yield lambda: s.runs(outdated) and s.core(outdated).policy.last is not None):
+        return
+    s.part(outdated, primary, other)
+    s.wake(cast[0])
+    s.feed(30)
+    if not (yield lambda: not s.is_in_view(outdated) and s.checks.commit > s.head(outdated)):
+        return
+    s.down(primary, other)
+    s.rejoin(outdated, primary, other)
+    s.up(other)
+    if not (yield lambda: s.runs(other) and outdated in s.world.processes[other].linked):
+        return
+    s.block((other, outdated))
+    word = yield Sent(Recovery, outdated, other)
+    yield 0.0
+    if word is not None and word.eligible:
+        s.block((outdated, other))
+        yield 1.5
+
+
+def the_last_disk(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    last, *others = (process.id for process in cast)
+    s.down(*others)
+    if not (yield lambda: not any(s.is_in_view(other) for other in others)):
+        return
+    is_full = s.dice.random() < 0.5
+    if is_full:
+        s.faults.full.add(last)
+    else:
+        s.faults.fail_next_batch(last)
+    s.feed(30)
+    if not (yield lambda: s.runs(last) and s.core(last).status == READ_ONLY):
+        s.faults.full.discard(last)
+        return
+    for guest in s.checks.guests:
+        if hasattr(guest.shell, "connection"):
+            guest.shell.break_off()  # what is under way is asked for again
+    yield 1.5
+    if is_full:
+        s.faults.full.discard(last)
+        for _ in range(3):
+            if (yield lambda: s.core(last).status != READ_ONLY):
+                break
+    s.up(*others)
+    yield lambda: not s.runs(last) or s.core(last).status != READ_ONLY
+
+
+# --- guests -------------------------------------------------------------------------------------------------------------------------------
+
+
+def a_late_acknowledgement(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    primary, backup, other = cast
+    guest = yield from s.guest_at(backup.id)
+    friend = (yield from s.guest_at(primary.id, but=guest)) if guest is not None else None
+    if friend is None or not guest.account:
+        return
+    guest.says_when_shown = False
+    before = guest.displayed
+    friend.go(f"3|{guest.name}|{friend.name}+{n}" for n in range(3))
+    if not (yield lambda: guest.displayed >= before + 3 and not friend.under_way):
+        return
+    guest.acknowledge(guest.shell, guest.displayed)
+    if not (yield lambda: not s.checks.spec.accounts[guest.name].box):
+        return
+    s.stand_still(other)
+    friend.ask(f"3|{friend.name}|{friend.name}+self")
+    if not (yield lambda: s.core(primary.id).in_flight is not None):
+        return
+    # One batch takes the guest to another replica, its account away, and messages to the next one of that name.
+    lost, guest.shell, guest.stays, guest.port = guest.shell, None, False, (primary.id - 1) % s.world.count
+    for line in (f"4|{guest.name}123", f"5|{guest.name}123", f"1|{guest.name}"):
+        guest.ask(line)
+    guest.connect()
+    desk = primary.server.desk
+    if (yield lambda: desk.open_ops >= 4):
+        for n in range(3):
+            friend.ask(f"3|{guest.name}|{friend.name}={n}")
+        yield lambda: desk.open_ops >= 7
+    s.wake(other)
+    yield Sent(PrepareOk, backup.id, primary.id)
+    yield 0.0
+    s.down(primary.id)
+    yield 0.7
+    lost.hang_up()
+
+
+def an_answer_lost_on_its_way(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    primary, backup, other = (process.id for process in cast)
+    guest = yield from s.guest_at(backup)
+    friend = (yield from s.guest_at(primary, but=guest)) if guest is not None else None
+    if friend is None or guest.shell is None:
+        return
+    guest.closing = True  # it does not come back at once
+    guest.shell.break_off()
+    if not (yield lambda: guest.shell is None):
+        return
+    friend.go(f"3|{guest.name}|{friend.name}={n}" for n in range(2))
+    if not (yield lambda: not friend.under_way):
+        return
+    guest.ask(f"4|{guest.name}123")
+    guest.closing, guest.stays, guest.port = False, False, (backup - 1) % s.world.count
+    guest.sent = 0
+    guest.connect()
+    if not (yield lambda: guest.sent > 0 and hasattr(guest.shell, "connection")):
+        return
+    lost, guest.shell = guest.shell, None
+    if (yield lambda: not s.checks.spec.accounts[guest.name].box):
+        friend.go([f"3|{guest.name}|{friend.name}=2"])
+        yield lambda: not friend.under_way
+    guest.stays, guest.port = True, (other - 1) % s.world.count
+    guest.connect()
+    yield lambda: not guest.under_way
+    lost.hang_up()
+
+
+STORIES: dict[str, Callable[[Stage], Story]] = {
+    play.__name__.replace("_", " "): play
+    for play in (
+        *(asked_while_it_stood_still, harm_and_death_of_all, an_old_directory, torn_at_the_end, late_state_of_an_older_view),
+        *(a_learner_needs_a_snapshot, fetched_by_halves, cut_and_killed, an_old_word, the_last_disk, a_late_acknowledgement),
+        *(an_answer_lost_on_its_way, rot_below_the_snapshot),
+    )
+}
