@@ -23,7 +23,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
@@ -154,8 +153,10 @@ def tables(results: Results) -> Iterator[str]:
             if names:
                 yield f"| {most} | {', '.join(names)} |"
     missed = [f"`{h.name}` ({h.seeds} seeds)" for h in found if not h.seed]
-    counts = Counter(bool(m.redundant) for m in MUTATIONS.values())
-    yield f"\n{len(found) - len(missed)} of {counts[False]} found; {counts[True]} redundant. Not found: {', '.join(missed) or 'none'}."
+    seeds = sum(h.seeds for h in found)
+    yield f"\n{len(found) - len(missed)} of {len(found)} found, in {seeds} seeds all together. Not found: {', '.join(missed) or 'none'}."
+    yield "\n| redundant | what covers it |\n| --- | --- |"
+    yield from (f"| `{m.name}` | {m.redundant} |" for m in MUTATIONS.values() if m.redundant)
 
 
 def main() -> int:

@@ -33,6 +33,11 @@ class PlantedBugs(unittest.TestCase):
         names = [m.name for m in (*agreement.BUGS, *views.BUGS, *disks.BUGS, *guests.BUGS, *voters.BUGS)]
         self.assertEqual(sorted(names), sorted(MUTATIONS))
 
+    def test_the_docs_name_them_all(self) -> None:
+        with open(os.path.join(ROOT, "docs", "testing.md"), encoding="utf-8") as page:
+            words = page.read()
+        self.assertEqual([name for name in MUTATIONS if f"`{name}`" not in words], [])
+
     def test_enough_rules_are_removed(self) -> None:
         self.assertGreaterEqual(sum(not m.redundant for m in MUTATIONS.values()), 40)
 

@@ -350,6 +350,8 @@ def rot_below_the_snapshot(s: Stage) -> Story:
     _emptied(s, cast[1])
     s.up(learner)
     yield lambda: s.runs(learner) and s.core(learner).status == NORMAL
+    s.down(cast[0].id)  # it must not become the last one
+    yield lambda: not s.is_in_view(cast[0].id)
 
 
 # --- who may begin a view -----------------------------------------------------------------------------------------------------------------
