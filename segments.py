@@ -26,6 +26,7 @@ Read next: `journal.py`.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from bisect import bisect_right
@@ -33,7 +34,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from disk import SECTOR, Disk
-from packets import BATCH_MAX, HEADER, HEADER_SIZE, MAGIC, TRAILER_SIZE, Batch, DamagedBatch, body_length
+from packets import BATCH_MAX, HEADER, HEADER_SIZE, TRAILER_SIZE, Batch, DamagedBatch, body_length
 
 MARK_BYTES = 64 << 10  # of journal between two remembered positions
 WINDOW_BYTES = 256 << 10  # read at once
@@ -206,7 +207,8 @@ def _judge_headless(rest: bytes, written: int) -> str:
     if written > padded(IMAGE_MAX):
         return "a hole, and more behind it than one batch"
     for at in range(SECTOR, written, SECTOR):
-        if rest.startswith(MAGIC, at) and zlib.crc32(rest[at : at + HEADER.size]) == _CRC.unpack_from(rest, at + HEADER.size)[0]:
+        with contextlib.suppress(DamagedBatch):
+            body_length(rest, at)
             return "a hole, and a batch behind it"
     return TORN
 
