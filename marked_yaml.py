@@ -140,7 +140,12 @@ class MarkedYaml:
 
 def name(place: Place) -> str:
     """How people write a place: `replicas[0].peer`."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{_word(step)}" for step in place).removeprefix(".")
+
+
+def _word(key: str) -> str:
+    """A key as it stands in the file, unless it would break the line or the terminal that shows it."""
+    return key if key.isprintable() else ascii(key)[:60]
 
 
 def _plain(word: str) -> Any:

@@ -144,8 +144,8 @@ class Server:
 
     def boot(self) -> None:
         """Read this replica's disk, and begin as a learner (2.7 of docs/replication.md). Raises BootFailed."""
-        count, config_hash, nonce = len(self.settings.replicas), self.settings.config_hash(), self.host.random(8)
-        blank = Superblock(cluster="", replica=self.id, replicas=count, config_hash=config_hash, format_nonce=nonce, inc=0)
+        nonce, remembered = self.host.random(8), self.settings.remembered()
+        blank = Superblock(cluster="", replica=self.id, format_nonce=nonce, inc=0, **remembered)
         try:
             self.state = self.storage.open(blank, self.host.wall())
             view = self.storage.register.last()

@@ -125,6 +125,11 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
         what = [self.name, self.policy, [[replica.id, str(replica.peer)] for replica in self.replicas]]
         return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:32]
 
+    def remembered(self) -> dict[str, Any]:
+        """What a replica's disk keeps of this file, to compare it at the next start."""
+        peers = tuple(str(replica.peer) for replica in self.replicas)
+        return {"replicas": len(peers), "config_hash": self.config_hash(), "policy": self.policy, "peers": peers}
+
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
     id: Annotated[int, Meta(ge=0, lt=REPLICAS_MAX)]

@@ -11,7 +11,7 @@ file that knows pandas, and nothing that serves imports it.
     the server            {"snapshots": …}              `snapshots.Look`: is the newest one still what was written?   ──►
 
 pandas and `csv` write the same bytes: the simulator, which makes thousands of snapshots in its own process, uses `csv`. The worker keeps
-its state between orders, so the next costs what is new. It leaves after `IDLE_S`, and at once when its standard input closes.
+its state between orders, so the next costs what is new. It leaves after `IDLE_S`, and at once when its server is gone (`leash.py`).
 
 Invariants:
 - A snapshot is made from one that was verified, and from batches that chain from its hash to the hash in the order.
@@ -29,7 +29,6 @@ import io
 import itertools
 import os
 import select
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +39,7 @@ import msgspec
 import snapshots
 from disk import Disk, OsDisk
 from journal import JournalDamaged, read_segments
+from leash import end_with_parent
 from packets import NO_HASH
 from snapshots import (
     GONE,
@@ -387,9 +387,9 @@ class Worker:
 
 def main() -> None:
     """Be the worker: behind everybody else in the queue for processor and disk."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which then closes our input
     os.nice(max(0, NICE - os.nice(0)))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads that nothing here uses
+    end_with_parent(sys.stdin.fileno())  # before pandas is imported, which takes long enough for a server to be killed
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a stray word must not look like an answer
     rows_through_pandas(("op",), (), True)  # imports it now: the first order may still be on its way

@@ -134,12 +134,27 @@ class Storage:
                 f"{self.path} belongs to a cluster of {self.superblock.replicas} replicas, cluster.yaml lists {blank.replicas}:"
                 " their number cannot be changed yet; correct the list, or give another --data"
             )
+        self._compare_settings(blank)
         if self.superblock.suspect and not self.damage:
             self.damage = "an earlier write failed on this disk, or its log was never made whole again"
         if 0 < self.superblock.inc < last_inc and not self.damage:
             # The lock file hears of an incarnation after the superblock. What this one forgets is not told again: hence the mark.
             self.damage = f"it is an older state of itself, of incarnation {self.superblock.inc}: the lock file knows of {last_inc}"
             self.superblock = msgspec.structs.replace(self.superblock, suspect=True)
+
+    def _compare_settings(self, now: Superblock) -> None:
+        """What was promised under one policy is not kept by the other. Ports may move: links go by ids and proofs, not by addresses."""
+        before = self.superblock
+        if before.policy not in ("", now.policy):
+            raise BootFailed(
+                f"{self.path} was begun under policy {before.policy}, cluster.yaml leads to {now.policy}:"
+                " a policy cannot be changed in place; correct cluster.yaml, or give another --data"
+            )
+        if before.peers not in ((), now.peers):
+            pairs = enumerate(zip(before.peers, now.peers, strict=False))
+            moved = ", ".join(f"{i} from {old} to {new}" for i, (old, new) in pairs if old != new)
+            self.log(f"peer addresses have changed since the last start: replica {moved}; links need the same list at all replicas")
+        self.superblock = msgspec.structs.replace(before, policy=now.policy, peers=now.peers, config_hash=now.config_hash)
 
     def _never_written(self, blank: Superblock) -> Superblock:
         """A replica's first superblock. One that was lost is no such thing: what stands beside it would count as rubbish, and go."""

@@ -27,6 +27,7 @@ from packets import NO_HASH
 
 SLOT_BYTES = 4096
 SLOTS = 2
+SEQ_MAX = (1 << 64) - 1  # no disk lives so long; a slot that says so has a right checksum all the same
 MAGIC = b"USP1"
 _HEAD = struct.Struct("<4sIQI")
 _CRC_FROM = 8  # the checksum covers everything behind itself
@@ -42,6 +43,7 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     `born`: the incarnation that made this superblock. What older incarnations promised, another disk promised.
     `met`: the newest incarnation of each other replica that was linked with this one (policy `majority`).
     `forced`: the newest view known here that an operator has decided; a log of an older view counts for nothing.
+    `policy`, `peers`: what cluster.yaml said when this replica started last, replica by replica; empty: an earlier build wrote it.
     """
 
     cluster: str
@@ -60,6 +62,8 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     born: int = 0
     met: tuple[tuple[int, int], ...] = ()
     forced: int = 0
+    policy: str = ""
+    peers: tuple[str, ...] = ()
 
 
 def load(disk: Disk, path: str, report: Callable[[str], None] | None = None) -> Superblock | None:
@@ -92,6 +96,8 @@ def save(disk: Disk, path: str, superblock: Superblock) -> None:
         if not slots:
             raise SuperblockDamaged(f"{path}: {'; '.join(complaints)}")
         seq = max(slots) + 1
+        if seq > SEQ_MAX:
+            return create(disk, path, superblock)
         slot = _encode(superblock, seq)
         disk.pwrite(fd, slot, seq % SLOTS * SLOT_BYTES)
         disk.sync(fd)

@@ -86,6 +86,37 @@ class OtherClusters(StorageTest):
         with self.assertRaisesRegex(BootFailed, "belongs to cluster 'dormitory', cluster.yaml names 'kitchen'"):
             storage.open(BLANK, WALL)
 
+    def begin_with(self, blank: Superblock) -> tuple[Storage, list[str]]:
+        """A start with what cluster.yaml says now, and what it logged."""
+        said: list[str] = []
+        storage = Storage(SimDisk(random.Random(4), self.files), BASE, 0, "dormitory", said.append)
+        storage.open(blank, WALL)
+        return storage, said
+
+    def test_22_another_policy_is_refused(self) -> None:
+        """One survivor of three may hold what the two that would be a majority lack."""
+        alone = msgspec.structs.replace(BLANK, policy="survivor", peers=("a:1", "b:2", "c:3"))
+        self.end(self.begin_with(alone)[0])
+        with self.assertRaisesRegex(BootFailed, "begun under policy survivor, cluster.yaml leads to majority: a policy cannot be changed"):
+            self.begin_with(msgspec.structs.replace(alone, policy="majority"))
+
+    def test_22_a_peer_address_may_change_and_is_told_once(self) -> None:
+        before = msgspec.structs.replace(BLANK, policy="survivor", peers=("a:1", "b:2", "c:3"))
+        self.end(self.begin_with(before)[0])
+        now = msgspec.structs.replace(before, config_hash="d", peers=("a:1", "b:5", "c:6"))
+        storage, said = self.begin_with(now)
+        self.assertIn("replica 1 from b:2 to b:5, 2 from c:3 to c:6; links need the same list", "\n".join(said))
+        self.assertEqual((storage.superblock.peers, storage.superblock.config_hash), (now.peers, "d"))
+        self.end(storage)
+        self.assertNotIn("peer addresses", "\n".join(self.begin_with(now)[1]))
+
+    def test_one_that_an_earlier_build_wrote_takes_what_cluster_yaml_says(self) -> None:
+        self.end(self.start())
+        now = msgspec.structs.replace(BLANK, policy="majority", peers=("a:1", "b:2", "c:3"))
+        storage, said = self.begin_with(now)
+        self.assertEqual((storage.superblock.policy, storage.superblock.peers), ("majority", now.peers))
+        self.assertNotIn("peer addresses", "\n".join(said))
+
 
 class FailedSaves(StorageTest):
     def fail_save(self, storage: Storage) -> None:
