@@ -26,6 +26,7 @@ DECODERS = {"decode", "loads", "unpack", "unpack_from", "fromhex", "convert", "p
 UNREACHED = {
     "admin._listening_inode": "the kernel's own table, when a port is taken",
     "admin.owner_of": "the same",
+    "disk.file_system": "the kernel's own table, of what is mounted",
     "host.LoopHost.console": "the clock",
     "host.LoopHost._ask_worker": "what this server's own worker answers",
     "settings.load": "opens the file; what stands in it is target settings",
