@@ -377,6 +377,9 @@ class Majority(Policy):
                 self._adopt(view, why)
         elif r.empty and not r.head_op and all(self._knows_nothing(a) for a in answers.values()):
             self.is_new, self.waiting = True, "for the others to begin the first view"
+            # A view is a promise even where nothing was stored, and the disk that was here before may have given it.
+            self.found = view
+            self._move(view, "nobody ever stored anything")
         elif is_enough:
             self.waiting = f"for replica {lead} to lead view {view}: {ours}"
         else:

@@ -28,6 +28,7 @@ UNREACHED = {
     "admin.owner_of": "the same",
     "disk.file_system": "the kernel's own table, of what is mounted",
     "host.LoopHost.console": "the clock",
+    "last_resort.LastResort._cut_tail": "names of segments, which `evidence.examine` has read before",
     "host.LoopHost._ask_worker": "what this server's own worker answers",
     "settings.load": "opens the file; what stands in it is target settings",
     "snapshot_worker.Worker.run": "opens what its own server has sent; what is in it is target order",

@@ -92,6 +92,22 @@ class FirstStartTest(HostsStory):
         world.run(0.1)
         self.assert_level(0, 1, 2)
 
+    def test_where_nothing_was_stored_a_promise_may_have_been_given(self) -> None:
+        """It had promised view 4 to replica 1, which begins it: what 0 committed with it in view 3 would be cut there."""
+        world = self.begin()
+        before = len(world.sent(PrepareOk, by=2))
+        world.kill(2)
+        world.wipe(2)
+        world.lose = {RecoveryResponse}
+        world.start(2)
+        world.block(1, 2)
+        inc = self.core(2).me.inc
+        self.tell(2, 1, RecoveryResponse(4, inc, VIEW_CHANGE, 0, 0, True, False))
+        self.tell(2, 0, RecoveryResponse(3, inc, NORMAL, 0, 0, True, False))
+        world.run(1)
+        self.assertGreaterEqual(self.replica(2).view, 4)
+        self.assertEqual([ack for ack in world.sent(PrepareOk, by=2)[before:] if ack.view < 4], [])
+
     def test_one_alone_is_a_majority(self) -> None:
         self.world = world = Hosts(1)
         world.start()

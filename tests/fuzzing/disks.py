@@ -21,6 +21,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+import evidence
 import memory
 import settings
 import superblock
@@ -33,7 +34,7 @@ from packets import CRC, END, HASH_SIZE, HEADER, HEADER_SIZE, MAGIC, NO_HASH, TR
 from register import Register, RegisterDamaged
 from segments import header, padded, survey
 from snapshot_worker import Maker, rows_through_csv
-from snapshots import FORMAT, Manifest, Part, SnapshotDamaged, load, make_look, make_order, message_file
+from snapshots import FORMAT, Manifest, Part, SnapshotDamaged, load, make_look, make_order, message_file, name_of
 from state import ChatState
 from tables import MESSAGE_COLUMNS, TABLES
 from tests.fuzzing.run import Target
@@ -551,7 +552,49 @@ class MemoryTarget(Target):
         return "recalled"
 
 
+class EvidenceTarget(Target):
+    """A replica's disk as an operator's program looks at it: superblock and segment, beside a sound snapshot. Nothing is written."""
+
+    name = "evidence"
+    tokens = (*SuperblockTarget.tokens, *JournalTarget.tokens)
+    path = "b/replica-0"
+
+    def __init__(self) -> None:
+        self.journal, self.superblock = JournalTarget(), SuperblockTarget()
+        snapshot = SnapshotTarget()
+        files = snapshot.written(snapshot.seeds()["some"]).files
+        self.snapshot = {f"{self.path}/snapshots/{name_of(10)}{path[1:]}": bytes(content) for path, content in files.items()}
+
+    def seeds(self) -> dict[str, bytes]:
+        slots, segments = self.superblock.seeds(), self.journal.seeds()
+        return {
+            "whole": framed(self._slots(log_view=4), segments["whole"]),
+            "torn": framed(slots["second"], segments["torn"]),
+            "behind-a-snapshot": framed(self._slots(log_view=4, snapshot_op=10), segments["whole"]),
+        }
+
+    def _slots(self, **changes: int) -> bytes:
+        disk = RamDisk()
+        superblock.save(disk, "superblock", msgspec.structs.replace(self.superblock.some, **changes))
+        return bytes(disk.files["superblock"])
+
+    def seal(self, image: bytes, dice: random.Random) -> bytes:
+        slots, segment = [*unframed(image), b"", b""][:2]
+        return framed(self.superblock.seal(slots, dice), self.journal.seal(segment, dice))
+
+    def run(self, image: bytes) -> str:
+        slots, segment = [*unframed(image), b"", b""][:2]
+        own = {"superblock": slots, "journal/00000000-0000000000000001.seg": segment}
+        disk = RamDisk(self.snapshot | {f"{self.path}/{name}": content for name, content in own.items()})
+        before = {path: bytes(content) for path, content in disk.files.items()}
+        found = evidence.examine(disk, "b", 0, "simulated", None)
+        assert "\n" not in found.tell()
+        may_restart = evidence.may_restart(found, None, "simulated", (0, 1, 2))
+        assert disk.files == before, "a look changed something"
+        return "may restart" if may_restart else "doubted" if found.doubt else "whole"
+
+
 TARGETS = (
     *(JournalTarget(), RegisterTarget(), SuperblockTarget(), LockTarget(), ManifestTarget(), SnapshotTarget()),
-    *(SettingsTarget(), HistoryTarget(), OrderTarget(), MemoryTarget()),
+    *(SettingsTarget(), HistoryTarget(), OrderTarget(), MemoryTarget(), EvidenceTarget()),
 )
