@@ -6,12 +6,13 @@ Larger bounds: `python scripts/model_check.py`; what they came to: docs/model.md
 from __future__ import annotations
 
 import unittest
+from typing import Any
 
 from events import Linked, Received
 from packets import NO_HASH, Member, Recovery
 from tests.cores import World
 from tests.model.explore import Found, breadth_first, walk
-from tests.model.majority import MAJORITY_BOUNDS, MAJORITY_BUGS, MajorityModel
+from tests.model.majority import MAJORITY_BOUNDS, MAJORITY_BUGS, MAJORITY_FIRST, MAJORITY_SMALL, MajorityModel, opening_of
 from tests.model.survivor import BUGS, SurvivorModel
 from tests.model.walk import WALK_BOUNDS, WALK_BUGS, WALK_SPOILED, WalkModel
 
@@ -70,13 +71,38 @@ class WalkModelTest(Searches):
 
 
 class MajorityModelTest(Searches):
+    def test_nothing_is_lost_within_small_bounds(self) -> None:
+        for bounds in MAJORITY_SMALL:
+            with self.subTest(bounds):
+                self.assert_clean(breadth_first(MajorityModel(*bounds), SECONDS))
+
     def test_walks_find_nothing(self) -> None:
-        self.assert_clean(walk(MajorityModel(*MAJORITY_BOUNDS), 1, STEPS, SECONDS))
+        for bounds in (MAJORITY_BOUNDS, MAJORITY_FIRST):
+            with self.subTest(bounds):
+                self.assert_clean(walk(MajorityModel(*bounds), 1, STEPS, SECONDS))
+
+    def test_what_is_modelled_happens(self) -> None:
+        """A lost disk votes again, and a batch that waited for it is committed."""
+
+        class Model(MajorityModel):
+            def check(self, state: Any) -> None:
+                super().check(state)
+                spoiled, (_, _, spoilings) = state.replicas[2], state.left
+                assert not (state.acked == "xy" and spoiled.up and spoiled.log == "xy" and spoilings == 0 and spoiled.taken_view)
+
+        with self.assertRaises(AssertionError):
+            walk(Model(2, 1, 4, 1), 1, 1_000_000, SECONDS)
 
     def test_every_planted_bug_is_found(self) -> None:
-        for bug, (seed, _) in MAJORITY_BUGS.items():
+        for bug, (bounds, _, _) in MAJORITY_BUGS.items():
             with self.subTest(bug):
-                self.assert_found(bug, walk(MajorityModel(*MAJORITY_BOUNDS, bug), seed, STEPS, SECONDS))
+                self.assert_found(bug, walk(MajorityModel(*bounds, bug=bug), 1, STEPS, SECONDS, None, opening_of(bug)))
+
+    def test_an_opening_breaks_nothing_by_itself(self) -> None:
+        for bug, (bounds, opening, _) in MAJORITY_BUGS.items():
+            if opening and bug != "reads_early":  # its first action is the bug
+                with self.subTest(bug):
+                    self.assert_clean(walk(MajorityModel(*bounds), 1, 500, SECONDS, None, opening_of(bug)))
 
 
 class FoundByTheModel(unittest.TestCase):

@@ -15,7 +15,7 @@ import random
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -135,13 +135,14 @@ def _replay(model: Model, hashes: array[int], parents: array[int], at: int) -> l
     return story
 
 
-def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress | None = None) -> Found:
-    """Walks from the first state until `steps` are taken or `seconds` are over. `states` counts steps."""
+def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress | None = None, opening: Sequence[Action] = ()) -> Found:
+    """Walks from the end of the opening until `steps` are taken or `seconds` are over. `states` counts steps, without the opening's."""
     dice = random.Random(seed)
     began = time.monotonic()
+    first, before = opened(model, opening)
     taken = walks = most = 0
     while taken < steps and time.monotonic() - began < seconds:
-        state, actions = model.initial(), list[Action]()
+        state, actions = first, list(before)
         walks += 1
         try:
             for _ in range(LONGEST):
@@ -163,6 +164,16 @@ def walk(model: Model, seed: int, steps: int, seconds: float, progress: Progress
         if progress is not None and walks % 100 == 0:
             progress(taken, -1, most, time.monotonic() - began)
     return Found(taken, -1, most, time.monotonic() - began, "", [])
+
+
+def opened(model: Model, opening: Sequence[Action]) -> tuple[State, list[Action]]:
+    """Where these actions lead, each given by its beginning: of several the first in order is taken."""
+    state, actions = model.initial(), list[Action]()
+    for given in opening:
+        action, state = min((way for way in model.successors(state) if way[0][: len(given)] == given), key=lambda way: way[0])
+        actions.append(action)
+        model.check(state)
+    return state, actions
 
 
 def shortened(model: Model, actions: list[Action], why: str) -> tuple[list[Action], str]:
