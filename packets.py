@@ -18,9 +18,8 @@ bytes in the journal and on the wire:
             16    hash        first half of the SHA-256 of header (without CRC) and body
             4     end         b"\\xf1END": no image ends in a zero byte, which the tail rule of the journal relies on
 
-Two equal (op, hash) therefore mean two equal logs up to there.
-All packets carry the sender's view number; who sent them (replica and incarnation) is settled once a link, by Hello.
-The table of packets with sender, receiver and meaning is in `docs/replication.md`; the words are those of VSR Revisited.
+Two equal (op, hash) therefore mean two equal logs up to there. All packets carry the sender's view number; who sent them (replica and
+incarnation) is settled once a link, by Hello. The table of packets is in `docs/replication.md`; the words are those of VSR Revisited.
 
 Read next: `replication.py`.
 """

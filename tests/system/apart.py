@@ -31,7 +31,7 @@ class ApartCluster(Cluster):
 
     is_apart = True
 
-    def __init__(self, *, replicas: int = 3, keep: bool = False, **knobs: object) -> None:
+    def __init__(self, *, replicas: int = 3, keep: bool = False, **knobs: Any) -> None:
         self.spaces = Spaces(replicas)
         try:
             super().__init__(replicas=replicas, keep=keep, accounts=OPEN, where=None, allow_plaintext="true", **knobs)
