@@ -127,7 +127,7 @@ class Server:
         self.poked = False
         self.timer: Timer | None = None
         self.timer_when = 0.0
-        self.seen_role: tuple[Any, ...] = (0, "", None, False)
+        self.seen_role: tuple[Any, ...] = (0, "", None, False, False)
         self.tidy_at = self.hint_at = 0.0
         self.queries: Queries
         self.state: ChatState
@@ -234,9 +234,9 @@ class Server:
         return replica.view, replica.status, replica.primary, replica.serving, self.policy.is_cut_off()
 
     def _has_new_role(self) -> bool:
-        replica, (view, status, primary, serving) = self.replica, self.seen_role
+        replica, (view, status, primary, serving, cut_off) = self.replica, self.seen_role
         is_same = replica.view == view and replica.status == status and replica.serving == serving and replica.primary == primary
-        return not is_same
+        return not is_same or self.policy.is_cut_off() != cut_off
 
     def _notice_role(self) -> None:
         before, self.seen_role = self.seen_role, self._role()
