@@ -32,8 +32,8 @@ What it is not: what guests are promised is `checks.py`'s affair, and what a log
     19   a healed core answers within 5 s, and all converge                  simulation.py
     20   in every log all but the last batch is committed, and nothing but   _follow_log, on_start
          a last batch is cut
-    21   a learner's log and log_view stay while its id stands in the view;  _frozen
-         what it takes in a view is its primary's                            promises.py
+    21   a learner's log and log_view stay while another incarnation of it   _frozen
+         stands in the view; what it takes in a view is its primary's       promises.py
     22   an ack counts only with the primary's own hash, and in its view     _acks, promises.py
     23   an answer of the disk counts only in its generation, and nothing    on_core_step, promises.py
          is said in a new one before those of the old one are there
@@ -174,7 +174,7 @@ class Invariants:
 
     def _frozen(self, process: Process, r: Any) -> None:
         """A learner whose id stands in the register's last view may be needed to restart the cluster as it is."""
-        if r.status != LEARNER or self.view is None or process.id not in self.view.replicas:
+        if r.status != LEARNER or self.view is None or process.id not in self.view.replicas or r.me in self.view.members:
             self.frozen.pop(process.id, None)
             return
         storage = process.server.storage
