@@ -27,7 +27,7 @@ from __future__ import annotations
 if __name__ == "__main__":
     import bootstrap
 
-    bootstrap.ensure(("argon2", "msgspec", "pandas", "re2", "yaml"))
+    bootstrap.ensure(bootstrap.PACKAGES)
 
 import itertools
 import json

@@ -29,6 +29,12 @@ from typing import NamedTuple
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from tests.bench.failover import measure_failover
 from tests.bench.load import Order, Result
 from tests.bench.report import Figures, show, write_json, write_plot

@@ -29,6 +29,12 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from client import NoAnswer
 from tests.system import partitions
 from tests.system.apart import ApartCluster

@@ -24,6 +24,12 @@ from typing import Any
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from tests.sweep import TRIAL, Sweep  # noqa: E402
 from tests.wreck import OUTCOMES, Wreck, small_sizes  # noqa: E402
 

@@ -17,6 +17,12 @@ from itertools import groupby
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from replication import STATUS_CHANGES
 from tests.test_house_rules import MAY_IMPORT, ROOT
 

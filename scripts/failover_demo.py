@@ -21,6 +21,12 @@ from typing import TypeVar
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from tests.system.cluster import Cluster, TooLate
 from tests.system.talk import Talker, audit, finish, leave
 

@@ -24,6 +24,12 @@ from typing import Any
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from tests.fuzzing import TARGETS  # noqa: E402
 from tests.fuzzing.run import CORPUS, Report, Target, feed, fuzz, timed, write_seeds  # noqa: E402
 

@@ -31,6 +31,12 @@ from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from tests.bench.load import Order, Result
 from tests.bench.systems import Understudy, run_load
 from tests.system.cluster import rss_of, until

@@ -30,6 +30,12 @@ from typing import NamedTuple
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from tests.planted import DoesNotApply, Mutation, changed  # noqa: E402
 from tests.planted.catalogue import MUTATIONS  # noqa: E402
 from tests.planted.hunt import CLEAN, CRASH, FOUND, STUCK, Said  # noqa: E402

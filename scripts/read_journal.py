@@ -15,6 +15,12 @@ from datetime import UTC, datetime
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
+
 from disk import OsDisk
 from packets import Batch
 from segments import survey

@@ -1,6 +1,7 @@
 """Run seeds of the simulator: `python scripts/simulate.py --seeds N [--seed S] [--policy P] [--trace]`.
 
-A seed that breaks a promise prints one command that replays it, character for character on the same minor version of Python.
+A seed that breaks a promise prints one command that replays it, character for character on the same minor version of Python. So does one
+that breaks the simulator itself, and one that hangs: neither may pass for a seed in which every promise was kept.
 
 Read next: `tests/simulator/simulation.py`.
 """
@@ -13,14 +14,27 @@ import faulthandler
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 import time
+import traceback
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
+from typing import NamedTuple
 
 FAULTS_MIN, ANSWERS_MIN = 10, 200  # of a seed that counts; one with less is "short", and a run with a short seed has failed
-STUCK_S = 120  # seconds of one seed after which it says where it hangs
+STUCK_S = 120  # seconds of one seed after which it says where it hangs; what hangs outside of Python ends its process a little later
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
+
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
 
 from tests.simulator.mix import FAULTS  # noqa: E402
 from tests.simulator.simulation import SAFETY_S, Report, simulate  # noqa: E402
@@ -43,15 +57,55 @@ def main() -> None:
     sys.exit(_run(asked))
 
 
-def _one(work: tuple[int, str, float, bool, str]) -> Report:
+class Stuck(BaseException):
+    """Nothing in the program catches it."""
+
+
+class Broken(NamedTuple):
+    """A seed without a report."""
+
+    seed: int
+    story: str
+
+
+def _give_up(signum: int, frame: FrameType | None) -> None:
+    raise Stuck(f"not over after {STUCK_S} s")
+
+
+def _one(work: tuple[int, str, float, bool, str]) -> Report | Broken:
     seed, policy, seconds, trace, state = work
-    faulthandler.dump_traceback_later(STUCK_S, exit=True)
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(STUCK_S)
+    faulthandler.dump_traceback_later(STUCK_S * 1.25, exit=True)
     gc.disable()
-    report = simulate(seed, policy=policy, trace=trace, seconds=seconds, state=state)
-    gc.enable()
-    faulthandler.cancel_dump_traceback_later()
-    gc.collect(0)
-    return report
+    try:
+        return simulate(seed, policy=policy, trace=trace, seconds=seconds, state=state)
+    except (Exception, Stuck):
+        return Broken(seed, traceback.format_exc())
+    finally:
+        signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
+        gc.enable()
+        gc.collect(0)
+
+
+def _reports(todo: list[tuple[int, str, float, bool, str]], jobs: int) -> Iterator[Report | Broken]:
+    """Of all seeds, as they come."""
+    if jobs < 2:
+        yield from map(_one, todo)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
+        under_way = {pool.submit(_one, work): work[0] for work in todo}
+        try:
+            for done in as_completed(list(under_way)):
+                report = done.result()
+                del under_way[done]
+                yield report
+        except BrokenProcessPool:
+            first, count = min(under_way.values()), len(under_way)
+            yield Broken(first, f"a process that ran seeds has died: {count} have no report, and seed {first} or a later one has killed it")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Totals:
@@ -63,7 +117,10 @@ class Totals:
         self.looked: Counter[int] = Counter(dict.fromkeys(range(1, 24), 0))
         self.began = time.monotonic()
 
-    def add(self, report: Report) -> None:
+    def add(self, report: Report | Broken) -> None:
+        if isinstance(report, Broken):
+            self.counted["failed"] += 1
+            return
         self.counted.update(report.counted)
         self.counted.update({"seeds": 1, "faults": report.faults, "steps": report.steps, "ms": int(report.simulated * 1000)})
         self.counted["failed"] += bool(report.violation)
@@ -85,23 +142,29 @@ class Totals:
         )
 
 
+def _told(report: Report | Broken, command: str) -> str:
+    """What is wrong with this seed, and how to see it again."""
+    python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+    if isinstance(report, Broken):
+        return f"seed {report.seed} BROKE: {report.story}\n  replay: {command} --seed {report.seed} --trace  ({python})"
+    replay = f"{command} --seed {report.seed} --trace  (trace {report.crc:08x}, {python})"
+    return f"seed {report.seed} FAILED: {report.violation}\n  replay: {replay}"
+
+
 def _run(asked: argparse.Namespace) -> int:
     seeds = [int(word) for word in asked.list.split(",")] if asked.list else range(asked.seed, asked.seed + asked.seeds)
     todo = [(seed, asked.policy, asked.seconds, asked.trace, asked.state) for seed in seeds]
     totals = Totals()
-    jobs = min(asked.jobs, len(todo))
-    with multiprocessing.Pool(jobs) if jobs > 1 else contextlib.nullcontext() as pool:
-        for report in pool.imap_unordered(_one, todo) if pool else map(_one, todo):
+    command = f"python scripts/simulate.py --policy {asked.policy} --state {asked.state}"
+    if asked.seconds != SAFETY_S:  # another length is another story
+        command += f" --seconds {asked.seconds:g}"
+    with contextlib.closing(_reports(todo, min(asked.jobs, len(todo)))) as reports:
+        for report in reports:
             totals.add(report)
-            if asked.trace:
+            if asked.trace and isinstance(report, Report):
                 print("\n".join(report.story))
-            if report.violation:
-                print(
-                    f"seed {report.seed} FAILED: {report.violation}\n"
-                    f"  replay: python scripts/simulate.py --policy {asked.policy} --seed {report.seed} --state {asked.state} --trace"
-                    f"  (trace {report.crc:08x}, Python {sys.version_info[0]}.{sys.version_info[1]})",
-                    flush=True,
-                )
+            if isinstance(report, Broken) or report.violation:
+                print(_told(report, command), flush=True)
                 if not asked.keep_going:
                     break
             elif len(todo) == 1:

@@ -6,12 +6,19 @@ The long one is `python scripts/simulate.py --seeds N`; fifty seeds under covera
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import os
 import re
 import subprocess
 import sys
 import unittest
+from collections.abc import Callable
+from typing import Any, NoReturn
+from unittest import mock
 
+SCRIPT: Any = importlib.import_module("scripts.simulate")  # nothing imports scripts: it is the script that is tried here
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # What each found stands in docs/testing.md; the story of a seed changes with the code, so old seeds are only as good as new ones.
 ONCE_FAILED = (
@@ -70,6 +77,54 @@ class Seeds(unittest.TestCase):
             stories = [run("--seed", "7", "--state", state, "--trace", hash_seed=h).stdout.rpartition("\nseed 7 is clean")[0] for h in "18"]
             self.assertEqual(*stories)
             self.assertIn("view 1", stories[0])
+
+
+def hang(seed: int, **_: object) -> NoReturn:
+    while True:
+        pass
+
+
+def die(seed: int, **_: object) -> NoReturn:
+    os._exit(9)
+
+
+def stumble(seed: int, **_: object) -> NoReturn:
+    raise KeyError(f"of seed {seed}")
+
+
+class Told(unittest.TestCase):
+    """No seed gets lost: not one that hangs, not one whose process dies, not one in which the simulator itself is wrong."""
+
+    def run_script(self, simulate: Callable[..., Any], *arguments: str, stuck_s: int = 60) -> tuple[int, str]:
+        words = io.StringIO()
+        with (
+            mock.patch.object(SCRIPT, "simulate", simulate),
+            mock.patch.object(SCRIPT, "STUCK_S", stuck_s),
+            mock.patch.object(sys, "argv", ["simulate.py", *arguments]),
+            contextlib.redirect_stdout(words),
+            self.assertRaises(SystemExit) as ended,
+        ):
+            SCRIPT.main()
+        return int(str(ended.exception.code)), words.getvalue()
+
+    def test_what_gives_no_report_has_failed_and_is_named(self) -> None:
+        for simulate, said in ((hang, "Stuck: not over after 1 s"), (stumble, "KeyError: 'of seed "), (die, "has died: ")):
+            for jobs in "12" if simulate is not die else "2":
+                with self.subTest(said, jobs=jobs):
+                    code, words = self.run_script(simulate, "--seed", "70", "--seeds", "2", "--jobs", jobs, "--keep-going", stuck_s=1)
+                    self.assertEqual(code, 1)
+                    self.assertIn("seed 70 BROKE", words)
+                    self.assertIn(said, words)
+                    self.assertIn("--state chat --seed 70 --trace", words)
+                    self.assertRegex(words, r"0 seeds, [12] failed")
+
+    def test_a_replay_is_as_long_as_the_run(self) -> None:
+        """With other seconds the same seed tells another story."""
+        failed = SCRIPT.simulate(7, seconds=4.0, trace=True)._replace(violation="planted")
+        for seconds, told in ((["--seconds", "4"], "--state chat --seconds 4 --seed 7"), ([], "--state chat --seed 7")):
+            code, words = self.run_script(lambda seed, **_: failed, "--seed", "7", *seconds)
+            self.assertEqual(code, 1)
+            self.assertIn(f"seed 7 FAILED: planted\n  replay: python scripts/simulate.py --policy survivor {told} --trace", words)
 
 
 if __name__ == "__main__":

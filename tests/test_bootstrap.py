@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+from collections.abc import Iterator
 from unittest import mock
 
 import bootstrap
@@ -16,6 +19,31 @@ import bootstrap
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = "import sys, bootstrap\nbootstrap.ensure(sys.argv[1].split(','))\nprint('went on', *sys.argv[2:])\n"
 ELSEWHERE = '#!/bin/sh\nprintf "elsewhere:"\nprintf " %s" "$@"\necho\n'
+
+
+ALONE = "model_check.py"  # needs nothing but Python (docs/model.md)
+
+
+class Scripts(unittest.TestCase):
+    """They are printed as commands, in the documents and by themselves: `python scripts/simulate.py …` has to work with any Python."""
+
+    def test_each_begins_where_its_packages_are(self) -> None:
+        scripts = sorted({*pathlib.Path(ROOT, "scripts").glob("*.py")} - {pathlib.Path(ROOT, "scripts", ALONE)})
+        self.assertGreater(len(scripts), 8)
+        for path in scripts:
+            with self.subTest(path.name):
+                modules = [alias.name for node in ast.parse(path.read_bytes()).body for alias in imported(node)]
+                self.assertEqual([name for name in modules if name not in sys.stdlib_module_names][:1], ["bootstrap"])
+
+
+def imported(node: ast.stmt) -> Iterator[ast.alias]:
+    """Modules that a statement of a file, or of the branch for whoever runs it, imports first."""
+    if isinstance(node, ast.Import):
+        yield from node.names
+    elif isinstance(node, ast.ImportFrom):
+        yield ast.alias((node.module or "").partition(".")[0])
+    elif isinstance(node, ast.If):
+        yield from (alias for inner in node.body for alias in imported(inner))
 
 
 class Ensure(unittest.TestCase):

@@ -143,7 +143,8 @@ class Campaign:
         """The audit, with everybody silent."""
         cluster = self.cluster
         cluster.wait_level(seconds=LEVEL_S)
-        verdict, different = audit(self.everybody, [cluster.history(i) for i in cluster.ids]), cluster.differences()
+        histories, different = [cluster.history(i) for i in cluster.ids], cluster.differences()
+        verdict, alarms = audit(self.everybody, histories, are_all=True), cluster.alarms()
         self.figures.judged(verdict, different)
         self.figures.audit["payments"] += sum(t.payments for t in self.tellers)
         for i in cluster.ids:
@@ -155,8 +156,8 @@ class Campaign:
             ]
             self.figures.audit["balances that differ"] += len(wrong)
             self.figures.failed += wrong
-        if not verdict.is_clean or different:
-            self.figures.failed.append("; ".join([str(verdict), *different]))
+        if not verdict.is_clean or different or alarms:
+            self.figures.failed.append("; ".join([str(verdict), *different, *alarms[:5]]))
 
     def _shuffled(self, names: Any) -> list[str]:
         order = list(names)

@@ -14,6 +14,7 @@ Read next: `talk.py`, `test_failover.py`.
 from __future__ import annotations
 
 import csv
+import glob
 import os
 import random
 import shutil
@@ -36,6 +37,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 LOOK_S = 0.005  # seconds between two looks
 SERVES_S = 20.0  # seconds in which a view change that is designed for 1.5 must have happened, on a busy machine
 ASK_S = 0.5  # seconds a replica may take to answer an operator; one that is paused never does
+# What no replica may ever have to say where nobody touched a file: it ends with 3 after that, as for a known trouble, and begins anew.
+ALARMS = ("COMMITTED DATA", "my state differs from", "broke a promise to itself", "SHA-256 is not right")
 PORTS_FROM = 10_000  # below the ports that the kernel gives to outgoing connections: a dead replica's port must stay free
 
 
@@ -193,6 +196,15 @@ class Cluster:
                 return file.read()
         except OSError:
             return ""
+
+    def alarms(self) -> list[str]:
+        """Lines of all logs that tell of a contradiction."""
+        found = []
+        for i in self.ids:
+            for name in sorted(glob.glob(os.path.join(glob.escape(self.base), f"replica-{i}", "log", "replica.log*"))):
+                with open(name, encoding="utf-8") as file:
+                    found += [f"replica {i}: {line.strip()}" for line in file if any(word in line for word in ALARMS)]
+        return found
 
     def status(self, replica: int) -> dict[str, Any] | None:
         """What it says of itself; None: it does not run or does not answer."""

@@ -8,7 +8,7 @@ What it is not: it starts no server (`cluster.py`) and decides nothing about rig
     audit      lost       acknowledged, and not shown to its recipient, or not in a replica's history
                doubled    shown more than once, or twice in a history
                reordered  shown in another order than it was sent; or before what was acknowledged before it was sent, in a history
-               invented   shown or in a history, and never sent
+               invented   shown or in a history, and never sent, or not so
                unknown    sent, and never answered: it may have happened or not
 
 Read next: `test_audit.py`, `test_failover.py`, `scripts/campaign.py`.
@@ -43,6 +43,7 @@ class Talker:
         self.sent_at: dict[str, list[float]] = {}  # moments: the Nth is that of number N
         self.acked: dict[str, list[int]] = {}
         self.shown: dict[str, list[int]] = {}
+        self.endings: dict[str, set[str]] = {}  # what stood behind the numbers that each sent
         self.again: list[str] = []
         self.acked_at: list[float] = []
         self.told_at: dict[tuple[str, int], float] = {}  # whom and number: when it was acknowledged
@@ -55,9 +56,11 @@ class Talker:
 
     def _on_messages(self, messages: list[Message]) -> None:
         for message in messages:
-            sender, _, number = message.text.partition(" ")
+            sender, _, rest = message.text.partition(" ")
+            number, blank, ending = rest.partition(" ")
             assert sender == message.sender, f"{self.name} was shown {message}"
-            self.shown.setdefault(sender, []).append(int(number.split()[0]))
+            self.shown.setdefault(sender, []).append(int(number))
+            self.endings.setdefault(sender, set()).add(blank + ending)
             if message.again:
                 self.again.append(message.text)
         self.client.displayed(messages[-1])
@@ -131,8 +134,8 @@ class Verdict(NamedTuple):
 History = list[tuple[str, str, str]]  # sender, recipient, text, in the order of the log
 
 
-def audit(talkers: Sequence[Talker], histories: Iterable[History] = ()) -> Verdict:
-    """Compare what was acknowledged with what was shown, and with each replica's history."""
+def audit(talkers: Sequence[Talker], histories: Iterable[History] = (), *, are_all: bool = False) -> Verdict:
+    """Compare what was acknowledged with what was shown, and with each replica's history. `are_all`: nobody else has written anything."""
     verdict = Verdict(
         acknowledged=sum(len(n) for t in talkers for n in t.acked.values()),
         delivered=sum(len(set(n)) for t in talkers for n in t.shown.values()),
@@ -152,6 +155,9 @@ def audit(talkers: Sequence[Talker], histories: Iterable[History] = ()) -> Verdi
             _audit_shown(verdict, sender, receiver)
     for replica, history in enumerate(histories):
         _audit_history(verdict, talkers, history, f"history {replica}")
+        if are_all:
+            strangers = {row[0] for row in history} - {t.name for t in talkers}
+            verdict.invented.extend(f"history {replica}: {name} never said anything" for name in sorted(strangers))
     return verdict
 
 
@@ -162,6 +168,8 @@ def _audit_shown(verdict: Verdict, sender: Talker, receiver: Talker) -> None:
     verdict.doubled.extend(f"{what}: {n} shown {times} times" for n, times in counts.items() if times > 1)
     verdict.reordered.extend(f"{what}: {b} shown after {a}" for a, b in pairwise(seen) if b < a)
     verdict.invented.extend(f"{what}: {n} was never sent" for n in counts if n > sender.attempted.get(receiver.name, 0))
+    spoilt = receiver.endings.get(sender.name, set()) - {sender.padding}
+    verdict.invented.extend(f"{what}: a text that ended in {ending[-20:]!r} was never sent" for ending in sorted(spoilt))
 
 
 def _audit_history(verdict: Verdict, talkers: Sequence[Talker], history: History, what: str) -> None:

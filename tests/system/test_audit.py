@@ -7,8 +7,11 @@ import tempfile
 import unittest
 from collections.abc import Callable
 
+from guest import Message
+from tests.system.cluster import ALARMS, Cluster
 from tests.system.figures import Figures, share
 from tests.system.talk import History, Talker, audit, sender_row
+from tests.test_house_rules import PRODUCT
 
 Spoil = Callable[[Talker, Talker, History], object]
 
@@ -34,13 +37,14 @@ class Audit(unittest.TestCase):
             sender.told_at[whom, number] = moment + 0.5
             receiver = self.bob if whom == "bob" else self.ann
             receiver.shown.setdefault(sender.name, []).append(number)
+            receiver.endings.setdefault(sender.name, set()).add(sender.padding)
             self.history.append(sender_row(sender, whom, number))
 
     def found(self, spoil: Spoil) -> dict[str, int]:
         """What an audit says after that, where it says anything."""
         self.setUp()
         spoil(self.ann, self.bob, self.history)
-        verdict = audit([self.ann, self.bob], [self.history])
+        verdict = audit([self.ann, self.bob], [self.history], are_all=True)
         counts = {name: len(getattr(verdict, name)) for name in ("lost", "doubled", "reordered", "invented", "unknown")}
         self.assertEqual(verdict.is_clean, not any(counts[name] for name in counts if name != "unknown"))
         return {name: count for name, count in counts.items() if count}
@@ -62,6 +66,8 @@ class Audit(unittest.TestCase):
             ("kept behind what was sent later", lambda ann, bob, history: history.insert(2, history.pop(1)), {"reordered": 1}),
             ("shown, never sent", lambda ann, bob, history: bob.shown["ann"].append(4), {"invented": 1}),
             ("kept, never sent", lambda ann, bob, history: history.append(("ann", "bob", "ann 4")), {"invented": 1}),
+            ("kept, by somebody who never spoke", lambda ann, bob, history: history.append(("eve", "bob", "eve 1")), {"invented": 1}),
+            ("shown, but cut short", lambda ann, bob, history: bob.endings["ann"].add(" xx"), {"invented": 1}),
             ("not answered", never_answered, {"unknown": 1}),
         ]
         for what, spoil, found in cases:
@@ -77,6 +83,14 @@ class Audit(unittest.TestCase):
 
         self.assertEqual(self.found(spoil), {})
 
+    def test_what_is_shown_is_noted_to_its_last_letter(self) -> None:
+        """As the client hands it on."""
+        self.bob.client.displayed = lambda message: None  # type: ignore[method-assign]
+        texts = [f"ann 4{self.ann.padding}", f"ann 5{self.ann.padding[:-1]}"]
+        self.bob._on_messages([Message(number, 0, "ann", "bob", text, again=False) for number, text in enumerate(texts)])
+        self.assertEqual(self.bob.shown["ann"], [1, 2, 3, 4, 5])
+        self.assertEqual(self.bob.endings["ann"] - {self.ann.padding}, {self.ann.padding[:-1]})
+
     def test_the_silence_at_a_failover(self) -> None:
         """Answers from before do not count; a guest that moved counts from its move."""
         self.ann.acked_at = [9.9, 10.001, 10.004, 10.040, 10.045]
@@ -84,6 +98,28 @@ class Audit(unittest.TestCase):
         self.assertTrue(self.ann.has_noticed(10.0))
         gap = self.ann.gap_after(10.0, 11.0)
         self.assertAlmostEqual(gap or 0.0, 0.040)
+
+
+class Alarms(unittest.TestCase):
+    """A replica that ends because of a contradiction begins anew, and nothing in the files need tell of it."""
+
+    def test_what_must_never_be_said_is_found_in_every_log(self) -> None:
+        with tempfile.TemporaryDirectory() as where:
+            cluster = Cluster(where=where, keep=True)
+            for i, name in ((0, "replica.log"), (1, "replica.log.2"), (2, "replica.log")):
+                os.makedirs(log := os.path.join(cluster.base, f"replica-{i}", "log"))
+                with open(os.path.join(log, name), "w", encoding="utf-8") as file:
+                    file.write("09:13:17.133 view 2 runs here from op 27\n")
+            self.assertEqual(cluster.alarms(), [])
+            for word in ALARMS:
+                with open(os.path.join(cluster.base, "replica-1", "log", "replica.log.2"), "a", encoding="utf-8") as file:
+                    file.write(f"09:13:17.134 {word} after op 27\n")
+            self.assertEqual(cluster.alarms(), [f"replica 1: 09:13:17.134 {word} after op 27" for word in ALARMS])
+
+    def test_they_are_what_the_program_says(self) -> None:
+        """Words that it no longer has would never be found."""
+        program = "".join(path.read_text(encoding="utf-8") for path in PRODUCT.values())
+        self.assertEqual([word for word in ALARMS if word not in program], [])
 
 
 class Adding(unittest.TestCase):
