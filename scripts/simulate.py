@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
@@ -89,7 +89,7 @@ def _one(work: tuple[int, str, float, bool, str]) -> Report | Broken:
         gc.collect(0)
 
 
-def _reports(todo: list[tuple[int, str, float, bool, str]], jobs: int) -> Iterator[Report | Broken]:
+def _reports(todo: list[tuple[int, str, float, bool, str]], jobs: int) -> Generator[Report | Broken]:
     """Of all seeds, as they come."""
     if jobs < 2:
         yield from map(_one, todo)

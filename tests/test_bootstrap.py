@@ -32,18 +32,18 @@ class Scripts(unittest.TestCase):
         self.assertGreater(len(scripts), 8)
         for path in scripts:
             with self.subTest(path.name):
-                modules = [alias.name for node in ast.parse(path.read_bytes()).body for alias in imported(node)]
+                modules = [alias.name for step in ast.parse(path.read_bytes()).body for alias in imported(step)]
                 self.assertEqual([name for name in modules if name not in sys.stdlib_module_names][:1], ["bootstrap"])
 
 
-def imported(node: ast.stmt) -> Iterator[ast.alias]:
+def imported(step: ast.stmt) -> Iterator[ast.alias]:
     """Modules that a statement of a file, or of the branch for whoever runs it, imports first."""
-    if isinstance(node, ast.Import):
-        yield from node.names
-    elif isinstance(node, ast.ImportFrom):
-        yield ast.alias((node.module or "").partition(".")[0])
-    elif isinstance(node, ast.If):
-        yield from (alias for inner in node.body for alias in imported(inner))
+    if isinstance(step, ast.Import):
+        yield from step.names
+    elif isinstance(step, ast.ImportFrom):
+        yield ast.alias((step.module or "").partition(".")[0])
+    elif isinstance(step, ast.If):
+        yield from (alias for inner in step.body for alias in imported(inner))
 
 
 class Ensure(unittest.TestCase):

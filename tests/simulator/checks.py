@@ -4,6 +4,7 @@ What it is not: it changes nothing. What replicas owe each other is `invariants.
 
     canon        the one committed log: the first replica that applies a batch writes it here, all others must apply the same
     spec         what the log means (`spec.py`)
+    files        each new snapshot's messages equal the log's
     guests       replies equal the log's results and come after the commit; queries equal one moment between call and return;
                  messages are displayed once, in order, none left out
 
@@ -12,6 +13,10 @@ Read next: `faults.py`.
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from doors.pipe_words import UNREADABLE
@@ -40,7 +45,7 @@ class LogChecks(Invariants):
         self.acked_op = 0
         self.gaps = 0
         self.abandoned: list[tuple[str, Asked]] = []  # of sessions that never were
-        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "windows": 0, "in windows": 0, "looked back": 0}
+        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "windows": 0, "in windows": 0, "looked back": 0, "rows": 0}
 
     # --- the log --------------------------------------------------------------------------------------------------------------------------
 
@@ -275,6 +280,26 @@ class Checks(LogChecks):
         self.counted["in windows"] += count
         if wrong:
             self.fail(wrong)
+
+    def on_snapshot(self, replica: int, op: int, path: str) -> None:
+        """The message files hold what the log says, to the last column: equal bytes everywhere may be wrong everywhere."""
+        is_new = op not in self.folders
+        super().on_snapshot(replica, op, path)
+        if not is_new or op not in self.folders:
+            return
+        times = {one: time + one - first for first, (count, time, _, _) in self.canon.items() for one in range(first, first + count)}
+        said = [(times[at], sender.name, whom.name, text) for at, sender, whom, text in self.spec.said if at <= op]
+        rows = list(self._message_rows(replica, path))
+        for number, (row, told) in enumerate(itertools.zip_longest(rows, said), 1):
+            if row != (number, *(told or ())):
+                self.fail(f"message {number} of {len(said)} stands as {row} in the snapshot of op {op}, the log says {told}")
+        self.counted["rows"] += len(rows)
+
+    def _message_rows(self, replica: int, path: str) -> Iterator[tuple[Any, ...]]:
+        for name, content in self.files_in(replica, path):
+            if name.startswith("messages-"):
+                for row in csv.DictReader(io.StringIO(content.decode(), newline="")):
+                    yield int(row["id"]), int(row["time"]), row["sender"], row["recipient"], row["text"]
 
     def compare_state(self, state: Any) -> None:
         if list(state.accounts) != list(self.spec.accounts):

@@ -444,9 +444,13 @@ class Invariants:
             )
 
     def _sums(self, replica: int, path: str) -> dict[str, bytes]:
+        return {name: sha256(content).digest() for name, content in self.files_in(replica, path)}
+
+    def files_in(self, replica: int, path: str) -> list[tuple[str, bytearray]]:
+        """What lies in a folder of this replica's, in order of the names."""
         directory = self.world.files_of(replica).find(path)
         assert isinstance(directory, SimDirectory), path
-        return {name: sha256(file.content).digest() for name, file in directory.entries.items() if isinstance(file, SimFile)}
+        return [(name, file.content) for name, file in sorted(directory.entries.items()) if isinstance(file, SimFile)]
 
     def compare_folders(self) -> None:
         """At the end: what lies on the disks, made there or fetched, is the same at equal op."""

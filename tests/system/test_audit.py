@@ -87,7 +87,7 @@ class Audit(unittest.TestCase):
         """As the client hands it on."""
         self.bob.client.displayed = lambda message: None  # type: ignore[method-assign]
         texts = [f"ann 4{self.ann.padding}", f"ann 5{self.ann.padding[:-1]}"]
-        self.bob._on_messages([Message(number, 0, "ann", "bob", text, again=False) for number, text in enumerate(texts)])
+        self.bob._on_messages([Message(number, "ann", 0, number, text, "bob") for number, text in enumerate(texts, 4)])
         self.assertEqual(self.bob.shown["ann"], [1, 2, 3, 4, 5])
         self.assertEqual(self.bob.endings["ann"] - {self.ann.padding}, {self.ann.padding[:-1]})
 
