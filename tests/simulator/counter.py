@@ -33,6 +33,8 @@ class Seat:
         """The session of this key, from now on."""
         return self.sessions.setdefault(bytes.fromhex(word), Session(bytes.fromhex(word), "numbered"))
 
+    history: tuple[()] = ()  # no messages: none wait for the next snapshot
+
     @classmethod
     def load(cls, *given: Any) -> Any:
         return cls(*given)
