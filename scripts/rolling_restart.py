@@ -30,6 +30,11 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+if __name__ == "__main__":
+    import bootstrap
+
+    bootstrap.ensure(bootstrap.PACKAGES)
+
 from doors import DOORS
 from operators import ask, read_answer, stop_replicas
 from settings import SURVIVOR, Settings, SettingsError, load
