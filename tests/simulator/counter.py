@@ -34,6 +34,7 @@ class Seat:
         return self.sessions.setdefault(bytes.fromhex(word), Session(bytes.fromhex(word), "numbered"))
 
     history: tuple[()] = ()  # no messages: none wait for the next snapshot
+    accounts: ClassVar[dict[str, Any]] = {}  # nor are there any to whom one could be pushed
 
     @classmethod
     def load(cls, *given: Any) -> Any:
