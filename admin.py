@@ -7,6 +7,7 @@ What it is not: it serves no guest and no replica; each replica is a process of 
     python server.py status [--json]  one row a replica; exit code 0 while commands can be served
     python server.py stop [--replica N]
     python server.py account reset|block|unblock|remove NAME
+    python server.py make-certs       a CA and a certificate for each replica, in the directory that `tls` names
     python server.py force-new-view --replica N [--copy M …] [--cluster NAME]      last resorts: `last_resort.py`
     python server.py truncate-corrupt-tail --replica N [--cluster NAME]
 
@@ -18,10 +19,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import datetime
 import gc
-import json
 import logging
-import logging.handlers
 import os
 import re
 import resource
@@ -32,9 +32,11 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from credentials import CredentialsRefused
 from disk import NETWORKED, file_system
 from doors import DOORS
 from host import VERSION, LoopHost
+from logbook import start_log
 from operators import (
     DONE,
     FORCE,
@@ -44,6 +46,7 @@ from operators import (
     change_account,
     gather_status,
     here,
+    reminders_of,
     resort,
     show_status,
     stop_replicas,
@@ -60,38 +63,11 @@ SURVIVAL = {
     SURVIVOR: "The last living replica serves alone; all of them share this machine, and nothing survives its loss.",
     MAJORITY: "Most of the replicas must live and reach each other; a part that is cut off serves nothing until it is whole again.",
 }
+MAKE = "make-certs"
 LOCK_S = 5.0  # seconds a start waits for the lock of an incarnation that is just ending
 
 
 # --- one replica --------------------------------------------------------------------------------------------------------------------------
-
-
-def start_log(settings: Settings, path: str, *, console: bool) -> None:
-    """Readable or JSON lines to `log/replica.log`, rotated, and to the console."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
-    c = settings
-    form = JsonLines() if c.log_format == "json" else logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%Y-%m-%d %H:%M:%S")
-    to_file = logging.handlers.RotatingFileHandler(
-        os.path.join(path, "replica.log"), maxBytes=c.log_bytes, backupCount=c.log_files, encoding="utf-8"
-    )
-    handlers: list[logging.Handler] = [to_file, *([logging.StreamHandler(sys.stdout)] if console else [])]
-    for handler in handlers:
-        handler.setFormatter(form)
-        handler.addFilter(one_line)
-    logging.basicConfig(level=logging.INFO, handlers=handlers)
-
-
-def one_line(record: logging.LogRecord) -> bool:
-    """Control characters of others' making stay visible and harmless; one record is one line."""
-    record.msg, record.args = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage()), ()
-    return True
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return json.dumps({"time": round(record.created, 6), "level": record.levelname, "text": record.getMessage()}, ensure_ascii=False)
 
 
 def run_replica(settings: Settings, replica: int, base: str, *, console: bool, loop: str) -> int:
@@ -115,7 +91,7 @@ def run_replica(settings: Settings, replica: int, base: str, *, console: bool, l
         len(settings.replicas),
         survives(settings),
     )
-    for warning in settings.warnings():
+    for warning in (*settings.warnings(), *reminders_of(settings, [replica])):
         logging.warning("warning: %s", warning)
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         return runner.run(_run_replica(settings, replica, base, console=console))
@@ -146,7 +122,7 @@ async def _run_replica(settings: Settings, replica: int, base: str, *, console: 
         _spare_collector()
         await host.start_links(server.replica.me.inc, server.storage.disk.identity(server.storage.cluster_path))
         await host.start_admin(os.path.join(server.storage.path, "admin.sock"))
-    except (BootFailed, OSError) as error:
+    except (BootFailed, CredentialsRefused, OSError) as error:
         print(f"replica {replica} cannot start: {error}{owner_of(error)}", file=sys.stderr, flush=True)
         await host.stop()
         return 2
@@ -346,7 +322,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--replica", type=int, metavar="N", help="run this one replica in the foreground")
     parser.add_argument("--console", action="store_true", help="print guests' commands as they come (on by itself in a terminal)")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop; uvloop where it is installed")
-    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop,account,force-new-view,truncate-corrupt-tail}")
+    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop,account,make-certs,force-new-view,truncate-corrupt-tail}")
     status = verbs.add_parser("status", parents=[common], help="one row a replica; exit code 0 while commands can be served")
     status.add_argument("--json", action="store_true", help="the same as JSON")
     stop = verbs.add_parser("stop", parents=[common], help="a clean stop of all replicas, or of one")
@@ -354,6 +330,7 @@ def make_parser() -> argparse.ArgumentParser:
     account = verbs.add_parser("account", parents=[common], help="reset an account's password, block, unblock or remove it")
     account.add_argument("what", choices=tuple(DONE))
     account.add_argument("name", metavar="NAME")
+    verbs.add_parser(MAKE, parents=[common], help="make or renew the certificates of all replicas, and their CA if there is none")
     force = verbs.add_parser(FORCE, parents=[common], help="last resort: go on from the disk of one replica, whatever that loses")
     force.add_argument("--copy", type=int, action="append", default=[], metavar="M", help="majority: replica M begins with a copy of it")
     cut = verbs.add_parser(TRUNCATE, parents=[common], help="last resort: the log of a replica ends where it can be read")
@@ -361,6 +338,22 @@ def make_parser() -> argparse.ArgumentParser:
         one.add_argument("--replica", type=int, required=True, metavar="N", dest="stopped", help="whose disk it is about")
         one.add_argument("--cluster", metavar="NAME", help="the cluster's name, for scripts; people are asked for it")
     return parser
+
+
+def make_certificates(settings: Settings) -> int:
+    """`make-certs`. Returns the exit code."""
+    from certificates import make  # what it needs is heavy, and no replica's affair
+
+    if settings.tls is None:
+        print("cluster.yaml names no directory for them: write `tls: certs` under `cluster`, then try again", file=sys.stderr)
+        return 2
+    try:
+        for line in make(settings, settings.tls, datetime.datetime.now(datetime.UTC)):
+            print(line)
+    except (CredentialsRefused, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def spelled_out(words: list[str]) -> list[str]:
@@ -391,6 +384,8 @@ def main() -> None:
         sys.exit(stop_replicas(settings, base, wanted))
     if arguments.verb == "account":
         sys.exit(change_account(settings, base, arguments.what, arguments.name))
+    if arguments.verb == MAKE:
+        sys.exit(make_certificates(settings))
     if arguments.verb in (FORCE, TRUNCATE):
         sys.exit(resort(settings, base, arguments.verb, arguments.stopped, getattr(arguments, "copy", ()), arguments.cluster))
     if wanted is not None:

@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import random
 import secrets
+import ssl
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,8 +29,9 @@ from typing import Any, Self
 
 from commands import WINDOW
 from doors.lines import masked
-from guest import SILENCE, About, Event, Guest, Message, Opened, Reply, Trouble
+from guest import About, Event, Guest, Message, Opened, Reply, Trouble
 from ports import Address, Cuts, Moved, address_of, label, learned
+from wire import Wire, dial
 
 TICK = 0.05  # seconds between looks at the clock
 PAUSES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)  # seconds between tries, once each port was tried
@@ -44,34 +46,11 @@ class NoAnswer(Exception):
     """The request may have been executed or not; the text says why nobody knows."""
 
 
-class Wire(asyncio.Protocol):
-    """One connection of a client."""
-
-    def __init__(self, client: ChatClient, address: Address) -> None:
-        self.client, self.address = client, address
-        self.transport: asyncio.Transport | None = None
-        self.opened_at = self.silent_since = 0.0
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.client.on_connected(self)
-
-    def data_received(self, chunk: bytes) -> None:
-        self.client.on_chunk(self, chunk)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.client.on_lost(self)
-        if not self.over.done():
-            self.over.set_result(None)
-
-
 class ChatClient:
     """A guest on asyncio. Callbacks: `on_messages(batch)` must lead to `displayed(message)`, `on_move(moved)`, `on_trouble(sentence)`.
 
     Without `on_messages`, messages wait for `messages()`. `save(memory)` keeps what a later process needs. `give_up_after`: seconds
-    without any server after which all requests fail; None: never.
+    without any server after which all requests fail; None: never. `tls`: for doors that speak it.
     """
 
     def __init__(
@@ -84,19 +63,20 @@ class ChatClient:
         on_trouble: Callable[[str], None] | None = None,
         save: Callable[[dict[str, Any]], None] | None = None,
         give_up_after: float | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.addresses = list(dict.fromkeys(map(address_of, ports)))
         self.guest = guest or Guest(secrets.token_hex(16))
         self.on_messages, self.save = on_messages, save
         self.on_move, self.on_trouble = on_move or bool, on_trouble or bool  # bool: does nothing
-        self.give_up_after = give_up_after
+        self.give_up_after, self.tls = give_up_after, tls
         self.cluster: dict[str, Any] = {}  # as the server last described it
         self.address: Address | None = None  # of the server that serves us, or last did
         self.ended = ""  # why it has ended
         self._at = 0
         self._wire: Wire | None = None
         self._lost_at, self._lost_silent, self._worried = 0.0, False, False
-        self._cuts = Cuts()
+        self._cuts, self._is_mute = Cuts(), False  # mute: the last connection ended without a word
         self._rivals, self._strangers, self._echoes = 0, set[Address](), 0  # echoes: connections that a server may yet take for ours
         self._answers: dict[int, asyncio.Future[str]] = {}
         self.recalled: dict[int, asyncio.Future[str]] = {}  # requests of an earlier process that are sent again
@@ -224,8 +204,7 @@ class ChatClient:
         """Returns when the connection is over, or there was none."""
         wire = Wire(self, address)
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(SILENCE):
-                await asyncio.get_running_loop().create_connection(lambda: wire, *address)
+            await dial(wire, self.tls)
             await wire.over
         return wire
 
@@ -255,6 +234,7 @@ class ChatClient:
             return
         self._wire = None
         self.guest.lose()
+        self._is_mute = wire.transport is not None and not wire.has_spoken
         if wire.opened_at:
             self._lost_at, self._lost_silent = wire.silent_since or asyncio.get_running_loop().time(), bool(wire.silent_since)
 
@@ -303,9 +283,14 @@ class ChatClient:
             if self._rivals > RIVALS_MAX + self._echoes:
                 self.stop("another client goes on with this session: end one of the two")
                 self.on_trouble(self.ended)
-        elif trouble.word == "stranger" and wire.address not in self._strangers:
-            self._strangers.add(wire.address)
-            self.on_trouble(f"what listens on {label(wire.address)} is no replica of ours: it says {trouble.words!r}")
+        elif trouble.word == "stranger":
+            self.distrust(wire.address, f"is no replica of ours: it says {trouble.words!r}")
+
+    def distrust(self, address: Address, why: str) -> None:
+        """Tell the person once what is wrong with whoever listens there."""
+        if address not in self._strangers:
+            self._strangers.add(address)
+            self.on_trouble(f"what listens on {label(address)} {why}")
 
     def _begin_anew(self) -> None:
         """The cluster has forgotten the session. What is unanswered may have happened: it is not sent again."""
@@ -359,6 +344,8 @@ class ChatClient:
             return self._cuts.words
         if self.guest.is_connected and self.guest.is_greeted:
             return "a replica answers, but waits for others before it can serve (python server.py status)"
+        if self._is_mute and self.tls is None:
+            return f"{label(self.addresses[self._at])} takes connections and ends them: if it speaks TLS, name its cluster's CA (--ca FILE)"
         return f"nobody answers on {', '.join(map(label, self.addresses))} (to start the replicas: bash scripts/start.sh)"
 
     def _flush(self) -> None:

@@ -16,9 +16,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import credentials
 from desk import Desk
 from doors.stream import StreamShell
 from settings import Settings
@@ -50,9 +52,14 @@ class Doorways:
         self.servers: list[asyncio.Server] = []
         self.is_open = False
         self.grpc: GrpcDoor | None = None
+        self.context: ssl.SSLContext | None = None  # of doors that speak TLS
 
     def bind(self) -> None:
-        """Take the ports. Raises OSError, with the address in its text, when one is taken."""
+        """Take the ports. Raises OSError, with the address in its text, when one is taken, and CredentialsRefused."""
+        chain = None
+        if self.settings.secures_doors and self.settings.tls is not None:
+            self.context = credentials.of_doors(self.settings.tls, self.replica)
+            chain = credentials.chain(self.settings.tls, self.replica)
         row = self.settings.replica(self.replica)
         for door, ports in row.doors.items():
             for port in ports:
@@ -63,14 +70,22 @@ class Doorways:
                 print(f"socket binded to port {port}", flush=True)
         addresses = [written(*bound.getsockname()[:2]) for door, bound in self.sockets if door == GRPC]
         if addresses:
-            self.grpc = _load_grpc()(addresses, self.desk, self.is_serving, self.log)
+            self.grpc = _load_grpc()(addresses, self.desk, self.is_serving, self.log, chain)
 
     async def open(self) -> None:
         """Listen, unless they are to be closed again meanwhile: `is_open` is set by whoever has this done."""
         loop = asyncio.get_running_loop()
         for door, bound in self.sockets:
             if self.is_open and door != GRPC:
-                self.servers.append(await loop.create_server(self._shell_maker(door), sock=bound.dup(), backlog=BACKLOG))
+                self.servers.append(
+                    await loop.create_server(
+                        self._shell_maker(door),
+                        sock=bound.dup(),
+                        backlog=BACKLOG,
+                        ssl=self.context,
+                        ssl_handshake_timeout=credentials.HANDSHAKE_S if self.context else None,
+                    )
+                )
         if self.is_open and self.grpc is not None:
             await self.grpc.open()
         if self.is_open:

@@ -27,6 +27,7 @@ LENGTH = struct.Struct(">I")
 NONCE_SIZE = 16
 MAC_SIZE = 32
 SECRET_SIZE = 32
+ANY = -1  # instead of the replica that a certificate names: there are no certificates here
 SURVIVOR = "survivor"  # the policy under which all replicas must share host and directory
 
 
@@ -142,7 +143,9 @@ def secret_in(text: bytes) -> bytes:
 class Handshake:
     """One side of the handshake: frames in, frames out, no socket.
 
-    `dialled` is the replica that this side dialled; None at the acceptor. `peer` is what the other side says; it is to be believed only
+    `dialled` is the replica that this side dialled; None at the acceptor. `certified` is the replica that the other side's certificate
+    names, None for one that names none. Where there are certificates, `secret` is known to all who believe the same CA; what the proof then
+    says is that both have heard the same two Hellos. `peer` is what the other side says; it is to be believed only
     once `is_done`. `holds_lock(replica, inc)` asks whether that replica's lock file is held and names this incarnation.
     """
 
@@ -160,6 +163,7 @@ class Handshake:
         assert len(nonce) == NONCE_SIZE
         self.hello = msgspec.msgpack.encode(Hello(me, nonce))
         self.peer: Identity | None = None
+        self.certified: int | None = ANY
         self._me, self._secret, self._dialled, self._replicas, self._holds_lock = me, secret, dialled, replicas, holds_lock
         self._heard = b""
         self._awaited: list[type[Hello | Proof | Ready]] = [Hello, Proof] if dialled is not None else [Hello, Proof, Ready]
@@ -215,6 +219,9 @@ class Handshake:
             raise LinkRefused(f"it belongs to another cluster, {peer.cluster!r}")
         if peer.replica == me.replica:
             raise LinkRefused("it uses this replica's own id")
+        if self.certified not in (ANY, peer.replica):
+            whose = "no replica of this cluster" if self.certified is None else f"replica {self.certified}"
+            raise LinkRefused(f"it says that it is replica {peer.replica}, and its certificate is that of {whose}")
         if peer.replica not in self._replicas:
             raise LinkRefused(f"replica {peer.replica} is not configured here")
         if self._dialled is None and peer.replica < me.replica:

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+import credentials
 from desk import Desk
 from disk import Disk, OsDisk
 from doors.operator import Slip
@@ -30,7 +31,7 @@ from handshake import Identity, load_secret, wire_version
 from links import Links
 from packets import AnyPacket, Packet
 from passwords import Hasher
-from settings import Settings
+from settings import SURVIVOR, Settings
 
 VERSION = "0.1.0"
 CONSOLE_LINES_S = 100  # lines a second of guests' doings on the console; more help nobody
@@ -176,15 +177,19 @@ class LoopHost:
             boot_id=boot_id(),
             directory=directory,
         )
+        proof = None
+        if settings.tls is not None and settings.policy != SURVIVOR:  # those of one host share a secret file
+            proof = credentials.of_links(settings.tls, settings.name, self.replica)
         self.links = Links(
             me,
             settings.peers(),
-            load_secret(os.path.join(self.base, "cluster", "secret")),
+            proof.common if proof is not None else load_secret(os.path.join(self.base, "cluster", "secret")),
             on_linked=hands.on_linked,
             on_unlinked=hands.on_unlinked,
             on_packet=hands.on_packet,
             holds_lock=hands.holds_lock,
             log=self.log,
+            credentials=proof,
         )
         await self.links.start()
 
@@ -203,7 +208,8 @@ class LoopHost:
     def _is_serving(self) -> bool:
         """Whether what a guest asks of this replica is done: one that takes nothing new, or has no primary, does not serve."""
         report = self.hands.on_operator({"verb": "status"})
-        return bool(report["status"] == "normal" and (report["serving"] or report["role"] == "backup"))
+        is_in_view = report["status"] == "normal" and (report["serving"] or report["role"] == "backup")
+        return bool(is_in_view and not self.hands.desk.reached[1])
 
     # --- what takes long ------------------------------------------------------------------------------------------------------------------
 

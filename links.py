@@ -14,7 +14,8 @@ bytes; the length is checked before anything is kept for it. The first frames ar
        │ Ready                           ──────►    │    the dialler is linked when it sends Ready, the acceptor when it reads it
 
 Ready comes last so that neither side counts a link which the other is about to refuse. What the mac covers stands in `handshake.py`.
-Whatever goes wrong closes the connection and is logged; nothing of it is applied.
+Whatever goes wrong closes the connection and is logged; nothing of it is applied. Between hosts TLS comes before all that, both sides
+with a certificate that names its replica (`gate.py`, `credentials.py`).
 
     limit             why
     HANDSHAKE_MAX     a stranger may not make us keep more than this
@@ -34,10 +35,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, cast
 
-from handshake import LENGTH, NONCE_SIZE, Handshake, Identity, LinkRefused
+from credentials import Credentials
+from gate import Gate, notice_loss, tls_words
+from handshake import ANY, LENGTH, NONCE_SIZE, Handshake, Identity, LinkRefused
 from packets import PACKET_MAX, AnyPacket, Packet, decode, encode
 
 HANDSHAKE_MAX = 4096  # bytes of a frame before the link is up
@@ -45,6 +50,7 @@ HANDSHAKE_S = 10.0  # seconds
 STRIKES = 4  # looks at an unfinished frame before it is late; counted, so that a pause of this process is nobody's fault
 STRANGERS_MAX = 64
 UNSENT_MAX = 64 << 20  # bytes
+DIAL_S = 3.0  # seconds until a host that does not answer is dialled again: a cable that is mended is noticed within as many
 RETRY_S = (0.02, 0.05, 0.1)  # seconds between attempts to dial; the last one goes on for ever
 REPEAT_S = 10.0  # seconds in which the same complaint about the same replica is not logged again
 FLUSH_S = 1.0  # seconds a stop waits for what was already sent
@@ -77,6 +83,8 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one, but does not derive from it
         self.write = self._transport.write
         self._transport.set_write_buffer_limits(high=UNSENT_MAX)
+        notice_loss(transport)
+        self.handshake.certified = self._owner.certified(transport)
         self._owner.on_arrived(self)
         self._write_frame(self.handshake.hello)
 
@@ -193,11 +201,14 @@ class Links:
         holds_lock: Callable[[int, int], bool],
         log: Callable[[str], None],
         handshake_s: float = HANDSHAKE_S,
+        credentials: Credentials | None = None,
     ) -> None:
         assert me.replica in addresses
         self.on_packet = on_packet
         self._me, self._addresses, self._secret, self._holds_lock = me, dict(addresses), secret, holds_lock
         self._on_linked, self._on_unlinked, self._log, self._handshake_s = on_linked, on_unlinked, log, handshake_s
+        self._credentials = credentials
+        self._gate: Gate | None = None
         self._links: dict[int, Link] = {}
         self._strangers: dict[Link, None] = {}  # oldest first
         self._open: set[Link] = set()  # all whose transport is still there, cut ones too
@@ -210,7 +221,11 @@ class Links:
         """Listen, and dial every lower id until `stop`. Raises OSError when the port is taken."""
         loop = asyncio.get_running_loop()
         host, port = self._addresses[self._me.replica]
-        self._server = await loop.create_server(lambda: self._new_link(None), host, port)
+        if self._credentials is None:
+            self._server = await loop.create_server(lambda: self._new_link(None), host, port)
+        else:
+            refuse = partial(self._complain, None)
+            self._gate = Gate(host, port, self._credentials.accepts, lambda: self._new_link(None), refuse, self._handshake_s, STRANGERS_MAX)
         lower = [replica for replica in sorted(self._addresses) if replica < self._me.replica]
         self._tasks = [asyncio.create_task(self._dial(replica)) for replica in lower]
         self._tasks.append(asyncio.create_task(self._look()))
@@ -221,6 +236,8 @@ class Links:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._gate is not None:
+            await self._gate.close()
         if self._server is not None:
             self._server.close()
         self._links.clear()
@@ -255,6 +272,12 @@ class Links:
                 assert len(body) <= PACKET_MAX, f"{type(packet).__name__} of {len(body)} bytes"
                 frame = LENGTH.pack(len(body)) + body
             link.write(frame)
+
+    def certified(self, transport: asyncio.BaseTransport) -> int | None:
+        """The replica that the other side's certificate names; ANY where there are none."""
+        if self._credentials is None:
+            return ANY
+        return self._credentials.replica_of(transport.get_extra_info("peercert"))
 
     def on_arrived(self, link: Link) -> None:
         """A connection is there; nobody knows whose."""
@@ -333,8 +356,12 @@ class Links:
         host, port = self._addresses[replica]
         link = self._new_link(replica)
         try:
-            async with asyncio.timeout(self._handshake_s):
-                await asyncio.get_running_loop().create_connection(lambda: link, host, port)
+            async with asyncio.timeout(min(DIAL_S, self._handshake_s)):
+                context = self._credentials.dials if self._credentials is not None else None
+                await asyncio.get_running_loop().create_connection(lambda: link, host, port, ssl=context)
+        except ssl.SSLError as error:
+            self._complain(replica, f"no link with replica {replica}: {host}:{port} was refused: {tls_words(error)}")
+            return False
         except OSError as error:  # a timeout is one too
             self._complain(replica, f"no link with replica {replica}: {host}:{port} does not answer ({error.strerror or 'timed out'})")
             return False

@@ -16,15 +16,17 @@ Read next: `admin.py`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import credentials
 from disk import OsDisk
 from doorways import is_here
 from evidence import shown
@@ -61,6 +63,15 @@ def read_answer(line: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
+def reminders_of(settings: Settings, replicas: Iterable[int]) -> list[str]:
+    """Whose certificates end soon, of these replicas of this host."""
+    if settings.tls is None:
+        return []
+    with contextlib.suppress(credentials.CredentialsRefused):  # whoever needs it says so at its start
+        return [words for i in replicas for words in credentials.reminders(settings.tls, i, time.time())]
+    return []
+
+
 def here(settings: Settings) -> list[int]:
     """The replicas of this host, by the addresses at which the others reach them."""
     return [r.id for r in settings.replicas if is_here(r.peer.host)]
@@ -90,7 +101,7 @@ def gather_status(settings: Settings, base: str) -> dict[str, Any]:
         "serving": is_served or any(row.get("serving") for row in rows),
         "here": mine,
         "missing": [row["id"] for row in rows if row["role"] in (DOWN, UNREACHED)],
-        "warnings": settings.warnings(),
+        "warnings": settings.warnings() + reminders_of(settings, mine),
         "replicas": rows,
     }
 

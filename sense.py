@@ -8,9 +8,11 @@ What it is not: it reads no file (`settings.py`) and opens no port. A complaint 
 
     listen               without a password                     without encryption
     loopback             as `accounts` says                     yes
-    any other address    only where `require_password: false`   only with `allow_plaintext: true`
-                         and `allow_plaintext: true` are both
+    any other address    only where `require_password: false`   only with `allow_plaintext: true`,
+                         and `allow_plaintext: true` are both   otherwise it takes `tls`
                          written out; then with a warning
+
+With `tls` links between hosts are encrypted in any case, and doors unless `allow_plaintext: true` opens them to clients of old.
 
 Read next: `settings.py`.
 """
@@ -18,6 +20,7 @@ Read next: `settings.py`.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -34,6 +37,7 @@ LOOPBACK = ("127.0.0.1", "::1")
 HEARTBEAT_MS, SUSPECT_AFTER_MS = 100, 500
 PLAINTEXT = "allow_plaintext: true"
 NO_PASSWORDS = "require_password: false"
+TLS = "tls: certs (a directory that `python server.py make-certs` fills)"
 
 
 def is_loopback(host: str) -> bool:
@@ -59,6 +63,16 @@ def check_address(source: MarkedYaml, host: str, place: Place) -> None:
         source.refuse(place, f"expected a numeric address, such as 127.0.0.1, but this is {host[:60]!r}")
     if str(address) != host:
         source.refuse(place, f"{host} is usually written {address}")
+
+
+def read_address(source: MarkedYaml, text: str, place: Place) -> tuple[str, int]:
+    """`127.0.0.1:7661` or `[::1]:7661`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > 65535:
+        source.refuse(place, f'expected an address and a port, such as "127.0.0.1:7661", but this is {text[:60]!r}')
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    check_address(source, bare, place)
+    return bare, int(port)
 
 
 def check(source: MarkedYaml, cluster: Cluster, replicas: Sequence[Replica], accounts: Accounts) -> None:
@@ -95,8 +109,8 @@ def _check_peers(source: MarkedYaml, cluster: Cluster, replicas: Sequence[Replic
             )
         if is_loopback(host):
             source.refuse(place, f"{host} cannot be reached from the other hosts: name an address of the host on which this replica runs")
-        if not cluster.allow_plaintext:
-            source.refuse(place, f"whoever is on the way to {host} could read and change what replicas say: that takes {PLAINTEXT}")
+        if cluster.tls is None and not cluster.allow_plaintext:
+            source.refuse(place, f"whoever is on the way to {host} could read and change what replicas say: use {TLS}, or {PLAINTEXT}")
 
 
 def _check_ports(source: MarkedYaml, replicas: Sequence[Replica]) -> None:
@@ -128,8 +142,10 @@ def _check_doors(source: MarkedYaml, cluster: Cluster, replicas: Sequence[Replic
     for at, replica in enumerate(replicas):
         for host in beyond_loopback(replica.listen):
             place = next(p for p in _listens(at) if source.has(p))
-            if not cluster.allow_plaintext:
-                source.refuse(place, f"the doors at {host} are reached over a network, where others can read along: that takes {PLAINTEXT}")
+            if cluster.tls is None and not cluster.allow_plaintext:
+                source.refuse(
+                    place, f"the doors at {host} are reached over a network, where others can read along: use {TLS}, or {PLAINTEXT}"
+                )
             if is_open and not is_meant:
                 source.refuse(
                     place,
@@ -153,8 +169,8 @@ def warnings(cluster: Cluster, replicas: Sequence[Replica], accounts: Accounts) 
     doors = sorted({host for replica in replicas for host in beyond_loopback(replica.listen)})
     if doors and not accounts.require_password:
         yield f"accounts without a password are open to everybody who reaches {', '.join(doors)} ({NO_PASSWORDS})"
-    if doors:
+    if doors and (cluster.tls is None or cluster.allow_plaintext):
         yield f"whoever is on the way to {', '.join(doors)} can read what guests say, passwords too ({PLAINTEXT})"
     peers = sorted(beyond_loopback(replica.peer.host for replica in replicas))
-    if peers:
+    if peers and cluster.tls is None:
         yield f"whoever is on the way between {', '.join(peers)} can read and change what replicas say ({PLAINTEXT})"

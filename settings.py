@@ -15,7 +15,7 @@ Read next: `sense.py`, `cluster.yaml`.
 from __future__ import annotations
 
 import hashlib
-import re
+import os
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -61,6 +61,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: Name
     policy: Literal["survivor", "majority"] = "survivor"
     listen: Hosts = LOOPBACK
+    tls: Annotated[str, Meta(min_length=1)] | None = None
     allow_plaintext: bool = False
     heartbeat_ms: Timer = 50
     suspect_after_ms: Timer = 1000
@@ -116,6 +117,11 @@ class Settings(Cluster, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """How many deaths the cluster outlives, at once or in turn; under `majority` hosts that hang or are cut off count too."""
         return len(self.replicas) - 1 if self.policy == SURVIVOR else (len(self.replicas) - 1) // 2
 
+    @property
+    def secures_doors(self) -> bool:
+        """Whether guests speak TLS."""
+        return self.tls is not None and not self.allow_plaintext
+
     def warnings(self) -> list[str]:
         """What the file allows and an operator should be reminded of."""
         return list(sense.warnings(self, self.replicas, self.accounts))
@@ -157,6 +163,8 @@ def parse(raw: bytes, path: str, doors: Collection[str] | None = None) -> Settin
     replicas = tuple(_replica(source, at, line, file.cluster, doors) for at, line in enumerate(file.replicas))
     cluster = _decided(source, file.cluster, replicas)
     sense.check(source, cluster, replicas, file.accounts)
+    if cluster.tls is not None:  # beside the file, from wherever it is read
+        cluster = msgspec.structs.replace(cluster, tls=os.path.join(os.path.dirname(path), cluster.tls))
     for at, key, sentence in complaints(file.accounts):
         source.refuse(("accounts", "initial", at, key), sentence)
     in_order = tuple(sorted(replicas, key=lambda replica: replica.id))
@@ -180,19 +188,10 @@ def _replica(source: MarkedYaml, at: int, line: _Line, cluster: Cluster, doors: 
             source.refuse((*place, "doors", door), f"there is no such door; the doors are {', '.join(doors)}", key=True)
         where = (*place, "doors", door)
         opened[door] = source.typed(ports, Ports, where) if isinstance(ports, list) else (source.typed(ports, Port, where),)
-    peer = _peer(source, line.peer, (*place, "peer"))
+    peer = Address(*sense.read_address(source, line.peer, (*place, "peer")))
     if line.listen is not None:
         sense.check_listen(source, line.listen, (*place, "listen"))
         return Replica(line.id, peer, opened, line.listen)
     # Where guests of other hosts have to find it, its doors are at its own address, too.
     own = () if source.has(("cluster", "listen")) else tuple(sense.beyond_loopback([peer.host]))
     return Replica(line.id, peer, opened, (*own, *cluster.listen))
-
-
-def _peer(source: MarkedYaml, text: str, place: Place) -> Address:
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch("[1-9][0-9]{0,4}", port) or int(port) > 65535:
-        source.refuse(place, f'expected an address and a port, such as "127.0.0.1:7661", but this is {text[:60]!r}')
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    sense.check_address(source, bare, place)
-    return Address(bare, int(port))

@@ -38,6 +38,7 @@ from doors.lines import masked
 from guest import LINE_MAX, Guest, Message
 from phrases import SIMPLE, WITH_ARGUMENT, banner, hint, moved_words, outcome, scripted, stamp, understand, visible
 from ports import DEFAULT_CONFIG, Address, label, ports_to_use
+from wire import context_for
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -56,14 +57,12 @@ When its server dies it goes on with the next one: what was typed is sent exactl
 
 EPILOG = """\
 Ports that are not given come from the configuration, if the given ones are in it, and from the server.
-
     python client.py                 the ports of cluster.yaml, in order
     python client.py 6667            begin at this replica; any will do
     python client.py 6666 <<EOF      a script; each line waits for the reply to the line before
     create mason
     @wayne hello
     EOF
-
 Type help for the commands. What is kept for the next client is in $XDG_STATE_HOME/understudy (~/.local/state/understudy)."""
 
 
@@ -325,11 +324,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("ports", nargs="*", metavar="PORT", help="PORT or HOST:PORT of a replica; the client moves along them when one dies")
+    add("--ca", metavar="FILE", help="the cluster's CA: speak TLS, and believe only servers that it has certified (default: of --config)")
     add("--config", metavar="PATH", help=f"where the other ports are looked up (default: {DEFAULT_CONFIG}, if it is there)")
-    add = parser.add_mutually_exclusive_group().add_argument
-    add("--resume", action="store_true", help="take up the session that the last client left without bye, with its unanswered lines")
-    add("--fresh", action="store_true", help="begin a new session, on a terminal too")
-    add = parser.add_argument
+    either = parser.add_mutually_exclusive_group().add_argument
+    either("--resume", action="store_true", help="take up the session that the last client left without bye, with its unanswered lines")
+    either("--fresh", action="store_true", help="begin a new session, on a terminal too")
     add("--wait", type=float, metavar="SECONDS", help=f"give up when no replica serves for so long (default: {WAIT:g}; a terminal: never)")
     add("--times", action="store_true", help="show the time of each message in scripts too")
     add("--plain", action="store_true", help="plain lines, as for a script, on a terminal too")
@@ -353,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def converse(addresses: list[Address], options: argparse.Namespace, *, is_plain: bool) -> int:
-    """One run of the client, from its session to its good-bye. Returns the exit code."""
+    """One run of the client, from its session to its good-bye. Returns the exit code. Raises ValueError with a sentence."""
     file, guest, marks = None, None, dict[str, Any]()
     resume_within = memory.LIFE if options.resume else -1.0 if options.fresh or is_plain else memory.RECENT
     with contextlib.suppress(OSError):  # without a place to remember, the conversation still goes on
@@ -363,13 +362,14 @@ async def converse(addresses: list[Address], options: argparse.Namespace, *, is_
         guest=guest or Guest(secrets.token_hex(16), marks),
         save=file.save if file else None,
         give_up_after=WAIT if options.wait is None and is_plain else options.wait,
+        tls=context_for(options.ca, addresses, options.config),
     )
+    plain = Plain(times=options.times)
     if is_plain:
-        plain = Plain(times=options.times)
         talk, tell = asyncio.create_task(plain.run(client, stdin_lines())), plain.tell
     else:
         screen = Screen(client, line_editor(is_kept=file is not None))
-        talk, tell = asyncio.create_task(screen.run()), Plain(times=False).tell
+        talk, tell = asyncio.create_task(screen.run()), plain.tell
     code = await until_signal(talk)
     unanswered = list(map(masked, client.pending))
     is_confirmed = await client.leave()

@@ -58,6 +58,7 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 LEFT = "this replica is not in the view: try the next port"
+CUT_OFF = "this side of the network is cut off: try the next port"
 
 OPTIONS = [
     ("grpc.so_reuseport", 0),  # two servers would share the port, and nobody would hear of it
@@ -141,7 +142,7 @@ class Stream:
 
 
 class GrpcDoor:
-    """The door of one replica. `is_serving()`: whether what is asked here is done. `credentials`: for TLS."""
+    """The door of one replica. `is_serving()`: whether what is asked here is done. `chain`: key and certificates, for TLS."""
 
     def __init__(
         self,
@@ -149,9 +150,10 @@ class GrpcDoor:
         desk: Callable[[], Desk],
         is_serving: Callable[[], bool],
         log: Callable[[str], None],
-        credentials: grpc.ServerCredentials | None = None,
+        chain: tuple[bytes, bytes] | None = None,
     ) -> None:
-        self.addresses, self._desk, self.is_serving, self.log, self.credentials = addresses, desk, is_serving, log, credentials
+        self.addresses, self._desk, self.is_serving, self.log = addresses, desk, is_serving, log
+        self.credentials = grpc.ssl_server_credentials([chain]) if chain is not None else None
         self.loop = asyncio.get_running_loop()
         self.server: grpc.aio.Server | None = None
         self.exchange: Exchange | None = None
@@ -242,8 +244,8 @@ class GrpcDoor:
             if not future.done():  # the guest may have cancelled the call; it is done all the same
                 future.set_result(reply)
 
-        if self.exchange is None:
-            raise Refused(UNAVAILABLE, LEFT)
+        if self.exchange is None or self.desk.reached[1]:
+            raise Refused(UNAVAILABLE, LEFT if self.exchange is None else CUT_OFF)
         self.exchange.ask(asked, address_of(context.peer()) if any(asked.passwords) else "", answered)
         return await future
 

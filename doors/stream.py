@@ -89,7 +89,7 @@ class StreamShell(asyncio.Protocol):
             self.silence.cancel()
         if self.connection is not None:
             self.connection.end()
-        return not self.transport.is_closing()
+        return not self.transport.is_closing() and self.transport.get_extra_info("ssl_object") is None  # TLS ends as a whole
 
     def connection_lost(self, error: Exception | None) -> None:
         self.shells.discard(self)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from typing import Any
 
 from doors.pipe_words import GREETING, INVALID
@@ -40,7 +41,8 @@ class Account:
 class FakeReplicas:
     """The set, and what it agrees on."""
 
-    def __init__(self, count: int = 3) -> None:
+    def __init__(self, count: int = 3, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.sessions: dict[str, Session] = {}
         self.accounts: dict[str, Account] = {}
         self.executed: list[tuple[str, int, str]] = []  # session, number, line: each entry of the log
@@ -135,7 +137,7 @@ class FakeReplica:
 
     async def start(self) -> None:
         """Listen, on the same port as before."""
-        self.server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", self.port)
+        self.server = await asyncio.get_running_loop().create_server(lambda: Connection(self), "127.0.0.1", self.port, ssl=self.table.tls)
         self.port = self.server.sockets[0].getsockname()[1]
         self.beating = asyncio.create_task(self._beat())
 

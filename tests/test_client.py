@@ -7,10 +7,11 @@ import unittest
 from typing import Any
 from unittest import mock
 
-from client import PAUSES, RIVALS_MAX, SETTLED_AFTER, ChatClient, NoAnswer, Wire
+from client import PAUSES, RIVALS_MAX, SETTLED_AFTER, ChatClient, NoAnswer
 from guest import Guest, Message
 from ports import Address, Moved
 from tests.fake_replicas import Account, FakeReplicas
+from wire import Wire
 
 LIMIT = 20.0  # seconds; ten times what the slowest story needs
 

@@ -244,6 +244,7 @@ class Site:
             holds_lock=settings["holds_lock"],
             log=self._write,
             handshake_s=settings["handshake_s"],
+            credentials=settings.get("credentials"),
         )
 
     def _tell(self, *what: Any) -> None:

@@ -135,6 +135,15 @@ class Apart(unittest.TestCase):
         self.assertEqual(str(read(common.replace("HERE", "10.0.0.9")).addresses_of("pipe")[0]), "10.0.0.9:6666")
         self.assertEqual(str(read(common.replace("HERE", "0.0.0.0")).addresses_of("pipe")[0]), ":6666")
 
+    def test_with_tls_nothing_has_to_be_written_out(self) -> None:
+        found = parse(APART.replace("allow_plaintext: true", "tls: certs").encode(), "etc/c.yaml")
+        self.assertEqual((found.tls, found.secures_doors, found.warnings()), ("etc/certs", True, []))
+        both = read(APART.replace("  allow", "  tls: certs\n  allow"))
+        self.assertEqual((both.tls, both.secures_doors), ("certs", False), "doors for clients of old")
+        self.assertEqual(
+            [warning.split(" can ")[1] for warning in both.warnings()], ["read what guests say, passwords too (allow_plaintext: true)"]
+        )
+
     def test_nobody_is_warned_of_what_is_closed(self) -> None:
         self.assertEqual(read(GOOD).warnings(), [])
 
@@ -240,9 +249,9 @@ class Bad(unittest.TestCase):
 
     def test_what_others_could_read(self) -> None:
         shut = APART.replace("allow_plaintext: true", "heartbeat_ms: 100")
-        self.assert_says(shut, 6, 19, "could read and change what replicas say: that takes allow_plaintext: true")
+        self.assert_says(shut, 6, 19, "could read and change what replicas say: use tls: certs (a directory")
         self.assert_says(
-            self.changed("heartbeat_ms: 50", "listen: [127.0.0.1, 10.0.0.1]"), 3, 11, "others can read along: that takes allow_pl"
+            self.changed("heartbeat_ms: 50", "listen: [127.0.0.1, 10.0.0.1]"), 3, 11, "others can read along: use tls: certs (a dir"
         )
         row = self.changed("{pipe: 6667}", "{pipe: 6667}, listen: ['::']")
         self.assert_says(row, 6, 66, "the doors at :: are reached over a network")
@@ -252,6 +261,7 @@ class Bad(unittest.TestCase):
             self.assert_says(APART.replace("{require_password: true}", accounts), 6, 19, "where accounts need passwords")
         without = self.changed("heartbeat_ms: 50", "listen: [10.0.0.1]") + "accounts: {require_password: false}\n"
         self.assert_says(without, 3, 11, "others can read along")
+        self.assert_says(without.replace("  listen", "  tls: certs\n  listen"), 4, 11, "where accounts need passwords")
         self.assertEqual(len(read(without.replace("  listen", "  allow_plaintext: true\n  listen")).warnings()), 2)
 
     def test_ids(self) -> None:

@@ -1,0 +1,44 @@
+"""A replica's log: `data/replica-N/log/replica.log`, for people or as JSON, rotated; one fact a line.
+
+What it is not: it knows nothing of what is said. What a line may hold is the affair of whoever says it; no guest's text is among it.
+
+Read next: `admin.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import sys
+
+from settings import Settings
+
+
+def start_log(settings: Settings, path: str, *, console: bool) -> None:
+    """Readable or JSON lines to `log/replica.log`, rotated, and to the console."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    c = settings
+    form = JsonLines() if c.log_format == "json" else logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%Y-%m-%d %H:%M:%S")
+    to_file = logging.handlers.RotatingFileHandler(
+        os.path.join(path, "replica.log"), maxBytes=c.log_bytes, backupCount=c.log_files, encoding="utf-8"
+    )
+    handlers: list[logging.Handler] = [to_file, *([logging.StreamHandler(sys.stdout)] if console else [])]
+    for handler in handlers:
+        handler.setFormatter(form)
+        handler.addFilter(one_line)
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
+
+
+def one_line(record: logging.LogRecord) -> bool:
+    """Control characters of others' making stay visible and harmless; one record is one line."""
+    record.msg, record.args = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage()), ()
+    return True
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps({"time": round(record.created, 6), "level": record.levelname, "text": record.getMessage()}, ensure_ascii=False)

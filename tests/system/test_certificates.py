@@ -1,0 +1,74 @@
+"""Real replicas under `majority` that know each other by certificates, doors that speak TLS, and what an operator sees of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import unittest
+from typing import Any
+
+import grpc
+
+import credentials
+from tests.system.callers import Caller
+from tests.system.cluster import ROOT, Cluster
+
+
+class WithCertificates(unittest.TestCase):
+    def script(self, cluster: Cluster, lines: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """A client with this to say, at all replicas' pipes."""
+        ports = [str(port) for port in cluster.pipes]
+        command = [sys.executable, os.path.join(ROOT, "client.py"), *ports, "--plain", "--wait", "10", *options]
+        environment = {**os.environ, "XDG_STATE_HOME": cluster.where}
+        return subprocess.run(
+            command, cwd=cluster.where, input=lines, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def test_from_the_first_start_over_a_failover(self) -> None:
+        with Cluster(policy="majority", tls="certs", grpc=True) as cluster:
+            refused = cluster.run("--replica", "0")
+            self.assertEqual(refused.returncode, 2)
+            self.assertIn(
+                "replica-0.pem cannot be read (No such file or directory): `python server.py make-certs` makes it", refused.stderr
+            )
+            made = cluster.run("make-certs")
+            self.assertEqual((made.returncode, made.stderr), (0, ""))
+            self.assertIn("to the host of replica 2", made.stdout)
+            cluster.start()
+            primary = cluster.wait_members()
+            ca = os.path.join(cluster.where, "certs", credentials.CA)
+            first = self.script(cluster, "create mason\n@mason hello\n", "--ca", ca)
+            self.assertEqual((first.returncode, first.stdout.count("mason: hello")), (0, 1), first.stderr)
+            cluster.kill(primary)
+            cluster.wait_serving(but=[primary])
+            # the CA stands in the configuration, too
+            second = self.script(cluster, "login mason\nlist\n")
+            self.assertEqual((second.returncode, second.stdout.splitlines()[-1]), (0, "Showing all accounts: mason"), second.stderr)
+            backup = next(i for i in cluster.ids if i != primary)
+            self.assert_the_peer_port_takes_nobody(cluster, backup)
+            self.assert_the_grpc_door_is_secured(cluster, backup, ca)
+
+    def assert_the_grpc_door_is_secured(self, cluster: Cluster, replica: int, ca: str) -> None:
+        caller = Caller(cluster.doors["grpc"][replica])
+        self.addCleanup(caller.close)
+        plain: Any = caller.channel.unary_unary("/ChatService/CreateAccount", lambda request: b"", lambda response: response)
+        with self.assertRaises(grpc.RpcError):
+            plain(b"", timeout=2.0)
+        caller.channel.close()
+        with open(ca, "rb") as file:
+            proof = grpc.ssl_channel_credentials(file.read())
+        caller.channel = grpc.secure_channel(f"127.0.0.1:{cluster.doors['grpc'][replica]}", proof)
+        self.assertGreater(caller.call("CreateAccount", client_id="albert"), 0)
+
+    def assert_the_peer_port_takes_nobody(self, cluster: Cluster, replica: int) -> None:
+        with socket.create_connection(("127.0.0.1", cluster.peers[replica]), 5) as stranger:
+            stranger.sendall(b"understudy 1 00000000000000000000000000000000\n")
+            stranger.settimeout(10)
+            self.assertNotIn(b"understudy", stranger.recv(4096))
+        cluster.wait("it is refused", lambda: "no TLS connection came about" in cluster.log(replica))
+
+
+if __name__ == "__main__":
+    unittest.main()
