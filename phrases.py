@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from commands import ID_SUFFIX
-from doors.pipe import HISTORY_COUNT
+from doors.pipe import HISTORY_COUNT, encode
 from doors.pipe_words import INVALID
 from ports import Moved, label
 
@@ -55,6 +55,7 @@ HINTS = {
 HEAD = re.compile(
     r"conversation with (?P<whom>\S+): \d+ messages?(?:, older before (?P<older>\d+))?(?:, an earlier \S+ up to (?P<earlier>\d+))?"
 )
+NOTHING_NEW = "nothing new is taken now: the disk of the last replica is full or fails (python server.py status); try again later"
 NEED_LOGIN = "log in first: login ID, or create NAME"
 PROTOCOL = re.compile(r"\d+(\||$)|[^\s|]+\|")
 
@@ -214,6 +215,8 @@ def hint(asked: str, reply: str, account: str) -> str:
     if reply.encode() == INVALID:
         if asked.startswith("3|") and not account:
             return NEED_LOGIN
+        if asked[:2] in ("1|", "3|") and encode(asked.encode()) is not None:  # it can be understood: the door has no other words for this
+            return NOTHING_NEW
         return "a name has 1 to 32 letters, no space and no , or |; help shows the commands"
     return next((words for beginning, words in HINTS.items() if reply.startswith(beginning)), "")
 

@@ -169,6 +169,9 @@ class Shown(unittest.TestCase):
         self.assertIn("log in", hint("3|wayne|hi", INVALID.decode(), ""))
         self.assertIn("32 letters", hint("1|a,b", INVALID.decode(), ""))
         self.assertIn("32 letters", hint("3|wayne|\x01", INVALID.decode(), "mason"))
+        self.assertIn("32 letters", hint(f"3|{'w' * 200}|hi", INVALID.decode(), "mason"))
+        for asked in ("3|wayne|hi", "1|wayne"):  # what is understood is refused by a replica whose disk takes nothing
+            self.assertIn("the disk of the last replica is full", hint(asked, INVALID.decode(), "mason"))
         self.assertIn("list", hint("3|x|y", "Receiver: x doesn't exist \n", "mason"))
         self.assertEqual(hint("who", "here now: \n", ""), "")
 
