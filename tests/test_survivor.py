@@ -30,6 +30,24 @@ from tests.cores import World
 from tests.test_replication import Story
 
 
+class ForcedTest(Story):
+    def test_every_view_after_a_forced_one_names_it(self) -> None:
+        """Whoever comes back later, however late, must learn that its log counts for nothing."""
+        world = self.begin(b"a")
+        world.kill(0, 1, 2)
+        last, me = world.register[-1], Member(2, world.incs[2])
+        number = last.number + 1
+        world.register.append(View("dormitory", number, me, (me,), *world.stores[2].tip(), "forced", 0, False, last.chain_hash(), number))
+        world.start(2)
+        world.run(1)
+        self.assertEqual((world.primary(), world.members(), world.register[-1].forced), (2, (2,), number))
+        world.start(0, 1)
+        world.run(1)
+        self.assertEqual(world.members(), (0, 1, 2))
+        self.assertEqual([v.forced for v in world.register if v.number >= number], [number] * (world.register[-1].number - number + 1))
+        self.assertEqual({self.core(i).policy.forced for i in range(3)}, {number})
+
+
 class FirstStartTest(Story):
     def test_all_must_be_there(self) -> None:
         world = self.world
