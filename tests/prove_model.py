@@ -12,7 +12,7 @@ from events import Linked, Received
 from packets import NO_HASH, Member, Recovery
 from tests.cores import World
 from tests.model.explore import Found, breadth_first, walk
-from tests.model.majority import MAJORITY_BOUNDS, MAJORITY_BUGS, MAJORITY_FIRST, MAJORITY_SMALL, MajorityModel, opening_of
+from tests.model.majority import MAJORITY_BOUNDS, MAJORITY_BUGS, MAJORITY_FIRST, MAJORITY_SMALL, NORMAL, MajorityModel, opening_of
 from tests.model.survivor import BUGS, SurvivorModel
 from tests.model.walk import WALK_BOUNDS, WALK_BUGS, WALK_SPOILED, WalkModel
 
@@ -84,13 +84,18 @@ class MajorityModelTest(Searches):
     def test_what_is_modelled_happens(self) -> None:
         """A lost disk votes again, and a batch that waited for it is committed."""
 
+        class Happened(Exception):
+            pass
+
         class Model(MajorityModel):
             def check(self, state: Any) -> None:
                 super().check(state)
-                spoiled, (_, _, spoilings) = state.replicas[2], state.left
-                assert not (state.acked == "xy" and spoiled.up and spoiled.log == "xy" and spoilings == 0 and spoiled.taken_view)
+                spoiled = state.replicas[2]
+                was_lost = spoiled.inc == 2 and state.left[1:] == (0, 0)  # the one crash there was
+                if was_lost and spoiled.up and spoiled.status == NORMAL and state.acked == spoiled.log == "xy" and spoiled.taken_view:
+                    raise Happened
 
-        with self.assertRaises(AssertionError):
+        with self.assertRaises(Happened):
             walk(Model(2, 1, 4, 1), 1, 1_000_000, SECONDS)
 
     def test_every_planted_bug_is_found(self) -> None:
