@@ -1,11 +1,5 @@
 """Spoil a replica's files in every place, one at a time, and see what it makes of them: `python scripts/corruption_sweep.py --full`.
 
-    --full        every place; else every 97th, or --every N
-    --only WORD   only files with this in their path, such as .seg or superblock
-    --trial N     of damages with the same finding every Nth is tried in a whole start (default 211)
-    --log FILE    each file and kind of damage is noted in FILE when it is done; a run that was ended goes on behind it
-    --seconds T   stop after so long; what was not tried is said
-
 Exit code 1 when a replica believed what it should not have believed, or was not repaired by healthy ones.
 
 Read next: `tests/sweep.py` (how), `tests/wreck.py` (what the outcomes mean).
@@ -39,15 +33,21 @@ Row = dict[str, Any]
 def main() -> int:
     """Sweep, and print the table."""
     parser = argparse.ArgumentParser(description="Spoil a replica's files in every place, one at a time.")
-    parser.add_argument("--every", type=int, default=97)
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--trial", type=int, default=TRIAL)
-    parser.add_argument("--log", default="")
-    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--every", type=int, default=97, metavar="N", help="only every Nth place of each file (default: 97)")
+    parser.add_argument("--full", action="store_true", help="every place")
+    parser.add_argument("--only", default="", metavar="WORD", help="only files with this in their path, such as .seg or superblock")
+    parser.add_argument(
+        "--trial",
+        type=int,
+        default=TRIAL,
+        metavar="N",
+        help=f"of damages with the same finding every Nth is tried in a whole start (default: {TRIAL})",
+    )
+    parser.add_argument("--log", default="", metavar="FILE", help="note what is done; a run that was ended goes on behind it")
+    parser.add_argument("--seconds", type=float, default=float("inf"), metavar="T", help="stop after so long; what was not tried is said")
     asked = parser.parse_args()
     began, every = time.monotonic(), 1 if asked.full else asked.every
-    rows = noted(asked.log)
+    rows = noted(asked.log, every)
     done = {(row["kind"], row["path"]) for row in rows}
     left = 0
     with small_sizes():
@@ -71,12 +71,12 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def noted(log: str) -> list[Row]:
-    """What an earlier run has done."""
+def noted(log: str, every: int) -> list[Row]:
+    """What an earlier run has done, of so many places at least: a sample does not pass for all of them."""
     if not log or not os.path.exists(log):
         return []
     with open(log, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        return [row for line in file if (row := json.loads(line))["every"] <= every]
 
 
 def note(log: str, row: Row) -> None:

@@ -1,11 +1,5 @@
 """Feed every parser with nearly valid bytes: `python scripts/fuzz.py [--target NAME …] [--inputs N] [--seconds T] [--seed S]`.
 
-    --inputs N     of each target (default 20,000); --seconds T: of each target, at most
-    --log FILE     a long run in pieces: each is noted in FILE, and a run that was ended goes on where FILE ends
-    --table        nothing but the table of what FILE says
-    --replay FILE  feed one input to --target and print what happens
-    --seeds        write the corpus of valid inputs anew
-
 What breaks something is kept in tests/corpus/ under its target, where the tests feed it for ever. Memory is limited to 192 MiB.
 
 Read next: `tests/fuzzing/run.py`.
@@ -41,14 +35,23 @@ PIECE = 20_000  # inputs between two lines of the log
 def main() -> int:
     """Read the command line, fuzz, report."""
     parser = argparse.ArgumentParser(description="Feed every parser with nearly valid bytes.")
-    parser.add_argument("--target", choices=sorted(TARGETS), nargs="+", default=list(TARGETS))
-    parser.add_argument("--inputs", type=int, default=20_000)
-    parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--log")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--replay")
-    parser.add_argument("--seeds", action="store_true")
+    parser.add_argument(
+        "--target",
+        choices=sorted(TARGETS),
+        nargs="+",
+        default=list(TARGETS),
+        metavar="NAME",
+        help=f"of {', '.join(sorted(TARGETS))} (default: all)",
+    )
+    parser.add_argument("--inputs", type=int, default=20_000, metavar="N", help="of each target (default: 20,000)")
+    parser.add_argument("--seconds", type=float, default=float("inf"), metavar="T", help="of each target, at most; not with --log")
+    parser.add_argument("--seed", type=int, default=1, help="of the inputs (default: 1)")
+    parser.add_argument(
+        "--log", metavar="FILE", help="a long run in pieces: each is noted in FILE, and a run that was ended goes on where FILE ends"
+    )
+    parser.add_argument("--table", action="store_true", help="nothing but the table of what FILE says")
+    parser.add_argument("--replay", metavar="INPUT", help="feed this one file to --target and print what happens")
+    parser.add_argument("--seeds", action="store_true", help="write the corpus of valid inputs anew")
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_MAX, MEMORY_MAX))
     targets = [TARGETS[name] for name in asked.target]

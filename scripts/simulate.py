@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--policy", choices=("survivor", "majority"), default="survivor", help="majority: 3 or 5 hosts, which get cut off")
     parser.add_argument("--trace", action="store_true", help="print the story of every seed")
     parser.add_argument("--state", choices=sorted(TENANTS), default="chat", help="what is replicated")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds that run at the same time")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     asked = parser.parse_args()
     sys.exit(_run(asked))

@@ -5,9 +5,13 @@ Every bit and every length: `python scripts/corruption_sweep.py --full`. Read ne
 
 from __future__ import annotations
 
+import importlib
+import os
 import random
+import tempfile
 import unittest
 from collections import Counter
+from typing import Any
 from unittest import mock
 
 from disk import LockContent
@@ -34,6 +38,7 @@ from tests.wreck import (
     small_sizes,
 )
 
+SCRIPT: Any = importlib.import_module("scripts.corruption_sweep")  # nothing imports scripts: it is the script that is tried here
 PLACES = 9  # of each file and kind of damage
 # What may come of a damage; everything else is a mistake.
 ALLOWED = {
@@ -154,6 +159,18 @@ class Planted(Case):
         self.assertEqual(self.wrong(WIPE, range(512, 513)), [])
         with mock.patch.object(LockContent, "durable_op", 0):
             self.assertIn("serves op 109, held op 196", self.wrong(WIPE, range(512, 513))[0])
+
+
+class Log(unittest.TestCase):
+    def test_a_sample_does_not_pass_for_every_place(self) -> None:
+        """A log goes on behind an ended run; what an earlier run has only sampled is tried again."""
+        with tempfile.TemporaryDirectory() as place:
+            log = os.path.join(place, "log")
+            for every in (97, 1):
+                SCRIPT.note(log, {"kind": FLIP, "path": "superblock", "every": every})
+            for asked, kept in ((1, [1]), (50, [1]), (97, [97, 1])):
+                self.assertEqual([row["every"] for row in SCRIPT.noted(log, asked)], kept)
+            self.assertEqual(SCRIPT.noted(os.path.join(place, "none"), 1), [])
 
 
 if __name__ == "__main__":
