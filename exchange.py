@@ -4,6 +4,7 @@ What it is not: it knows no protocol (`doors/calls.py`) and no HTTP/2 (`doors/gr
 
     a call without a password, or with one that was right before     a common line: many travel together
     a call with a password to check or to set                        a line of its own while that is worked out
+    a look at a conversation                                         the same: it comes in as its account, and goes out again
 
 A line is a guest of the desk that is nobody: each call names the account in whose name it is, and `told.py` asks it for its proof. So what
 is under way is sent again when the view changes, and done once, as for any other guest.
@@ -21,7 +22,7 @@ import hashlib
 from collections.abc import Callable
 from typing import cast
 
-from commands import NO_SESSION, WINDOW, WRONG, Refusal
+from commands import LOG_IN, LOG_OUT, NO_SESSION, WINDOW, WRONG, Refusal, account_id
 from connection import Connection
 from desk import Desk
 from doors.calls import Asked, CallTranslator
@@ -99,6 +100,25 @@ class Exchange:
             self._ask_alone(asked, address, proved)
         else:
             self._ask_together(f"{asked.command}|{proof}", again)
+
+    def look_back(self, asked: Asked, address: str, answer: Answer) -> None:
+        """A page of a conversation: its own account's, so the line is logged in for as long."""
+        self.sweep()
+        line = self._open()
+        line.shell.address = address
+        replies: list[str] = []
+
+        def answered(command: str, reply: str) -> None:
+            replies.append(reply)
+            if len(replies) == 3:  # in, the page, out
+                self._close_spare(line)
+                answer(replies[0] if replies[0][:1] != "l" else replies[1])
+
+        translator = cast(CallTranslator, line.translator)
+        translator.ask(f"{LOG_IN}|{account_id(asked.name)}", asked.passwords if asked.passwords.old else None, answered)
+        translator.ask(asked.command, None, answered)
+        translator.ask(LOG_OUT, None, answered)
+        line.flush()
 
     def drop(self, line: Connection) -> None:
         """It is over; who waits is told."""

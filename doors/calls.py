@@ -10,6 +10,7 @@ What it is not: it parses no bytes (`doors/messages.py`), knows no stream's orde
     DeleteAccount    M … d                         Your account has been deleted!, and ends
     WildCard         M … w, pattern                Account matched: wayne,mason · Account matched to: w.* doesn't exist
     Acknowledge      M … k, id                     nothing
+    History          L, then T (a query), then O   nothing: the response holds it
                      any in the name of nobody     Account wayne is not found!
 
 What can never be done is refused at once, by a status and a sentence: a name that cannot be one, a text with control characters. So is
@@ -25,7 +26,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
-from commands import ACT, LIST, LOG_IN, NAME_MAX, PATTERN_MAX, TEXT_MAX, Passwords, Refusal, account_id, is_name, is_password
+from commands import (
+    ACT,
+    HISTORY,
+    HISTORY_MAX,
+    LIST,
+    LOG_IN,
+    NAME_MAX,
+    PATTERN_MAX,
+    TEXT_MAX,
+    Passwords,
+    Refusal,
+    account_id,
+    is_name,
+    is_password,
+)
 from doors.lines import CONTROLS
 
 if TYPE_CHECKING:
@@ -62,6 +77,9 @@ class Asked(NamedTuple):
     passwords: Passwords = Passwords()
 
 
+HISTORY_COUNT = 20  # messages of a page whose asker does not say how many: a screen
+ID_MAX = (1 << 63) - 1  # of a message: no cluster writes so many
+BAD_PAGE = f"a page has up to {HISTORY_MAX} messages, and begins before an id below 2**63"
 BAD_NAME = f"a name has 1 to {NAME_MAX} characters, none of them white space, a control character, | or ,"
 BAD_TEXT = f"a text has 1 to {TEXT_MAX} bytes, no line breaks and no control characters but TAB"
 BAD_PATTERN = f"a pattern has up to {PATTERN_MAX} characters, and no control characters"
@@ -116,6 +134,17 @@ def listen(name: str, password: str) -> tuple[str, Passwords | None]:
     return f"{LOG_IN}|{account_id(name)}", Passwords(old=password) if password else None
 
 
+def look_back(name: str, whom: str, before: int, count: int, password: str) -> Asked:
+    """A page of a conversation: the query, and the password for coming in before. Raises Refused."""
+    if not is_name(name) or not _may_be_somebody(whom):
+        raise Refused(INVALID_ARGUMENT, BAD_NAME)
+    if password and not is_password(password):
+        raise Refused(INVALID_ARGUMENT, BAD_PASSWORD)
+    if count > HISTORY_MAX or before > ID_MAX:
+        raise Refused(INVALID_ARGUMENT, BAD_PAGE)
+    return Asked(f"{HISTORY}|{whom}|{before}|{count or HISTORY_COUNT}", name, Passwords(old=password))
+
+
 def listing(word: str) -> str:
     """The query for the sentence of a `w`."""
     return f"{LIST}|{word[1:]}" if len(word) > 1 else LIST
@@ -162,6 +191,9 @@ STATUSES = {
     Refusal.NEEDS_PASSWORD: (INVALID_ARGUMENT, "an account needs a password here"),
     Refusal.BLOCKED: ("PERMISSION_DENIED", "{} is blocked"),
     Refusal.READ_ONLY: (UNAVAILABLE, "the disk of the last replica takes nothing new: this was not done"),
+    Refusal.NO_SUCH_ACCOUNT: ("NOT_FOUND", "there is no such account"),
+    Refusal.NO_HISTORY: ("NOT_FOUND", "there is no history of accounts that an earlier version has made"),
+    Refusal.UNREADABLE: (UNAVAILABLE, "the history cannot be read here and now"),
     Refusal.INVALID: (INVALID_ARGUMENT, "this id has not been given to anything yet"),
 }
 

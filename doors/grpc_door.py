@@ -36,7 +36,7 @@ from grpc_reflection.v1alpha import reflection
 from doors import calls
 from doors.calls import RESOURCE_EXHAUSTED, UNAVAILABLE, Refused
 from doors.gen.chat_pb2 import DESCRIPTOR
-from doors.messages import CALLS, REQUEST_MAX, answer, listening, message
+from doors.messages import CALLS, REQUEST_MAX, answer, listening, looking_back, message, page
 from exchange import Exchange
 from listening import Listener
 from told import position
@@ -72,6 +72,7 @@ OPTIONS = [
     ("grpc.server_handshake_timeout_ms", SHAKE_S * 1000),
 ]
 
+Ask = Callable[[Exchange, calls.Asked, str, Callable[[str], None]], None]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -209,13 +210,14 @@ class GrpcDoor:
     def _handlers(self) -> grpc.GenericRpcHandler:
         """Bytes in, bytes out: what cannot be read gets a sentence, too."""
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: grpc.unary_unary_rpc_method_handler(self._call(name)) for name in CALLS
+            name: grpc.unary_unary_rpc_method_handler(self._call(read, Exchange.ask, told)) for name, read in CALLS.items()
         }
+        handlers["History"] = grpc.unary_unary_rpc_method_handler(self._call(looking_back, Exchange.look_back, page))
         handlers["ReceiveMessages"] = grpc.unary_stream_rpc_method_handler(self._receive)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _call(self, name: str) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        read = CALLS[name]
+    def _call(self, read: Callable[[bytes], calls.Asked], ask: Ask, write: Callable[[str], bytes]) -> Callable[..., Awaitable[bytes]]:
+        """The handler of a call: what its bytes ask for, who is asked, what the reply's bytes are."""
 
         async def call(raw: bytes, context: Context) -> bytes:
             if self.calls >= CALLS_MAX:
@@ -225,9 +227,9 @@ class GrpcDoor:
                 asked = read(raw)
                 if self.desk.is_full:
                     await self._wait(len(raw))
-                reply = await self._ask(asked, context)
-                if reply[:1] == "y":
-                    return answer(position(int(reply[2:]), is_word=True))
+                reply = await self._ask(ask, asked, context)
+                if reply[:1] in ("y", "t"):
+                    return write(reply)
                 raise calls.refused(reply, asked.name)
             except Refused as no:
                 await context.abort(grpc.StatusCode[no.status], no.why)
@@ -237,7 +239,7 @@ class GrpcDoor:
 
         return call
 
-    async def _ask(self, asked: calls.Asked, context: Context) -> str:
+    async def _ask(self, ask: Ask, asked: calls.Asked, context: Context) -> str:
         future: asyncio.Future[str] = self.loop.create_future()
 
         def answered(reply: str) -> None:
@@ -246,7 +248,7 @@ class GrpcDoor:
 
         if self.exchange is None or self.desk.reached[1]:
             raise Refused(UNAVAILABLE, LEFT if self.exchange is None else CUT_OFF)
-        self.exchange.ask(asked, address_of(context.peer()) if any(asked.passwords) else "", answered)
+        ask(self.exchange, asked, address_of(context.peer()) if any(asked.passwords) else "", answered)
         return await future
 
     async def _wait(self, size: int) -> None:
@@ -307,6 +309,11 @@ class GrpcDoor:
                 await asyncio.sleep(WATCH_S)
         finally:
             self.watchers -= 1
+
+
+def told(reply: str) -> bytes:
+    """The response of a call: the id of the word that tells what came of it."""
+    return answer(position(int(reply[2:]), is_word=True))
 
 
 def address_of(peer: str) -> str:

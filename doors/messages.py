@@ -25,6 +25,9 @@ from doors.gen.chat_pb2 import (
     CreateAccountRequest,
     CreateAccountResponse,
     DeleteAccountRequest,
+    HistoryMessage,
+    HistoryRequest,
+    HistoryResponse,
     LogInRequest,
     LogOutRequest,
     WildCardRequest,
@@ -74,6 +77,22 @@ CALLS: dict[str, Callable[[bytes], Asked]] = {
     "WildCard": _match,
     "Acknowledge": _acknowledge,
 }
+
+
+def looking_back(raw: bytes) -> Asked:
+    """A page of a conversation. Raises Refused."""
+    m = _read(HistoryRequest, raw)
+    return calls.look_back(m.client_id, m.partner_id, m.before, m.count, m.password)
+
+
+def page(reply: str) -> bytes:
+    """The page, as the query's answer has it."""
+    _, _, anew, older, rows = reply.split("|", 4)
+    found = HistoryResponse(older=int(older), anew=int(anew))
+    for row in rows.split("\n") if rows else ():
+        number, time, sender, text = row.split("|", 3)
+        found.messages.append(HistoryMessage(id=int(number), time=int(time), sender_id=sender, message=text))
+    return found.SerializeToString()
 
 
 def listening(raw: bytes) -> tuple[str, str, int, bool]:

@@ -1,6 +1,8 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -149,3 +151,39 @@ class AcknowledgeResponse(_message.Message):
     ID_FIELD_NUMBER: _ClassVar[int]
     id: int
     def __init__(self, id: _Optional[int] = ...) -> None: ...
+
+class HistoryRequest(_message.Message):
+    __slots__ = ("client_id", "partner_id", "password", "before", "count")
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    PARTNER_ID_FIELD_NUMBER: _ClassVar[int]
+    PASSWORD_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    client_id: str
+    partner_id: str
+    password: str
+    before: int
+    count: int
+    def __init__(self, client_id: _Optional[str] = ..., partner_id: _Optional[str] = ..., password: _Optional[str] = ..., before: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class HistoryResponse(_message.Message):
+    __slots__ = ("messages", "older", "anew")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    OLDER_FIELD_NUMBER: _ClassVar[int]
+    ANEW_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[HistoryMessage]
+    older: int
+    anew: int
+    def __init__(self, messages: _Optional[_Iterable[_Union[HistoryMessage, _Mapping]]] = ..., older: _Optional[int] = ..., anew: _Optional[int] = ...) -> None: ...
+
+class HistoryMessage(_message.Message):
+    __slots__ = ("id", "time", "sender_id", "message")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    SENDER_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    time: int
+    sender_id: str
+    message: str
+    def __init__(self, id: _Optional[int] = ..., time: _Optional[int] = ..., sender_id: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...

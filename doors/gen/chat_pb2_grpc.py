@@ -74,6 +74,11 @@ class ChatServiceStub:
                 request_serializer=doors_dot_gen_dot_chat__pb2.AcknowledgeRequest.SerializeToString,
                 response_deserializer=doors_dot_gen_dot_chat__pb2.AcknowledgeResponse.FromString,
                 _registered_method=True)
+        self.History = channel.unary_unary(
+                '/ChatService/History',
+                request_serializer=doors_dot_gen_dot_chat__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=doors_dot_gen_dot_chat__pb2.HistoryResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer:
@@ -128,6 +133,13 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def History(self, request, context):
+        """New: what an account and another one have written to each other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +182,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.Acknowledge,
                     request_deserializer=doors_dot_gen_dot_chat__pb2.AcknowledgeRequest.FromString,
                     response_serializer=doors_dot_gen_dot_chat__pb2.AcknowledgeResponse.SerializeToString,
+            ),
+            'History': grpc.unary_unary_rpc_method_handler(
+                    servicer.History,
+                    request_deserializer=doors_dot_gen_dot_chat__pb2.HistoryRequest.FromString,
+                    response_serializer=doors_dot_gen_dot_chat__pb2.HistoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -388,6 +405,33 @@ class ChatService:
             '/ChatService/Acknowledge',
             doors_dot_gen_dot_chat__pb2.AcknowledgeRequest.SerializeToString,
             doors_dot_gen_dot_chat__pb2.AcknowledgeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def History(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ChatService/History',
+            doors_dot_gen_dot_chat__pb2.HistoryRequest.SerializeToString,
+            doors_dot_gen_dot_chat__pb2.HistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -97,6 +97,28 @@ class GrpcTest(unittest.TestCase):
         )
         self.assertIn(("Server", "Your message has been sent!"), ear.lines())
 
+    def test_calls_in_the_middle_of_a_death(self) -> None:
+        """At a backup, while the primary hangs and is killed: each is answered, and done once."""
+        caller = self.caller(self.backups[0])
+        caller.call("CreateAccount", client_id="wayne")
+        ear = caller.listen("wayne")
+        ear.until("Server", "Account wayne has been created!")
+        self.cluster.wait_level()
+        self.cluster.pause(self.primary)
+        calls = [
+            caller.start("CreateAccount", client_id="zoe", password="secret"),
+            caller.start("SendMessage", sender_id="wayne", recipient_id="wayne", message="hello"),
+            caller.start("SendMessage", sender_id="wayne", recipient_id="nobody", message="hello"),
+            caller.start("WildCard", client_id="wayne", pattern="w.*"),
+        ]
+        self.cluster.kill(self.primary)
+        self.assertEqual(len({call.result().id for call in calls}), 4)
+        ear.wait(lambda: len(ear.told) == 5)
+        told = [("wayne", "hello"), *(("Server", w) for w in ("Your message has been sent!", "Recipient is not found!"))]
+        self.assertEqual(sorted(ear.lines()[1:]), sorted([*told, ("Server", "Account matched: wayne")]))
+        caller.call("DeleteAccount", client_id="wayne")
+        self.assertEqual(ear.ended(), (grpc.StatusCode.OK, ""))
+
     # --- with the new fields --------------------------------------------------------------------------------------------------------------
 
     def test_once_with_positions_and_requests(self) -> None:
@@ -157,6 +179,27 @@ class GrpcTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(ear.ended()[0], grpc.StatusCode.UNAVAILABLE)
         self.assertEqual(caller.refusal("LogIn", client_id="wayne", password="secret")[0], grpc.StatusCode.PERMISSION_DENIED)
+
+    def test_history(self) -> None:
+        """Own conversations only, paged; the same at every replica."""
+        caller = self.caller(self.backups[0])
+        caller.call("CreateAccount", client_id="wayne", password="secret")
+        caller.call("CreateAccount", client_id="mason")
+        for n in range(5):
+            sender, whom = ("mason", "wayne") if n % 2 else ("wayne", "mason")
+            caller.call("SendMessage", sender_id=sender, recipient_id=whom, message=f"{n} | ü", password="secret")
+        ask = {"client_id": "wayne", "partner_id": "mason", "password": "secret"}
+        for replica in self.cluster.ids:
+            other = self.caller(replica)
+            newest = other.start("History", count=2, **ask).result()
+            self.assertEqual([(m.sender_id, m.message) for m in newest.messages], [("mason", "3 | ü"), ("wayne", "4 | ü")])
+            rest = other.start("History", before=newest.older, **ask).result()
+            self.assertEqual([m.message for m in rest.messages], ["0 | ü", "1 | ü", "2 | ü"])
+            self.assertEqual(rest.older, 0)
+        self.assertEqual(caller.refusal("History", client_id="wayne", partner_id="mason")[0], grpc.StatusCode.UNAUTHENTICATED)
+        self.assertEqual(caller.refusal("History", client_id="nobody", partner_id="mason")[0], grpc.StatusCode.NOT_FOUND)
+        self.assertEqual(caller.refusal("History", count=1001, **ask)[0], grpc.StatusCode.INVALID_ARGUMENT)
+        self.assertEqual(list(caller.start("History", client_id="mason", partner_id="nobody").result().messages), [])
 
     # --- health and reflection ------------------------------------------------------------------------------------------------------------
 
