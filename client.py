@@ -28,7 +28,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
 from commands import WINDOW
-from doors.lines import masked
 from guest import About, Event, Guest, Message, Opened, Reply, Trouble
 from ports import Address, Cuts, Moved, address_of, label, learned
 from wire import Wire, dial
@@ -155,7 +154,7 @@ class ChatClient:
         """Log out and end. Returns whether the cluster has confirmed it, and with it all that was displayed and asked."""
         is_confirmed = not self.ended
         if not self.ended and (self.guest.account or self.guest.pending):
-            future = self.ask("bye")
+            future = self.ask(self.guest.dialect.leave)
             await asyncio.wait([future], timeout=within)
             is_confirmed = future.done() and future.exception() is None
         self.stop("the client was left")
@@ -294,7 +293,7 @@ class ChatClient:
 
     def _begin_anew(self) -> None:
         """The cluster has forgotten the session. What is unanswered may have happened: it is not sent again."""
-        lost, mail = list(map(masked, self.pending)), self.guest.mail
+        lost, mail = list(map(self.guest.dialect.hide, self.pending)), self.guest.mail
         for one in mail.values():
             one.forget()
         self.guest.lose()

@@ -218,6 +218,9 @@ class Connection:
     def pair(self, account: str) -> bool:
         return self.desk.relays.pair(self, account)
 
+    def become(self, translator: Translator) -> None:
+        self.translator = translator
+
     def describe_cluster(self) -> bytes:
         return self.desk.describe_cluster(self.door)
 

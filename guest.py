@@ -18,7 +18,7 @@ Invariants:
 - A message is handed on once. It goes by its id, which only grows: `seq` begins again when an account is deleted and made anew.
 - Only what was displayed is acknowledged, and before a request after which the account may be another one.
 
-Read next: `client.py`; `doors/pipe.py` (the other end).
+Read next: `dialects.py`, `client.py`; `doors/lines.py` (the other end).
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from commands import ID_SUFFIX, TEXT_MAX
-from doors.lines import masked
-from doors.pipe_words import GREETING, INVALID
+from commands import TEXT_MAX
+from dialects import PIPE, Dialect
 
 SILENCE = 0.4  # seconds; a server beats every 0.15, so two beats are missing
 PATIENCE = 2.0  # seconds from greeting to `=`: a replica that greets may have to wait for a view change, which takes up to 1.5
@@ -38,17 +37,6 @@ LINE_MAX = TEXT_MAX + 1024  # bytes of a request; the door hangs up on longer on
 HEAD_MAX, BODY_MAX = 256, 64 << 20  # bytes of a line that announces a body; of the body: a million names
 RECALL_MAX = 1 << 20  # requests of a session that another process takes up: it may say a blank for each
 BLANK = "-"  # a request that means nothing, for a number whose answered query the log never saw
-
-
-class Dialect(NamedTuple):
-    """What a guest must know of its door: which answered requests the log may never have seen."""
-
-    reads: tuple[str, ...]  # beginnings of lines that only read
-    refused: tuple[bytes, ...]  # beginnings of answers to lines that were no command
-
-
-PIPE = Dialect(("2", "who", "history|"), (INVALID,))
-LEDGER = Dialect(("4",), (b"error: ",))
 
 
 class Message(NamedTuple):
@@ -141,7 +129,7 @@ class Guest:
 
     def connect(self, now: float) -> None:
         """There is a connection: say who we are, and again what is unanswered."""
-        self.is_connected, self.is_greeted, self.is_open = True, False, False
+        self.is_connected, self.is_greeted, self.is_open = True, not self.dialect.greeting, False
         self.heard, self.acked, self.asked, self._sent = now, 0, 0, 0
         self._rest, self._out = bytearray(), [f"understudy 1 {self.session}\n"]
         entering, mail = self._is_entering(), self.mail.get(self.account)
@@ -162,7 +150,7 @@ class Guest:
         """Ask; the number comes back with the reply. Raises ValueError when it cannot be one request."""
         if "\n" in line or len(line.encode(errors="surrogateescape")) > LINE_MAX:
             raise ValueError(f"a request is one line of at most {LINE_MAX} bytes")
-        if is_entering(line):
+        if line.startswith(self.dialect.entering):
             self._acknowledge()
             self._held = self._held or (not self.is_open and self._owes())
         self.count += 1
@@ -232,7 +220,7 @@ class Guest:
         self._out.append(f"ack {seq}\n")
 
     def _is_entering(self) -> bool:
-        return any(is_entering(line) for line in self.pending.values())
+        return any(line.startswith(self.dialect.entering) for line in self.pending.values())
 
     # --- in -------------------------------------------------------------------------------------------------------------------------------
 
@@ -284,7 +272,7 @@ class Guest:
                 return Trouble("cut", f"{int(reached)} of {int(of)}")
             case [b"!", (b"session" | b"newer") as word]:
                 return Trouble(word.decode())
-        if not self.is_greeted and b" ".join(words).startswith(GREETING[:14]):
+        if not self.is_greeted and b" ".join(words).startswith(self.dialect.greeting[:14]):
             self.is_greeted = True
             return None
         raise ValueError("no line of ours")
@@ -309,20 +297,15 @@ class Guest:
         if not body.startswith(self.dialect.refused) and not line.startswith(self.dialect.reads):
             self.firm = max(self.firm, number)
         text = body.decode("utf-8", "replace")
-        if is_entering(line):
-            self._on_entered(line, text)
+        account = self.dialect.entered(line, text, self.account) if line.startswith(self.dialect.entering) else None
+        if account is not None:
+            self._on_entered(account)
         return Reply(number, line, text)
 
-    def _on_entered(self, line: str, text: str) -> None:
-        named = line[2:].partition("|")[0]
-        if line == "bye":
-            self.account = "" if text.startswith("logged out") else self.account
-        elif line[0] == "5":
-            is_ours = named == self.account + ID_SUFFIX and text.startswith("Your account has been deleted")
-            self.account = "" if is_ours else self.account
-        elif text.startswith("Success ") or text.endswith(" is now logged in\n"):
-            self.account = named if line[0] == "1" else named.removesuffix(ID_SUFFIX)
-            self.mail.setdefault(self.account, Mail()).entered()
+    def _on_entered(self, account: str) -> None:
+        self.account = account
+        if account:
+            self.mail.setdefault(account, Mail()).entered()
             self.acked, self.ack_due = 0, 0.0
 
     def _on_push(self, seq: int, body: str, now: float) -> Message | None:
@@ -342,7 +325,7 @@ class Guest:
     def remember(self) -> dict[str, Any]:
         """What a later process needs to go on, or at least to mark what it shows again."""
         # a password is never written down: a session that waits for one cannot be taken up
-        secret = any(masked(line) != line for line in self.pending.values())
+        secret = any(self.dialect.hide(line) != line for line in self.pending.values())
         mail = {
             name: [m.displayed_seq, m.displayed_id, max(m.handed_id, m.again_id), max(m.handed_time, m.again_time)]
             for name, m in self.mail.items()
@@ -356,9 +339,9 @@ class Guest:
         }
 
     @classmethod
-    def recall(cls, memory: dict[str, Any]) -> Guest:
+    def recall(cls, memory: dict[str, Any], dialect: Dialect = PIPE) -> Guest:
         """The guest whose `remember` this is. Raises ValueError, TypeError, KeyError or OverflowError when it is not sound."""
-        guest = cls(bytes.fromhex(memory["session"]).hex())
+        guest = cls(bytes.fromhex(memory["session"]).hex(), dialect=dialect)
         guest.is_known = True
         guest.account, guest.count = str(memory["account"]), int(memory["count"])
         guest.pending = {int(n): str(line) for n, line in memory["pending"].items()}
@@ -371,11 +354,6 @@ class Guest:
             mail.handed_id = mail.displayed_id = int(number)
             mail.mark(int(again_id), int(again_time))
         return guest
-
-
-def is_entering(line: str) -> bool:
-    """Whether this session may belong to another account after this request."""
-    return line.startswith(("0|", "1|", "5|")) or line == "bye"
 
 
 def _size(words: list[bytes]) -> int:

@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from commands import SESSION_LIFE_US
+from dialects import PIPE, Dialect
 from guest import Guest, Mail
 
 SLOTS = 32  # more clients at once run without a file
@@ -94,7 +95,9 @@ class Memory:
         self.fd = -1  # what is saved too late goes nowhere
 
 
-def claim(path: str, ports: Sequence[str], *, resume_within: float) -> tuple[Memory | None, Guest | None, dict[str, Mail]]:
+def claim(
+    path: str, ports: Sequence[str], *, resume_within: float, dialect: Dialect = PIPE
+) -> tuple[Memory | None, Guest | None, dict[str, Mail]]:
     """A file for a client of the cluster at `ports`.
 
     Returns the file (None: there is none to have), the guest of a session left there at most `resume_within` seconds ago, and marks:
@@ -108,7 +111,7 @@ def claim(path: str, ports: Sequence[str], *, resume_within: float) -> tuple[Mem
         left = {memory: found for memory in free if (found := memory.read()) and set(ports) & set(_texts(found.get("ports")))}
         chosen, guest = None, None
         for memory in sorted(left, key=lambda m: float(left[m]["age"])):
-            if left[memory]["age"] <= resume_within and (guest := _recall(left[memory])):
+            if left[memory]["age"] <= resume_within and (guest := _recall(left[memory], dialect)):
                 chosen = memory
                 break
         chosen = chosen or next((m for m in free if m not in left), None) or min(left, key=lambda m: -left[m]["age"], default=None)
@@ -143,9 +146,9 @@ def _free_files(path: str) -> Iterator[Memory]:
         yield Memory(fd, name)
 
 
-def _recall(left: Left) -> Guest | None:
+def _recall(left: Left, dialect: Dialect = PIPE) -> Guest | None:
     try:
-        return Guest.recall(left) if left["session"] else None
+        return Guest.recall(left, dialect) if left["session"] else None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 

@@ -40,7 +40,7 @@ who                   who is here now
 list [PATTERN]        all accounts, or those the pattern matches: list w.*
 inbox                 read what waits for you
 history NAME [N]      what you and NAME have written, the newest N (20)
-passwd [OLD] NEW      change your password (OLD: where you have one)
+passwd                change your password, or give yourself one, unseen
 logout                log out, and stay here
 delete ID             delete the account for good
 bye                   leave (also: quit, Ctrl-D)
@@ -66,6 +66,7 @@ class Word(NamedTuple):
     ask: str = ""
     say: str = ""
     ends: bool = False
+    waits: bool = False  # nothing else is asked for before the reply
 
 
 def visible(text: str) -> str:

@@ -7,6 +7,7 @@ What it is not: it opens none of them (`client.py`).
     [::1]:6667         ::1, 6667          6667
     host.lan:6667      host.lan, 6667     host.lan:6667
     A:6667,B:6667      both, one after the other
+    host.lan           the room there     host.lan:5001
 
 Read next: `client.py`.
 """
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 DEFAULT_CONFIG = "cluster.yaml"
+USUAL = {"room": (5001, 5002, 5003)}  # ports of a host that is named alone, where no configuration says better
 
 ADDRESSES_MAX = 64  # that a client learns
 
@@ -74,18 +76,36 @@ class Cuts:
         return is_again
 
 
-def ports_to_use(given: Sequence[str], config: str | None) -> list[Address]:
-    """The ports given, and those of the configuration when they belong to it. Raises ValueError with a sentence."""
-    wanted, configured = [address_of(port) for some in given for port in some.split(",")], list[Address]()
+def is_host(word: str) -> bool:
+    """Whether it names a host and no port."""
+    return not word.isdigit() and (":" not in word or (word.startswith("[") and word.endswith("]")))
+
+
+def ports_to_use(given: Sequence[str], config: str | None, door: str = "pipe") -> list[Address]:
+    """The ports given, and those of the configuration when they belong to it. Raises ValueError with a sentence.
+
+    A host alone stands for all ports of its door that are configured, or usual.
+    """
+    configured = list[Address]()
     if config or os.path.exists(DEFAULT_CONFIG):
         import settings
 
         try:
-            configured = [address_of(port) for port in map(str, settings.load(config or DEFAULT_CONFIG).addresses_of("pipe"))]
+            configured = [address_of(port) for port in map(str, settings.load(config or DEFAULT_CONFIG).addresses_of(door))]
         except (settings.SettingsError, OSError) as error:
             if config or not given:
                 raise ValueError(str(error)) from None
+    usual = [port for _, port in configured] or list(USUAL.get(door, ()))
+    words = [word for some in given for word in some.split(",")]
+    wanted = [address for word in words for address in (_at_host(word, usual) if is_host(word) else [address_of(word)])]
     if not wanted and not configured:
         raise ValueError("no port to try: name one (python client.py 6666, or HOST:PORT), or a configuration (--config PATH)")
     # the guest of a scratch cluster must not stray into the one that happens to be configured here
     return list(dict.fromkeys(wanted + configured)) if set(wanted) <= set(configured) else wanted
+
+
+def _at_host(host: str, ports: Sequence[int]) -> list[Address]:
+    name = host.removeprefix("[").removesuffix("]")
+    if not name or not ports:
+        raise ValueError(f"{host!r} is no port: write a number from 1 to 65535, or HOST:PORT")
+    return [("127.0.0.1" if name == "localhost" else name, port) for port in dict.fromkeys(ports)]

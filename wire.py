@@ -14,7 +14,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import credentials
 from guest import SILENCE
@@ -37,8 +37,8 @@ class Wire(asyncio.Protocol):
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # by what it does: other loops than asyncio's have transports of their own
+        self.transport = cast(asyncio.Transport, transport)
         self.client.on_connected(self)
 
     def data_received(self, chunk: bytes) -> None:
@@ -64,16 +64,16 @@ async def dial(wire: Wire, context: ssl.SSLContext | None) -> None:
         raise
 
 
-def context_for(named: str | None, addresses: Sequence[Address], config: str | None) -> ssl.SSLContext | None:
+def context_for(named: str | None, addresses: Sequence[Address], config: str | None, door: str = "pipe") -> ssl.SSLContext | None:
     """TLS with the CA that was named, or that of the configuration, if they are in it; None: plain. Raises ValueError with a sentence."""
-    ca = named or _ca_of(addresses, config)
+    ca = named or _ca_of(addresses, config, door)
     try:
         return credentials.of_client(ca) if ca else None
     except credentials.CredentialsRefused as error:
         raise ValueError(str(error)) from None
 
 
-def _ca_of(addresses: Sequence[Address], config: str | None) -> str | None:
+def _ca_of(addresses: Sequence[Address], config: str | None, door: str) -> str | None:
     if not config and not os.path.exists(DEFAULT_CONFIG):
         return None
     import settings
@@ -82,6 +82,6 @@ def _ca_of(addresses: Sequence[Address], config: str | None) -> str | None:
         found = settings.load(config or DEFAULT_CONFIG)
     except (settings.SettingsError, OSError):
         return None  # `ports_to_use` has complained where it matters
-    configured = {address_of(str(address)) for address in found.addresses_of("pipe")}
+    configured = {address_of(str(address)) for address in found.addresses_of(door)}
     ours = configured | {("127.0.0.1", port) for _, port in configured}  # doors listen there, too
     return os.path.join(found.tls, credentials.CA) if found.tls and found.secures_doors and set(addresses) <= ours else None

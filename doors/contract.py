@@ -60,6 +60,9 @@ class Guest(Protocol):
     def pair(self, account: str) -> bool:
         """Be the relay of a command connection that is logged in to this account; False: none waits for one."""
 
+    def become(self, translator: Translator) -> None:
+        """From here on this one translates: nothing was asked yet."""
+
     def describe_cluster(self) -> bytes:
         """The replicas and this door's ports, as JSON."""
 

@@ -59,6 +59,7 @@ BAD_TEXT = "-1\na text has up to 64 KiB, and no line breaks or control character
 BAD_DELETION = "-1\nInvalid credential, deletion failed"
 NO_TEXT = "-1\na command is UTF-8"
 NO_DELETION = "-1\nInvalid deletion detected"
+UNKNOWN = "-1\ninvalid command:"
 STRANGER = "-1\nInvalid Command, you can only choose to login or register"
 
 
@@ -71,6 +72,7 @@ class Frames:
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self.rest = b""
+        self.is_fresh = True  # fewer bytes than a header have come
 
     def feed(self, chunk: bytes) -> bool:
         """Bytes, cut anywhere. A length is looked at before there is a byte of what it promises."""
@@ -125,6 +127,17 @@ class FramedTranslator(Frames):
 
     listens = False
     most = STRANGER_MAX
+    hello = b"understudy"  # as long as a header
+
+    def feed(self, chunk: bytes) -> bool:
+        if self.is_fresh and (self.rest + chunk).startswith(self.hello):
+            from doors.menu import MenuTranslator
+
+            numbered = MenuTranslator(self.guest)
+            self.guest.become(numbered)
+            return numbered.feed(self.rest + chunk)
+        self.is_fresh = self.is_fresh and len(self.rest) + len(chunk) < HEADER
+        return super().feed(chunk)
 
     def on_frame(self, body: bytes) -> None:
         try:
@@ -142,7 +155,7 @@ class FramedTranslator(Frames):
         self.guest.ask(f"{WHO_AM_I}|{words.replace(LF, BLANK, 1)}")
 
     def _unknown(self, code: str, fields: list[str]) -> None:
-        self.to_a_member(f"-1\ninvalid command:{visible(code)}")
+        self.to_a_member(f"{UNKNOWN}{visible(code)}")
 
     def _log_in(self, code: str, fields: list[str]) -> None:
         user, password = [*fields, "", ""][:2]
@@ -189,18 +202,7 @@ class FramedTranslator(Frames):
     # --- words out ------------------------------------------------------------------------------------------------------------------------
 
     def render(self, number: int, command: str, reply: str) -> bytes:
-        kind, _, rest = reply.partition("|")
-        if kind == Refusal.NOT_LOGGED_IN:
-            words = STRANGER
-        elif kind == "i":
-            words = command[2:].replace(BLANK, LF, 1)
-        elif kind == "a":
-            words = "0\n" + "".join(f"{name} " for name in rest.split(",") if name)
-        elif kind == Refusal.MAILBOX_FULL:
-            words = f"-1\n{command.split('|', 2)[1]}'s mailbox is full"
-        else:
-            words = DONE.get(kind) or REFUSED.get(command[0], STRANGER)
-        return self.frame(number, words.encode())
+        return self.frame(number, words_of(command, reply).encode())
 
     def push(self, message: Message) -> bytes:
         return b""
@@ -226,6 +228,20 @@ DONE = {
     "o": "0\nLogging out",
 }
 REFUSED = {LOG_IN: BAD_LOGIN, CREATE: NAME_USED, SEND: BAD_RECIPIENT, ERASE: BAD_DELETION}
+
+
+def words_of(command: str, reply: str) -> str:
+    """The body that answers this command."""
+    kind, _, rest = reply.partition("|")
+    if kind == Refusal.NOT_LOGGED_IN:
+        return STRANGER
+    if kind == "i":
+        return command[2:].replace(BLANK, LF, 1)
+    if kind == "a":
+        return "0\n" + "".join(f"{name} " for name in rest.split(",") if name)
+    if kind == Refusal.MAILBOX_FULL:
+        return f"-1\n{command.split('|', 2)[1]}'s mailbox is full"
+    return DONE.get(kind) or REFUSED.get(command[0], STRANGER)
 
 
 class RelayTranslator(Frames):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 NAME = f"a name has 1 to {NAME_MAX} letters, no space and no , or |"
 AMOUNT = f"an amount is a whole number from 1 to {AMOUNT_MAX}"
+ERROR = b"error: "  # how the answer to a line that is no command begins
 REFUSED = {
     Refusal.NAME_TAKEN: "the name {} is taken",
     Refusal.NO_SUCH_ACCOUNT: "there is no account {}",
@@ -104,4 +105,4 @@ class LedgerTranslator(LineTranslator):
     def complaint(self, line: bytes) -> bytes:
         wrong = encode(line)
         assert isinstance(wrong, bytes), f"{wrong!r} is a command"
-        return b"error: %s\n" % wrong
+        return ERROR + wrong + b"\n"

@@ -45,6 +45,7 @@ class FakeReplicas:
         self.tls = tls
         self.sessions: dict[str, Session] = {}
         self.accounts: dict[str, Account] = {}
+        self.passwords: dict[str, str] = {}
         self.executed: list[tuple[str, int, str]] = []  # session, number, line: each entry of the log
         self.acks: list[tuple[str, int]] = []
         self.ids = 0
@@ -91,6 +92,13 @@ class FakeReplicas:
 
     def _execute(self, session: Session, line: str) -> bytes:
         op, _, rest = line.partition("|")
+        if op == "passwd":
+            self.passwords[session.account] = rest.partition("\t")[2]
+            return b"the password is changed\n"
+        if op == "0":
+            rest, _, password = rest.partition("|")
+            if password != self.passwords.get(rest[:-3], password):
+                return f"wrong password for {rest}\n".encode()
         if op == "1" and rest not in self.accounts:
             self.accounts[rest], session.account = Account(), rest
             return f"Success New Account Creation! Your new Account ID: {rest}123\n".encode()
@@ -273,7 +281,7 @@ class Connection(asyncio.Protocol):
             return self.transport.close()
         self.count = number
         is_text = not any("\udc80" <= c <= "\udcff" for c in line)  # else it was no UTF-8
-        is_logged = is_text and (line[:2] in ("0|", "1|", "3|", "4|", "5|") or line == "bye")
+        is_logged = is_text and (line[:2] in ("0|", "1|", "3|", "4|", "5|", "pa") or line == "bye")
         if is_logged and number > session.last:
             session.last = number - 1  # queries before it are skipped
         account = session.account

@@ -21,9 +21,12 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 import memory
+import screen
 import terminal
 from client import ChatClient
 from guest import Guest
+from modes import Pipe
+from options import parse
 from ports import ports_to_use
 from tests.fake_replicas import Account, FakeReplicas
 from tests.test_phrases import ATTACKS
@@ -134,7 +137,18 @@ class Scripts(Place):
     async def test_help_names_every_option(self) -> None:
         said, _, code = await self.run_script("", "--help")
         self.assertEqual(code, 0)
-        for option in ("PORT", "--config", "--resume", "--fresh", "--wait", "--times", "--plain"):
+        for option in (
+            "PORT",
+            "--menu",
+            "localhost",
+            "host name without a port means the room",
+            "--config",
+            "--resume",
+            "--fresh",
+            "--wait",
+            "--times",
+            "--plain",
+        ):
             self.assertIn(option, "\n".join(said))
 
     async def test_an_interrupt_says_good_bye(self) -> None:
@@ -204,7 +218,8 @@ class LineEditor(Place):
 
     def begin(self, *, guest: Guest | None = None, is_kept: bool = False) -> ChatClient:
         client = ChatClient(self.replicas.ports, guest=guest)
-        self.screen = terminal.Screen(client, terminal.line_editor(is_kept=is_kept))
+        mode = Pipe(is_script=False)
+        self.screen = screen.Screen(client, screen.line_editor(mode, is_kept=is_kept), mode)
         self.talk = asyncio.create_task(self.screen.run())
         self.addAsyncCleanup(self.end, client, self.talk)
         return client
@@ -213,7 +228,7 @@ class LineEditor(Place):
         client.stop("the test is over")
         client.on_trouble("the test is over")
         await talk
-        await asyncio.sleep(2 * terminal.DRAW_EVERY)
+        await asyncio.sleep(2 * screen.DRAW_EVERY)
 
     def shown(self) -> str:
         return CONTROLS.sub("", self.paper.getvalue())
@@ -297,6 +312,36 @@ class LineEditor(Place):
         self.assertIn("who am", history)
         self.assertNotIn("secret", history)
 
+    async def test_passwords_are_asked_for_and_neither_shown_nor_kept(self) -> None:
+        """Whoever logs in without one is asked; who changes one types it twice."""
+        os.makedirs(memory.directory())
+        self.begin(is_kept=True)
+        await self.type("create mason", sees="mason123")
+        self.replicas.passwords["mason"] = "open sesame"
+        await self.type("logout", "login mason", sees="password for mason123: ")
+        await self.type("open sesame", sees="user : mason is now logged in")
+        await self.until(lambda: "mason> " in self.shown().rpartition("now logged in")[2])
+        await self.type("passwd", sees="old password")
+        await self.type("open sesame", sees="new password: ")
+        await self.type("other words", sees="again: ")
+        await self.type("other word", sees="the two are not the same")
+        await self.type("passwd", "open sesame", "other words", "other words", sees="the password is changed")
+        self.keys.send_text("\x1b[A")
+        await self.until(lambda: self.screen.session.default_buffer.text)
+        self.assertEqual(self.screen.session.default_buffer.text, "passwd", "the line before, not the one before that")
+        self.keys.send_text("\x03")
+        self.assertEqual(self.replicas.passwords["mason"], "other words")
+        for place in (self.paper.getvalue(), Path(memory.history()).read_text(), *map(str, self.screen.session.history.get_strings())):
+            self.assertNotRegex(place, "sesame|other word")
+
+    async def test_a_question_can_be_left_unanswered(self) -> None:
+        self.begin()
+        await self.type("create mason", sees="mason123")
+        await self.type("passwd", sees="old password")
+        self.keys.send_text("\x03")
+        await self.type("who", sees="here now: mason")
+        self.assertFalse(self.talk.done())
+
     async def test_what_was_unanswered_when_the_last_client_ended_is_told(self) -> None:
         async with ChatClient(self.replicas.ports) as earlier:
             await earlier.request("1|mason")
@@ -318,9 +363,9 @@ class LineEditor(Place):
         self.assertIn("another client", self.shown())
 
     async def test_a_whole_run_from_options_to_good_bye(self) -> None:
-        options = terminal.parse([str(self.replicas.ports[0])])
+        options = parse([str(self.replicas.ports[0])])
         addresses = ports_to_use(options.ports, options.config)
-        run = asyncio.create_task(terminal.converse(addresses, options, is_plain=False))
+        run = asyncio.create_task(terminal.converse(addresses, options, Pipe(is_script=False)))
         await self.type("create mason", sees="mason123")
         self.assertEqual(self.files(), ["history", "session-00"])
         await self.type("who", "bye", sees="here now: mason")

@@ -186,6 +186,8 @@ class NumberedPipe(Pipe):
     In a view change its connection breaks, and it resumes at another replica.
     """
 
+    entering_lines: tuple[str, ...] = ("0|", "1|")
+
     def __init__(self, house: House, replica: int) -> None:
         super().__init__(house, replica)
         house.sessions += 1
@@ -215,7 +217,7 @@ class NumberedPipe(Pipe):
         if self.house.is_troubled:
             self.person.send(request.encode())
             self.move()
-        self.entering = self.number if line.startswith(("0|", "1|")) else 0
+        self.entering = self.number if line.startswith(self.entering_lines) else 0
         answers = self.take(self.house.exchange(self.person, request.encode()))
         assert list(answers) == [self.number], answers
         return answers[self.number]
@@ -335,6 +337,49 @@ class Framed(Controller):
         super().leave()
         if self.relay is not None:
             self.relay.leave()
+
+    def no(self, words: str) -> str:
+        assert words.startswith("-1\n"), words
+        return "no"
+
+
+class NumberedFrames(NumberedPipe):
+    """The framed door's numbered mode."""
+
+    door = "framed"
+    has_receipts = False
+    deletes_mail = True
+    counts_all = False
+    entering_lines = ("1|", "3|")
+
+    def create(self, name: str) -> str:
+        return self.enter(f"3|{name}|{PASSWORD}", name, "0\nSuccessful Created and logged in")
+
+    def log_in(self, name: str, password: str = PASSWORD) -> str:
+        return self.enter(f"1|{name}|{password}", name, "0\nSuccessful Login")
+
+    def enter(self, line: str, name: str, wanted: str) -> str:
+        words = self.ask(line)
+        if words == wanted:
+            self.name = name
+            return "done"
+        return "taken" if words == "-1\nThis username has been used" else self.no(words)
+
+    def names(self) -> list[str]:
+        words = self.ask("4")
+        assert words.startswith("0\n"), words
+        return words[2:].split(" ")[:-1]
+
+    def matching(self, pattern: str) -> list[str]:
+        return [name for name in self.names() if re.fullmatch(pattern, name)]
+
+    def send(self, whom: str, text: str) -> str:
+        words = self.ask(f"2|{whom}|{text}")
+        return {"0\nSent to recipient": "sent", "-1\ninvalid recipient": "nobody"}.get(words) or self.no(words)
+
+    def delete(self) -> str:
+        words = self.ask(f"5|{self.name}|{PASSWORD}")
+        return "done" if words == "0\naccount deleted" else self.no(words)
 
     def no(self, words: str) -> str:
         assert words.startswith("-1\n"), words
@@ -554,6 +599,7 @@ DOORS: dict[str, AnyDoor] = {
     "raw pipe": RawPipe,
     "numbered pipe": NumberedPipe,
     "framed": Framed,
+    "numbered frames": NumberedFrames,
     "json": Json,
     "grpc": Grpc,
 }

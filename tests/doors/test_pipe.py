@@ -9,7 +9,7 @@ import unittest
 from typing import Any
 
 from commands import NAME_MAX, PATTERN_MAX, TEXT_MAX, Passwords, Refusal
-from doors import Render
+from doors import Render, Translator
 from doors.lines import LINE_MAX, QUIET_AFTER
 from doors.pipe import PipeTranslator, encode
 from doors.pipe_words import GREETING, INVALID, WORDS
@@ -58,6 +58,9 @@ class Book:
 
     def pair(self, account: str) -> bool:
         return False
+
+    def become(self, translator: Translator) -> None:
+        raise AssertionError("this door has no other translator")
 
     def describe_cluster(self) -> bytes:
         return b"{}"

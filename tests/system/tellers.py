@@ -14,7 +14,8 @@ import random
 import secrets
 
 from client import ChatClient
-from guest import LEDGER, Guest
+from dialects import LEDGER
+from guest import Guest
 
 
 class Teller:
