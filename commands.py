@@ -125,6 +125,7 @@ class Refusal:
     NOT_LOGGED_IN = "!NOT_LOGGED_IN"
     WRONG_PASSWORD = "!WRONG_PASSWORD"
     TOO_MANY = "!TOO_MANY"  # attempts, and the seconds to wait
+    BUSY = "!BUSY"  # so many passwords wait to be hashed that another one would wait for long
     NEEDS_PASSWORD = "!NEEDS_PASSWORD"
     BLOCKED = "!BLOCKED"
     MAILBOX_FULL = "!MAILBOX_FULL"

@@ -69,6 +69,7 @@ class Desk:
         self.archive = archive
         self.archive.state = state
         self.behind: list[tuple[int, Callable[[], None]]] = []  # what waits for the state to have applied this op
+        self.hashing = 0  # passwords that wait to be hashed, or are
         self.attempts = Attempts()  # counts while this replica is the primary
         self.open_runs: list[bytes] = []
         self.open_bytes = self.open_ops = 0
@@ -198,6 +199,16 @@ class Desk:
         self.queries[self.tickets] = (connection, query)
         self.poke()
         return self.tickets
+
+    def hash_aside(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """A password's work, so many seconds from now."""
+
+        def finish(outcome: Any) -> None:
+            self.hashing -= 1
+            done(outcome)
+
+        self.hashing += 1
+        self.work(after, job, finish)
 
     @property
     def has_unasked(self) -> bool:

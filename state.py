@@ -214,8 +214,8 @@ class ChatState:
         """The refusal of a new account of this name; empty: there can be one."""
         if not is_name(name):
             return Refusal.INVALID
-        if secret == WRONG:
-            return Refusal.NEEDS_PASSWORD
+        if secret == WRONG or secret.startswith("!"):
+            return Refusal.NEEDS_PASSWORD if secret == WRONG else secret
         folded = fold(name)
         is_taken = folded in RESERVED or folded in self.folded or folded + ID_SUFFIX in self.folded or self._is_folded_id(folded)
         return Refusal.NAME_TAKEN if is_taken else ""

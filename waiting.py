@@ -16,7 +16,7 @@ What it is not: it keeps no order (`connection.py` does), hashes nothing itself 
 Invariants:
 - A password is in no command, no packet and no log; it is forgotten as soon as it was hashed.
 - Right, wrong and unknown cost the same work.
-- While one connection waits for a hash, no other does.
+- While one connection waits for a hash, no other does; and no more than HASHES_MAX wait at a replica: whoever comes then is told so.
 
 Read next: `connection.py`.
 """
@@ -26,8 +26,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attempts import WAIT_MAX
-from commands import LOG_IN, LOG_IN_BY_EITHER, SECRET, WRONG, Passwords, Refusal
+from commands import CHANGE_PASSWORD, LOG_IN, LOG_IN_BY_EITHER, OPERATE, SECRET, WRONG, Passwords, Refusal
 from passwords import SALT_SIZE
+
+HASHES_MAX = 128  # passwords that wait or are worked on, each 20 to 40 ms of a thread: nobody waits for long to hear yes or no
 
 if TYPE_CHECKING:
     from connection import Connection
@@ -88,6 +90,8 @@ class Proof(Query):
         """Look the hash up; again when the answer was lost with a view. Once the work has begun, it is what counts."""
         if self.is_working:
             return
+        if self._is_refused(connection):
+            return
         if not self.old:
             return self._hash(connection)
         name = self.wanted.split("|")[1]
@@ -102,7 +106,17 @@ class Proof(Query):
             return connection.settle(self, f"{self.wanted}|{Refusal.TOO_MANY}:{round(seconds)}")
         self._check(connection, seconds, secret)
 
+    def _is_refused(self, connection: Connection) -> bool:
+        """Too many others are waiting. An operator is never refused."""
+        is_busy = connection.desk.hashing >= HASHES_MAX and self.wanted[0] != OPERATE
+        if is_busy:
+            wanted = self.wanted.removesuffix("|") if self.wanted[0] == CHANGE_PASSWORD else self.wanted
+            connection.settle(self, f"{wanted}|{Refusal.BUSY}")
+        return is_busy
+
     def _check(self, connection: Connection, wait: float, secret: str) -> None:
+        if self._is_refused(connection):
+            return
         desk, password = connection.desk, self.old
         hasher, self.is_working, self.old = desk.hasher, True, ""
 
@@ -117,9 +131,9 @@ class Proof(Query):
             else:
                 connection.settle(self, self.wanted)
 
-        desk.work(wait, lambda: hasher.matches(secret, password), done)
+        desk.hash_aside(wait, lambda: hasher.matches(secret, password), done)
 
     def _hash(self, connection: Connection) -> None:
         desk, password = connection.desk, self.new
         salt, self.is_working, self.new = desk.dice(SALT_SIZE), True, ""
-        desk.work(0.0, lambda: desk.hasher.hash(password, salt), lambda secret: connection.settle(self, f"{self.wanted}|{secret}"))
+        desk.hash_aside(0.0, lambda: desk.hasher.hash(password, salt), lambda secret: connection.settle(self, f"{self.wanted}|{secret}"))

@@ -59,6 +59,7 @@ BAD_TEXT = "-1\na text has up to 64 KiB, and no line breaks or control character
 BAD_DELETION = "-1\nInvalid credential, deletion failed"
 NO_TEXT = "-1\na command is UTF-8"
 NO_DELETION = "-1\nInvalid deletion detected"
+BUSY = "-1\ntoo many passwords are being checked: try again in a moment"
 UNKNOWN = "-1\ninvalid command:"
 STRANGER = "-1\nInvalid Command, you can only choose to login or register"
 
@@ -235,6 +236,8 @@ def words_of(command: str, reply: str) -> str:
     kind, _, rest = reply.partition("|")
     if kind == Refusal.NOT_LOGGED_IN:
         return STRANGER
+    if kind == Refusal.BUSY:
+        return BUSY
     if kind == "i":
         return command[2:].replace(BLANK, LF, 1)
     if kind == "a":

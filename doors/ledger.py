@@ -45,6 +45,7 @@ REFUSED = {
     Refusal.WRONG_PASSWORD: "wrong password for {}",
     Refusal.NEEDS_PASSWORD: "an account needs a password here: 1|{}|PASSWORD",
     Refusal.BLOCKED: "{} is blocked",
+    Refusal.BUSY: "too many passwords are being checked: try again in a moment",
     Refusal.BALANCE_FULL: f"the balance of {{}} would not stay below {AMOUNT_MAX + 1}",
     Refusal.READ_ONLY: "the disk is full: only balances can be read now",
 }

@@ -39,6 +39,7 @@ GREETING = (
 )
 WAITS = "message from %s has been delivered to %s's mailbox\n"
 TOLD = "Sender %s sends a new message %s to %s\n"
+BUSY = "too many passwords are being checked: try again in a moment\n"
 NO_HISTORY = "there is no history of accounts that an earlier version has made\n"
 UNREADABLE = "the history cannot be read at this replica now: ask another one\n"
 INVALID = b"Please give a valid input as instructed in the documentation"
@@ -55,6 +56,7 @@ def _refused(command: str, reply: str) -> str:
     words = {
         Refusal.WRONG_PASSWORD: f"wrong password for {_name_in(command)}\n",
         Refusal.TOO_MANY: f"too many attempts for {_name_in(command)}: try again in {more} s\n",
+        Refusal.BUSY: BUSY,
         Refusal.BLOCKED: f"{_name_in(command)} is blocked\n",
         Refusal.NEEDS_PASSWORD: f"an account needs a password here: 1|{_name_in(command)}|PASSWORD\n",
     }

@@ -8,7 +8,7 @@ import unittest
 from commands import system_run
 from tests.front_desk import QUICK, FrontDesk, Person
 from tests.test_desk import lines_of
-from waiting import Proof
+from waiting import HASHES_MAX, Proof
 
 HEX = "00112233445566778899aabbccddeeff"
 
@@ -70,6 +70,58 @@ class ProofTest(unittest.TestCase):
         self.work()
         self.assertEqual([line[:2] for line in self.commit()], ["C|", "S|"], "what was held back leaves with it")
         self.assertIn(b"to nora\n", person.read())
+
+    def test_a_queue_that_is_full_refuses_at_once(self) -> None:
+        """At every door, whatever the password is for; nothing is done, and when the queue is shorter all goes on."""
+        self.person.say("1|mason|secret\n")
+        crowd = [self.front.connect() for _ in range(HASHES_MAX)]
+        for person in crowd:
+            person.send(b"1|one|secret\n")
+        self.commit()
+        self.assertEqual((len(self.front.works), self.front.desk.hashing), (HASHES_MAX, HASHES_MAX))
+        words = b"too many passwords are being checked: try again in a moment"
+        asked = {
+            ("pipe", b"0|mason123|secret\n"): words + b"\n",
+            ("pipe", b"1|nora|secret\n"): words + b"\n",
+            ("ledger", b"0|mason|secret\n"): b"error: " + words + b"\n",
+            ("ledger", b"1|nora|secret\n"): b"error: " + words + b"\n",
+            ("framed", b"22        1\nmason\nsecret12345678"): b"62        -1\n" + words,
+            ("framed", b"14        3\nnora\nsecret1"): b"62        -1\n" + words,
+        }
+        for (door, line), answer in asked.items():
+            person = self.front.connect(door)
+            person.read()
+            person.send(line)
+            self.commit()
+            self.answer_queries()
+            self.commit()
+            with self.subTest(door=door, line=line):
+                self.assertTrue(person.read().endswith(answer))
+        self.assertEqual(len(self.front.works), HASHES_MAX)
+        operator = self.front.connect("operator")
+        operator.send(b'{"what": "reset", "name": "mason", "password": "other"}')
+        self.assertEqual(len(self.front.works), HASHES_MAX + 1, "an operator is never refused")
+        self.front.turn()
+        self.assertEqual(self.front.desk.hashing, 0)
+        self.assertEqual(list(self.front.state.accounts), ["mason", "one"])
+        self.assertEqual(self.front.connect().say(b"0|mason123|other\n")[-33:], b"user : mason is now logged in\n"[-33:])
+
+    def test_a_queue_that_fills_while_the_hash_is_looked_up(self) -> None:
+        self.person.say("1|mason|secret\n")
+        self.person.send(b"0|mason123|secret\n")
+        self.front.desk.hashing += HASHES_MAX
+        self.answer_queries()
+        self.commit()
+        self.assertIn(b"too many passwords", self.person.read())
+        self.front.desk.hashing -= HASHES_MAX
+
+    def test_an_open_account_that_cannot_have_a_password_now_stays_open(self) -> None:
+        self.person.say(f"understudy 1 {HEX}\n")
+        self.person.say("1 0 1|open\n")
+        self.front.desk.hashing += HASHES_MAX
+        self.assertIn(b"too many passwords", self.person.say("2 0 passwd|open123|\tnew\n"))
+        self.front.desk.hashing -= HASHES_MAX
+        self.assertEqual(self.front.state.accounts["open"].secret, "")
 
     def test_right_wrong_and_unknown_are_worked_on_alike(self) -> None:
         self.person.say("1|mason|secret\n")

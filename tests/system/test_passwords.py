@@ -7,9 +7,13 @@ import os
 import time
 
 from client import ChatClient
+from tests.system.guests import Numbered, Plain
 from tests.system.stage import SystemTest
+from tests.system.test_framed import Line
+from waiting import HASHES_MAX
 
 PASSWORD, NEWER, GUESS = "correct-horse-battery", "staple-of-the-horse", "guess-of-a-stranger"
+CROWD, LOG_INS = 400, 10_000  # connections, and log-ins of all of them together
 FLOOD = 60  # log-ins at once; each is some 30 ms of a processor
 
 
@@ -28,6 +32,7 @@ class Passwords(SystemTest):
         backup = next(i for i in self.cluster.ids if i != primary)
         mason = await self.client(backup)
         self.assertIn("Success", await mason.request(f"1|mason|{PASSWORD}"))
+        await self.aside(self.use_every_door, backup)
         other = await self.client(primary)
         self.assertEqual(await other.request(f"0|mason123|{GUESS}"), "wrong password for mason123\n")
         self.assertIn("logged in", await other.request(f"0|mason123|{PASSWORD}"))
@@ -49,6 +54,54 @@ class Passwords(SystemTest):
         (row,) = self.cluster.table(backup, "accounts")
         self.assertTrue(row["secret"].startswith("$argon2id$v=19$m=19456,t=2,p=1$"))
         await self.aside(self.look_for, PASSWORD, NEWER, GUESS, word)
+
+    def use_every_door(self, replica: int) -> None:
+        """Log in with the right and with a wrong one wherever a password can be said, and make an account."""
+        doors, heard = self.cluster.doors, list[str]()
+        for door, lines in {
+            "pipe": [f"0|mason123|{GUESS}", f"0|mason123|{PASSWORD}", f"1|plain|{PASSWORD}"],
+            "ledger": [f"0|mason|{GUESS}", f"0|mason|{PASSWORD}", f"1|teller|{PASSWORD}"],
+            "framed": [f"1|mason|{GUESS}", f"1|mason|{PASSWORD}", f"3|framed|{PASSWORD}", f"5|framed|{GUESS}", f"5|framed|{PASSWORD}"],
+        }.items():
+            guest = Numbered(doors[door][replica], greets=door == "pipe")
+            self.addCleanup(guest.socket.close)
+            heard += [guest.request(number, line) for number, line in enumerate(lines, 1)]
+            if door != "framed":
+                plain = Plain(doors[door][replica], greets=door == "pipe")
+                self.addCleanup(plain.socket.close)
+                heard += [plain.ask(line) for line in lines]
+        frames = Line(doors["framed"][replica])
+        self.addCleanup(frames.socket.close)
+        heard += [frames.ask(f"{code}\nmason\n{word}") for code, word in ((1, GUESS), (1, PASSWORD), (3, PASSWORD), (5, GUESS))]
+        room = Plain(doors["room"][replica], greets=False)
+        self.addCleanup(room.socket.close)
+        room.say("mason")
+        heard.append(room.line())
+        self.assertEqual(sum("ogged in" in words or "Successful Login" in words or words == "mason123\n" for words in heard), 6, heard)
+
+    async def test_ten_thousand_log_ins_starve_nobody(self) -> None:
+        """Whoever cannot be answered soon is told so; those who talk go on."""
+        await self.start()
+        await self.begin_talk("ann", "bob")
+        ann, port = self.talkers[0], self.cluster.pipes[0]
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CROWD)]
+        before, each = len(ann.acked_at), LOG_INS // CROWD
+        for n, (_, writer) in enumerate(crowd):
+            writer.write(b"".join(b"0|nobody%d-%d123|%s\n" % (n, i, GUESS.encode()) for i in range(each)))
+        words = await asyncio.gather(*(self.answers(reader, each) for reader, _ in crowd))
+        for _, writer in crowd:
+            writer.close()
+        busy = sum(line.startswith(b"too many passwords") for lines in words for line in lines)
+        unknown = sum(b"is not recognized" in line for lines in words for line in lines)
+        self.assertEqual(busy + unknown, LOG_INS)
+        self.assertGreater(busy, LOG_INS // 2)
+        self.assertGreater(unknown, HASHES_MAX // 2)
+        self.assertGreater(len(ann.acked_at) - before, 50, "she has talked all the while")
+        await self.end_talk()
+
+    async def answers(self, reader: asyncio.StreamReader, count: int) -> list[bytes]:
+        await reader.readline()  # the greeting
+        return [await asyncio.wait_for(reader.readline(), 60) for _ in range(count)]
 
     def look_for(self, *words: str) -> None:
         """In every file the cluster has written: journals, snapshots, logs, what was printed."""
