@@ -50,8 +50,7 @@ class Connection:
     __slots__ = (
         *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "door", "ended", "filling", "gone"),
         *("holes", "home", "is_open", "is_plain", "kind", "line", "low", "opening", "owed", "paused", "peer", "provisional", "seen"),
-        *("session", "shell", "shown", "told", "withheld"),
-        *("skip", "translator", "unanswered"),
+        *("session", "shell", "shown", "skip", "told", "translator", "unanswered", "withheld"),
     )
 
     def __init__(self, desk: Desk, shell: Shell, door: str, number: int) -> None:
@@ -160,8 +159,7 @@ class Connection:
         first = self._count(first, len(commands), low)
         if first:
             item = Run(first, self.skip, commands)
-            item.render = render
-            self.skip = 0
+            item.render, self.skip = render, 0
             self._place(item)
 
     def _count(self, first: int, count: int, low: int) -> int:

@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ledger
 import read_only
+from answers import EVALUATE
 from attempts import Attempts
-from commands import BALANCE, HISTORY, LIST, LIST_ALL, PRESENT, SECRET, WHO_AM_I, Refusal, count_ops, system_run
+from commands import count_ops, system_run
 from connection import Connection, Shell
 from history import Archive
 from noting import expelled
@@ -366,44 +366,6 @@ class Desk:
         self.behind.clear()
         self.unanswered_bytes = 0
         self.open_runs, self.open_bytes, self.open_ops = [], 0, 0
-
-
-def _list(desk: Desk, session: bytes, pattern: str) -> str:
-    return _how_far(desk, session, pattern) if pattern else "a|" + ",".join(desk.state.names())
-
-
-def _how_far(desk: Desk, session: bytes, rest: str) -> str:
-    """For what the guest's own replica reads (`reading.py`): when its state is so new, it holds everything acknowledged by now."""
-    return f"x|{desk.state.op}"
-
-
-def _secret(desk: Desk, session: bytes, rest: str) -> str:
-    """The hash of an account's password, for the door that is to check one; and the attempt counts."""
-    name, address = rest.split("|")
-    account = desk.state.accounts.get(name) or desk.state.by_id(name)
-    wait = desk.attempts.ask(account.name if account else name, address, desk.now())
-    return f"k|{round(wait * 1000)}|{account.secret if account else ''}"
-
-
-def _list_all(desk: Desk, session: bytes, rest: str) -> str:
-    words = _who_am_i(desk, session, rest)
-    return "a|" + ",".join(desk.state.accounts) if words == "i" else words
-
-
-def _who_am_i(desk: Desk, session: bytes, rest: str) -> str:
-    asking = desk.state.sessions.get(session)
-    return "i" if asking is not None and asking.account is not None else Refusal.NOT_LOGGED_IN
-
-
-EVALUATE: dict[str, Callable[[Desk, bytes, str], str]] = {
-    LIST: _list,
-    PRESENT: lambda desk, session, rest: "w|" + ",".join(desk.state.present()),
-    BALANCE: lambda desk, session, rest: ledger.balance_of(desk.state, session, *rest.split("|")),
-    SECRET: _secret,
-    HISTORY: _how_far,
-    LIST_ALL: _list_all,
-    WHO_AM_I: _who_am_i,
-}
 
 
 def channel_of(connection: Connection) -> str:

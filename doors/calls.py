@@ -189,6 +189,7 @@ STATUSES = {
     Refusal.WRONG_PASSWORD: (UNAUTHENTICATED, "wrong password for {}"),
     Refusal.NOT_LOGGED_IN: (UNAUTHENTICATED, "wrong password for {}"),
     Refusal.NEEDS_PASSWORD: (INVALID_ARGUMENT, "an account needs a password here"),
+    Refusal.BUSY: (RESOURCE_EXHAUSTED, "too many passwords are being checked: try again in a moment"),
     Refusal.BLOCKED: ("PERMISSION_DENIED", "{} is blocked"),
     Refusal.READ_ONLY: (UNAVAILABLE, "the disk of the last replica takes nothing new: this was not done"),
     Refusal.NO_SUCH_ACCOUNT: ("NOT_FOUND", "there is no such account"),

@@ -66,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "credentials": set(),
     "gate": set(),
     "links": {"credentials", "gate", "handshake", "packets"},
+    "answers": {"commands", "desk", "ledger"},
     "history": {"commands", "disk", "people", "snapshots", "state"},
     "reading": {"commands", "connection", "history", "waiting"},
     "waiting": {"attempts", "commands", "connection", "doors", "passwords"},
@@ -74,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "relays": {"commands", "connection"},
     "read_only": {"commands", "connection", "noting", "people", "waiting"},
     "desk": {
-        *("attempts", "commands", "connection", "history", "ledger", "noting", "passwords", "people", "read_only", "reading", "relays"),
+        *("answers", "attempts", "commands", "connection", "history", "noting", "passwords", "people", "read_only", "reading", "relays"),
         *("room", "state", "told", "waiting"),
     },
     "listening": {"commands", "connection", "desk", "doors.calls", "people", "told"},
