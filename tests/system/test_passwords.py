@@ -13,7 +13,7 @@ from tests.system.test_framed import Line
 from waiting import HASHES_MAX
 
 PASSWORD, NEWER, GUESS = "correct-horse-battery", "staple-of-the-horse", "guess-of-a-stranger"
-CROWD, TRIES, LOG_INS = 500, 30, 10_000  # connections, log-ins of each, and of all of them at the least
+CROWD, TRIES, LOG_INS = 500, 40, 10_000  # connections, log-ins of each, and of all of them at the least
 FLOOD = 60  # log-ins at once; each is some 30 ms of a processor
 
 
@@ -86,10 +86,10 @@ class Passwords(SystemTest):
         ann = self.talkers[0]
         before = len(ann.acked_at)
         refused = await asyncio.gather(*(self.try_in(n) for n in range(CROWD)))
-        self.assertGreater(sum(refused), LOG_INS - CROWD)
+        self.assertGreater(sum(refused), LOG_INS)
         hashed = sum(count < TRIES for count in refused)
         self.assertGreaterEqual(hashed, HASHES_MAX)
-        self.assertGreater(len(ann.acked_at) - before, hashed, "she has talked all the while")
+        self.assertGreater(len(ann.acked_at) - before, hashed // 2, "she has talked all the while")
         await self.end_talk()
 
     async def try_in(self, number: int) -> int:
