@@ -61,7 +61,8 @@ class Desk:
         backlog_max: int = BACKLOG_MAX,
         is_strict: bool = False,
     ) -> None:
-        self.place, self.state, self.poke, self.backlog_max = place, state, poke, backlog_max
+        self.place, self.poke, self.backlog_max = place, poke, backlog_max
+        self.state: ChatState = state
         self.describe_cluster, self.console = describe_cluster, console
         self.now, self.dice, self.work, self.hasher = now, dice, work, hasher
         self.is_strict = is_strict  # no open accounts

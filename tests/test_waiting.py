@@ -100,6 +100,7 @@ class ProofTest(unittest.TestCase):
         self.assertEqual(len(self.front.works), HASHES_MAX)
         operator = self.front.connect("operator")
         operator.send(b'{"what": "reset", "name": "mason", "password": "other"}')
+        self.commit()
         self.assertEqual(len(self.front.works), HASHES_MAX + 1, "an operator is never refused")
         self.front.turn()
         self.assertEqual(self.front.desk.hashing, 0)

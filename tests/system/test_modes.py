@@ -26,6 +26,7 @@ class Script:
 
     async def end(self) -> tuple[list[str], str, int]:
         """What it still says, what it tells apart, and its exit code."""
+        self.stdin.close()
         said, told = await asyncio.wait_for(self.process.communicate(), SERVES_S)
         assert self.process.returncode is not None
         return said.decode().splitlines(), told.decode(), self.process.returncode

@@ -51,8 +51,10 @@ class Passwords(SystemTest):
         await self.aside(self.cluster.wait_members)
         await self.aside(self.cluster.wait_level)
         self.assertEqual(self.cluster.differences(), [])
-        (row,) = self.cluster.table(backup, "accounts")
-        self.assertTrue(row["secret"].startswith("$argon2id$v=19$m=19456,t=2,p=1$"))
+        kept = {row["name"]: row["secret"] for row in self.cluster.table(backup, "accounts")}
+        self.assertEqual(list(kept), ["mason", "plain", "teller"])
+        for secret in kept.values():
+            self.assertTrue(secret.startswith("$argon2id$v=19$m=19456,t=2,p=1$"))
         await self.aside(self.look_for, PASSWORD, NEWER, GUESS, word)
 
     def use_every_door(self, replica: int) -> None:
@@ -69,7 +71,7 @@ class Passwords(SystemTest):
             if door != "framed":
                 plain = Plain(doors[door][replica], greets=door == "pipe")
                 self.addCleanup(plain.socket.close)
-                heard += [plain.ask(line) for line in lines]
+                heard += [plain.ask(line) for line in lines[:2]]
         frames = Line(doors["framed"][replica])
         self.addCleanup(frames.socket.close)
         heard += [frames.ask(f"{code}\nmason\n{word}") for code, word in ((1, GUESS), (1, PASSWORD), (3, PASSWORD), (5, GUESS))]
@@ -77,7 +79,9 @@ class Passwords(SystemTest):
         self.addCleanup(room.socket.close)
         room.say("mason")
         heard.append(room.line())
-        self.assertEqual(sum("ogged in" in words or "Successful Login" in words or words == "mason123\n" for words in heard), 6, heard)
+        self.assertEqual(
+            sum("is now logged in" in words or "Successful Login" in words or words == "mason123\n" for words in heard), 6, heard
+        )
 
     async def test_ten_thousand_log_ins_starve_nobody(self) -> None:
         """Whoever cannot be answered soon is told so at once; those who talk go on."""
