@@ -139,9 +139,4 @@ BUGS = (
             POLICY, "        r = self.replica\n        r.round += 1\n        self.rounds", "        r = self.replica\n        self.rounds"
         ),
     ),
-    planted(
-        "halves_of_a_disk_trusted",
-        "2.9: a log that is fetched anew is suspect until it is whole",
-        Edit("storage.py", "        self.save(suspect=True, snapshot_op=0,", "        self.save(suspect=False, snapshot_op=0,"),
-    ),
 )
