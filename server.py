@@ -234,9 +234,7 @@ class Server:
         return replica.view, replica.status, replica.primary, replica.serving, self.policy.is_cut_off()
 
     def _has_new_role(self) -> bool:
-        replica, (view, status, primary, serving, cut_off) = self.replica, self.seen_role
-        is_same = replica.view == view and replica.status == status and replica.serving == serving and replica.primary == primary
-        return not is_same or self.policy.is_cut_off() != cut_off
+        return self._role() != self.seen_role
 
     def _notice_role(self) -> None:
         before, self.seen_role = self.seen_role, self._role()
@@ -478,14 +476,15 @@ class Server:
     # --- effects: state and catching up ---------------------------------------------------------------------------------------------------
 
     def _apply(self, effect: Apply) -> None:
-        if self.desk.open_runs and self.replica.can_prepare:
-            self.unapplied = effect  # until the next batch is on its way: the others store that while this one is answered
+        # A batch may leave before this one is answered, so that the others store it meanwhile; not if the core has more to say: a new view.
+        if self.replica.effects[-1:] == [effect] and self.desk.open_runs and self.replica.can_prepare:
+            self.unapplied = effect
             return self._submit()
         self._execute(effect.batch)
 
     def _execute(self, batch: Batch) -> None:
         outcome = self.state.apply(batch.first_op, batch.count, batch.time, batch.body)
-        self.upkeep.op_at = self.host.now()
+        self.upkeep.note_applied(len(batch.body))
         if self.replica.status in LIVE:
             self.desk.applied(outcome)
         self.feed(Applied(batch.op, self.state.digest))

@@ -37,6 +37,7 @@ from transfer import Receiver, Sender, TransferFailed
 
 LOOK_FIRST_S = 5.0  # seconds after start: what rotted while the replica was down should not wait for the day that it is needed
 LOOK_AGAIN_S = 10.0  # seconds after a look that found damage, and between two for the sake of a transfer
+SLICE_EVERY = 96 << 10  # bytes of log for which one more slice is made: the next segment is ready when a second half of this one is full
 LOOK_S = 86_400.0  # seconds otherwise: reading the history costs as much as writing it did
 
 
@@ -70,6 +71,7 @@ class Upkeep:
         self.looked_at = host.now()
         self.look_at = self.looked_at + LOOK_FIRST_S
         self.snapshot_at = self.op_at = host.now()  # when one was ordered, when the last batch was applied
+        self.bytes_applied = 0  # since a slice of the next segment was ordered for their sake
 
     # --- given to others, fetched from others ---------------------------------------------------------------------------------------------
 
@@ -149,6 +151,14 @@ class Upkeep:
         return receiver.path
 
     # --- of this replica's own ------------------------------------------------------------------------------------------------------------
+
+    def note_applied(self, size: int) -> None:
+        """A batch of so many bytes was applied. Under load a slice now and then is too little, and what is not ready keeps everybody."""
+        self.op_at = self.host.now()
+        self.bytes_applied += size
+        if self.bytes_applied >= SLICE_EVERY:
+            self.bytes_applied = 0
+            self.host.soon(self.make_ready)
 
     def make_ready(self) -> None:
         """What a later write should find: a file for the next proposal, the next segment of the journal a slice at a time."""

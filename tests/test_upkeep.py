@@ -11,7 +11,7 @@ from events import SnapshotDiffered, SnapshotRead
 from history import Page
 from replication import NORMAL
 from state import ChatState
-from upkeep import LOOK_AGAIN_S, LOOK_FIRST_S, LOOK_S, Upkeep
+from upkeep import LOOK_AGAIN_S, LOOK_FIRST_S, LOOK_S, SLICE_EVERY, Upkeep
 
 TIP = b"t" * 16
 
@@ -22,6 +22,10 @@ class FakeHost:
     def __init__(self) -> None:
         self.time = 100.0
         self.orders: list[tuple[dict[str, Any], Callable[[dict[str, Any]], None]]] = []
+        self.turns: list[Callable[[], None]] = []
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.turns.append(callback)
 
     def now(self) -> float:
         return self.time
@@ -62,6 +66,13 @@ class UpkeepTest(unittest.TestCase):
         self.upkeep: Any = self.make()
         self.upkeep.archive.state = self.state = ChatState()
         self.state.history.extend((number, 5, "mason", "wayne", "x") for number in range(1, 6))
+
+    def test_what_is_applied_brings_the_next_segment_on_a_slice_at_a_time(self) -> None:
+        self.upkeep.note_applied(SLICE_EVERY - 1)
+        self.assertEqual(self.host.turns, [])
+        self.upkeep.note_applied(1)
+        self.upkeep.note_applied(SLICE_EVERY - 1)
+        self.assertEqual(self.host.turns, [self.upkeep.make_ready], "in a turn of its own: no guest waits for it")
 
     def make(self) -> Any:
         settings: Any = SimpleNamespace(name="dormitory", snapshot_quiet_ms=300, snapshot_every_s=60, snapshot_every_bytes=1 << 26)
