@@ -204,6 +204,7 @@ class ViewTest(unittest.TestCase):
             {"time": 6},
             {"closed": True},
             {"prev_hash": b"x" * 16},
+            {"forced": 3},
         ]
         self.assertEqual({name for change in changes for name in change}, set(View.__struct_fields__))
         for change in changes:
