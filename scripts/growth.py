@@ -45,7 +45,7 @@ PARTS = ("load", "snapshot", "restart", "rejoin", "memory", "idle", "large", "sl
 FILL_AT_ONCE = 5000  # messages between two looks at the mailboxes: never more than that, and what is under way, is undelivered
 IDLE = 10_000
 SLOW_S, SLOW_EVERY_S = 0.02, 0.1
-HEAVY_S = 2.5  # seconds of W3 that make a journal of 64 MiB, which brings a snapshot on
+HEAVY_S = 6.0  # seconds of W3 that make a journal of 64 MiB, which brings a snapshot on
 
 
 class Growth:
@@ -93,10 +93,11 @@ class Growth:
         for name, connections, window in (("W1", 64, 1), ("W3", 8, 256)):
             ratios, used = [], []
             for _ in range(self.rounds):
-                full, empty = self.measure(self.full, connections, window), self.measure(self.empty, connections, window)
+                full = self.measure(self.full, connections, window)
+                self.full.rest()  # its snapshot would run beside the other's measurement
+                empty = self.measure(self.empty, connections, window)
                 ratios.append(full.per_second / empty.per_second)
                 used.append(sum(full.processor) / sum(empty.processor))
-                self.full.rest()
                 self.empty.rest()
             share, cost = statistics.median(ratios), statistics.median(used)
             say(f"load      {name}: {share:.2f} of the empty cluster's; processor a message {cost:.2f} of it")
