@@ -30,6 +30,7 @@ Ports that are not given come from the configuration, if the given ones are in i
     python client.py localhost       a host name without a port means the room: one conversation of all who are in it
     python client.py --menu          the numbered menu, at the ports of the framed door
     python client.py --menu 8184     begin at this replica
+    python client.py --grpc 50051    the gRPC door, in the words of its own client: 0|NAME, 1|NAME, 2|PATTERN, 3|NAME|TEXT, 5|, X
     python client.py 6666 <<EOF      a script; each line waits for the reply to the line before
     create mason
     @wayne hello
@@ -49,6 +50,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     words = "PORT or HOST:PORT of a replica; the client moves along them when one dies. HOST alone: the room there"
     add("ports", nargs="*", metavar="PORT", help=words)
     add("--menu", action="store_true", help="the numbered menu, at the framed door's ports")
+    add("--grpc", action="store_true", help="the gRPC door's ports, and the lines of its own client")
     add("--ca", metavar="FILE", help="the cluster's CA: speak TLS, and believe only servers that it has certified (default: of --config)")
     add("--config", metavar="PATH", help=f"where the other ports are looked up (default: {DEFAULT_CONFIG}, if it is there)")
     either = parser.add_mutually_exclusive_group().add_argument

@@ -135,6 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 gets what it can show
     try:
+        if options.grpc:
+            import grpc_mode  # loads gRPC, which nobody else needs
+
+            return asyncio.run(grpc_mode.converse(ports_to_use(options.ports, options.config, grpc_mode.DOOR), options.ca))
         mode = mode_of(options)(is_script=is_plain)
         return asyncio.run(converse(ports_to_use(options.ports, options.config, mode.door), options, mode))
     except ValueError as error:
