@@ -26,8 +26,10 @@ DECODERS = {"decode", "loads", "unpack", "unpack_from", "fromhex", "convert", "p
 UNREACHED = {
     "admin._listening_inode": "the kernel's own table, when a port is taken",
     "admin.owner_of": "the same",
+    "credentials.named_replica": "a certificate that `ssl` has found to be of the cluster's own CA",
     "disk.file_system": "the kernel's own table, of what is mounted",
     "host.LoopHost.console": "the clock",
+    "grpc_mode.enter": "what the gRPC door has answered",
     "last_resort.LastResort._cut_tail": "names of segments, which `evidence.examine` has read before",
     "host.LoopHost._ask_worker": "what this server's own worker answers",
     "settings.load": "opens the file; what stands in it is target settings",
@@ -90,7 +92,7 @@ class EveryParser(unittest.TestCase):
     """No parser is forgotten: what decodes bytes is found in the syntax trees, and must be entered while inputs are fed."""
 
     def test_every_door_has_a_target(self) -> None:
-        self.assertLessEqual(set(TRANSLATORS), set(fuzzing.TARGETS))
+        self.assertLessEqual(set(TRANSLATORS) - {"stream"}, set(fuzzing.TARGETS))  # a stream is asked for by a call: target grpc
 
     def test_every_function_that_decodes_is_reached(self) -> None:
         reached = self.reached()

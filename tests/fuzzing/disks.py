@@ -293,7 +293,7 @@ class ManifestTarget(Target):
         small = {f"{name}.csv": table for name in ("accounts", "mailboxes", "messages-000001", "room", "sessions", "told")}
         large = {**small, "messages-000001.csv": Part(9_000_000, 50_000, "1" * 64), "messages-000002.csv": Part(500, 3, "2" * 64)}
         return {
-            "small": Manifest(FORMAT, "simulated", 20, "ab" * 16, 77, 2, small).encode(),
+            "small": Manifest(FORMAT, "simulated", 10, "ab" * 16, 77, 2, small).encode(),
             "large": Manifest(FORMAT, "simulated", 200_000, "cd" * 16, 1 << 31, 50_003, large).encode(),
         }
 
@@ -337,7 +337,9 @@ class SnapshotTarget(Target):
     names = ("accounts.csv", "mailboxes.csv", "sessions.csv", "room.csv", "told.csv", message_file(1))
 
     def seeds(self) -> dict[str, bytes]:
-        return {"some": self._files(some_state()), "new": self._files(ChatState())}
+        told = some_state()
+        told.apply(some_batches()[-1].op + 1, 2, WALL + 9000, run(bytes(range(16)), 9, 8, 1, b"M|zoe|i||r1|\nM|ann|s|7|r2|wayne|hello", 2))
+        return {"some": self._files(some_state()), "new": self._files(ChatState()), "told": self._files(told)}
 
     def _files(self, state: ChatState) -> bytes:
         parts = [rows_through_csv(columns, list(rows), True) for columns, rows in state.tables().values()]

@@ -15,7 +15,7 @@ import json
 import random
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -29,15 +29,17 @@ from doors.gen.chat_pb2 import (
     ChatMessageRequest,
     CreateAccountRequest,
     DeleteAccountRequest,
+    HistoryRequest,
     LogInRequest,
     WildCardRequest,
 )
+from doors.grpc_door import told
 from doors.lines import LINE_MAX
-from doors.messages import CALLS
+from doors.messages import CALLS, looking_back, page
 from events import Event, Linked, Persist, Persisted, Received, Saved, SaveLogView, Ticked
 from exchange import Exchange
 from guest import About, Guest, Message, Reply, Trouble
-from handshake import LENGTH, Handshake, Identity, LinkRefused
+from handshake import ANY, LENGTH, Handshake, Identity, LinkRefused
 from links import HANDSHAKE_MAX, Link, Links
 from packets import NO_HASH, PACKET_MAX, AnyPacket, BadPacket, Batch, DamagedBatch, Member, View
 from policy import Timers
@@ -275,7 +277,7 @@ class GrpcTarget(Target):
         *(b"\x0a\x05wayne", b"\x12\x02hi", b"\x1a\x03ann", b"\x22\x05wayne", b"\x08\x07", b"\x5a\x01r", b"\x62\x01p", b"\x68\xff\x01"),
         *(b"|", b"\n", b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\x0a\xff\xff\xff\xff\x0f", b"\x70\x01", b"x" * 70_000, b"n" * 33),
     )
-    calls: tuple[str, ...] = (*CALLS, "ReceiveMessages")
+    calls: tuple[str, ...] = (*CALLS, "ReceiveMessages", "History")
     life = 400  # inputs that meet the same state
 
     def __init__(self) -> None:
@@ -289,7 +291,8 @@ class GrpcTarget(Target):
             "LogIn": LogInRequest(client_id="ann", password="p"),
             "DeleteAccount": DeleteAccountRequest(client_id="ann"),
             "Acknowledge": AcknowledgeRequest(client_id="ann", upto=99),
-            "ReceiveMessages": ChatClient(recipient_id="ann", after=5, acknowledges=True),
+            "ReceiveMessages": ChatClient(recipient_id="ann", after=5),
+            "History": HistoryRequest(client_id="wayne", partner_id="ann", before=9, count=3),
         }
         return {call: bytes([self.calls.index(call)]) + words.SerializeToString() for call, words in some.items()}
 
@@ -303,18 +306,23 @@ class GrpcTarget(Target):
         try:
             if call == "ReceiveMessages":
                 return self.listen(raw)
+            if call == "History":
+                return self.ask(looking_back(raw), Exchange.look_back)
             return self.ask(CALLS[call](raw))
         except Refused as no:
             return no.status
 
-    def ask(self, asked: Asked) -> str:
+    def ask(self, asked: Asked, ask: Callable[[Exchange, Asked, str, Callable[[str], None]], None] = Exchange.ask) -> str:
         assert "\n" not in asked.command
         answers: list[str] = []
-        self.exchange.ask(asked, "127.0.0.1", answers.append)
+        ask(self.exchange, asked, "127.0.0.1", answers.append)
         self.front.turn()
         (answer,) = answers
         assert answer != Refusal.INTERNAL, asked
-        return "done" if answer[0] == "y" else refused(answer, asked.name).status
+        if answer[0] not in "yt":
+            return refused(answer, asked.name).status
+        (told if answer[0] == "y" else page)(answer)
+        return "done"
 
     def listen(self, raw: bytes) -> str:
         ear = Ear(self.front, raw)
@@ -603,6 +611,10 @@ class Wire:
         assert len(words) <= HANDSHAKE_MAX
 
     def set_write_buffer_limits(self, high: int) -> None: ...
+    def get_extra_info(self, name: str) -> None: ...
+    def certified(self, transport: object) -> int:
+        return ANY
+
     def is_closing(self) -> bool:
         return self.closed
 

@@ -580,10 +580,12 @@ class Faults:
 
     def _damaged_file(self) -> Damaged | None:
         """A file of a dead replica that may be damaged now: as often of one kind as of another, however many there are."""
-        started = {p.id for p in self.world.living() if hasattr(p.server, "replica")}
+        started, fuse = {p.id for p in self.world.living() if hasattr(p.server, "replica")}, self.fuse
         replica = self._dead_or_killed()
         if replica is None:
             return None
+        if self.fuse is not fuse:
+            started.clear()  # its death was the moment at which the power failed, which may have taken the second copy
         self.restart(replica)
         files_of_it = self.world.files_of(replica)
         entry = files_of_it.find(f"{BASE}/replica-{replica}")
