@@ -63,6 +63,18 @@ LATE = "late"
 UNVISITED: dict[Site, str] = {
     ("mkdir", "Journal.open"): "`Storage` has made the directory",
     ("try_lock", "Worker._turn"): "the loop of the worker's own process; one that ends is started anew (tests/test_snapshot_worker.py)",
+    **dict.fromkeys(
+        (
+            *(("mkdir", f"LastResort._copy_log #{n}") for n in (1, 2)),
+            *(("sync_dir", f"LastResort._copy_log #{n}") for n in (1, 2)),
+            *((call, "LastResort._decide") for call in ("open", "pwrite", "sync", "sync_dir")),
+            *(("open", "LastResort._copy #2"), ("pwrite", "LastResort._copy"), ("sync", "LastResort._copy")),
+            *(("mkdir", "LastResort._cut_tail"), ("sync_dir", "LastResort._cut_tail #1"), ("sync_dir", "LastResort._cut_tail #2")),
+            *((call, f"Storage._give_up #{n}") for call in ("mkdir", "sync_dir") for n in (1, 2)),
+            ("rename", "Storage._give_up"),
+        ),
+        "an operator's last resort and what comes back after one: tests/test_last_resort.py stops them at every write",
+    ),
 }
 
 

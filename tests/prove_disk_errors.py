@@ -93,8 +93,12 @@ WITHOUT_DISK = {
     "snapshot_worker.Worker.run": "a pipe to its server",
     "host.LoopHost.start_admin": "a socket; a replica that cannot make it does not start",
     "host.short_path": "a name for it",
-    "admin.start_log": "the log for people",
-    **dict.fromkeys(("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive"), "the kernel's files, read"),
+    "logbook.start_log": "the log for people",
+    **dict.fromkeys(
+        ("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive", "disk.file_system"), "the kernel's files, read"
+    ),
+    "credentials._read": "certificates, read once; a replica that cannot read them does not start",
+    **dict.fromkeys(("certificates.make", "certificates._load_ca", "certificates._write"), "`make-certs`, which runs beside the replicas"),
     "marked_yaml.read_file": "cluster.yaml, read",
     **dict.fromkeys(("memory.history", "memory.claim", "memory._free_files"), "a client's files; without them it remembers nothing"),
     **dict.fromkeys(("memory.Memory.save", "memory.Memory.remove"), "the same"),

@@ -167,12 +167,12 @@ class WordsTest(unittest.TestCase):
     def test_letters_are_those_of_the_table(self) -> None:
         rows = [line.split() for line in (commands.__doc__ or "").splitlines()]
         letters = {row[0] for row in rows if len(row) > 1 and len(row[0]) == 1 and row[0].isupper()}
-        self.assertEqual(letters, set("CLOSRDAWNPXBHZKEJYIGVU"))
-        self.assertEqual(QUERIES, {"A", "W", "B", "K", "Y", "I"})
+        self.assertEqual(letters, set("CLOSRDAWNPXBHZKEJYIGVUFTM"))
+        self.assertEqual(QUERIES, {"A", "W", "B", "K", "Y", "I", "T"})
 
     def test_refusals_are_told_from_replies_by_their_first_character(self) -> None:
         refusals = {value for name, value in vars(Refusal).items() if not name.startswith("_")}
-        self.assertEqual(len(refusals), 18)
+        self.assertEqual(len(refusals), 21)
         for value in refusals:
             self.assertTrue(value.startswith("!") and value[1:].replace("_", "").isupper(), value)
 

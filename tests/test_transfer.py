@@ -15,7 +15,7 @@ import msgspec
 import transfer
 from disk import OsDisk
 from packets import PACKET_MAX, Chunk, GetChunk, SnapshotOffer, encode
-from snapshots import MANIFEST, MESSAGES_PER_FILE, Manifest, Part
+from snapshots import FORMAT, MANIFEST, MESSAGES_PER_FILE, Manifest, Part
 from transfer import CHUNK, PIN_S, WINDOW, Receiver, Sender, TransferFailed
 
 HASH = bytes(range(16))
@@ -312,7 +312,7 @@ class TransferTest(unittest.TestCase):
             (manifest_of(self.files, 12, files={}), "names too few files"),
             (manifest_of(self.files, 0), "names no batch"),
             (manifest_of(self.files, 12, hash="zz" * 16), "names no batch"),
-            (manifest_of(self.files, 12, format=4), "format 4"),
+            (manifest_of(self.files, 12, format=FORMAT + 1), f"format {FORMAT + 1}"),
             (manifest_of(self.files, 13), "its manifest op 13"),
             (manifest_of(self.files, 12, hash="ab" * 16), "another hash"),
             (manifest_of({**self.files, "accounts.csv": b""}, 12), "empty"),

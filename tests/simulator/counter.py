@@ -77,6 +77,9 @@ class Counter(Seat):
         session.last = len(session.replies) - 1
         return session.replies[first : first + len(lines)]
 
+    def stored(self, session: Session, request: int) -> str:
+        return session.replies[request]
+
     def execute(self, line: str) -> str:
         self.value += 1
         return str(self.value)

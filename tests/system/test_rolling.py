@@ -130,7 +130,7 @@ class RollingTest(SystemTest):
             f"bash -c {shlex.quote(f'{server} stop --replica {{id}}; exec setsid {server} --replica {{id}} </dev/null >/dev/null 2>&1 &')}"
         )
         status = shlex.join(self.cluster.command("status", "--json"))
-        done = await self.aside(self.rolls, "--status", status, "--restart", restart)
+        done = await self.aside(self.rolls, "--patience", "60", "--status", status, "--restart", restart)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         await self.more_talk()
         await self.end_talk()
