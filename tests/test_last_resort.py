@@ -8,7 +8,7 @@ import errno
 import io
 import random
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from commands import system_run
 from evidence import examine, shown, stamp
@@ -126,6 +126,25 @@ class LastResortTest(unittest.TestCase):
             last.truncate_corrupt_tail()
         finally:
             last.release()
+
+    def stopped(self, kinds: tuple[str, ...], copies: tuple[int, ...], least: int) -> Iterator[bool]:
+        """From the same files again and again: the disk fails at an ever later call, then the power. Yields whether all was done."""
+        whole, calls, ended = clone(self.files.find(BASE)), 0, False
+        while not ended:
+            calls += 2
+            root, _ = self.files.parent(BASE)
+            root.entries[BASE] = clone(whole)
+            self.files.changes.clear()
+            disk = SimDisk(random.Random(calls), self.files)
+            disk.fault = after(calls, kinds)
+            last = self.resort(2, disk=disk)
+            with contextlib.suppress(OSError):
+                last.force_new_view(copies)
+                ended = True
+            disk.kill()
+            self.files.crash()
+            yield ended
+        self.assertGreater(calls, least)
 
     def refuses(self, words: str, act: Callable[[], None]) -> None:
         """It says this, and not a byte is another one afterwards."""
@@ -352,20 +371,7 @@ class SurvivorTest(LastResortTest):
     def test_a_crash_at_any_write_leaves_it_undone_or_done(self) -> None:
         """Whatever was reached, the same command can be given again, and then it is done."""
         self.lose(0, 1)
-        whole, calls, ended = clone(self.files.find(BASE)), 0, False
-        while not ended:
-            calls += 2
-            root, _ = self.files.parent(BASE)
-            root.entries[BASE] = clone(whole)
-            self.files.changes.clear()
-            disk = SimDisk(random.Random(calls), self.files)
-            disk.fault = after(calls, ("pwrite", "sync", "sync_dir", "link", "rename", "open"))
-            last = self.resort(2, disk=disk)
-            with contextlib.suppress(OSError):
-                last.force_new_view(())
-                ended = True
-            disk.kill()
-            self.files.crash()
+        for ended in self.stopped(("pwrite", "sync", "sync_dir", "link", "rename", "open"), (), least=10):
             if not ended:
                 with contextlib.suppress(Refused):  # it was done, all but the last word of it
                     self.force(2)
@@ -373,7 +379,6 @@ class SurvivorTest(LastResortTest):
             self.assertEqual((storage.damage, storage.journal.head_op), ("", 5))
             self.assertEqual((self.last().replicas, self.last().forced > 2), ((2,), True))
             self.end(storage)
-        self.assertGreater(calls, 10)
 
 
 class TailTest(LastResortTest):
@@ -480,20 +485,7 @@ class MajorityTest(LastResortTest):
 
     def test_a_crash_at_any_write_loses_nothing(self) -> None:
         self.lose(0, 1)
-        whole, calls, ended = clone(self.files.find(BASE)), 0, False
-        while not ended:
-            calls += 2
-            root, _ = self.files.parent(BASE)
-            root.entries[BASE] = clone(whole)
-            self.files.changes.clear()
-            disk = SimDisk(random.Random(calls), self.files)
-            disk.fault = after(calls, ("pwrite", "sync", "sync_dir", "rename", "open"))
-            last = self.resort(2, disk=disk)
-            with contextlib.suppress(OSError):
-                last.force_new_view((0,))
-                ended = True
-            disk.kill()
-            self.files.crash()
+        for ended in self.stopped(("pwrite", "sync", "sync_dir", "rename", "open"), (0,), least=15):
             if not ended:
                 self.lose(*([0] if self.disk.exists(f"{BASE}/replica-0") else []))
                 self.force(2, 0)
@@ -501,7 +493,6 @@ class MajorityTest(LastResortTest):
                 storage = self.open(i)
                 self.assertEqual((storage.damage, storage.journal.head_op, storage.superblock.view // ERA > 0), ("", 9, True))
                 self.end(storage)
-        self.assertGreater(calls, 15)
 
 
 class WordsTest(unittest.TestCase):

@@ -9,20 +9,22 @@ from tests.planted import Edit, planted
 
 CORE, POLICY, SERVER = "replication.py", "survivor.py", "server.py"
 
+NO_LOG_VIEW = Edit(  # a rule of both policies
+    CORE,
+    """            if self.log_view < self.view:
+                return self.order(SaveLogView(self.generation, self.view, self.view))
+            return self._join_view()
+""",
+    """            self.log_view = self.view
+            return self._join_view()
+""",
+)
+
 BUGS = (
     planted(
         "ack_before_log_view",
         "2.9: log_view is durable before the first PrepareOk of a view",
-        Edit(
-            CORE,
-            """            if self.log_view < self.view:
-                return self.order(SaveLogView(self.generation, self.view, self.view))
-            return self._join_view()
-""",
-            """            self.log_view = self.view
-            return self._join_view()
-""",
-        ),
+        NO_LOG_VIEW,
     ),
     planted(
         "ack_old_view",

@@ -9,8 +9,9 @@ from functools import partial
 
 from tests.planted import Edit
 from tests.planted import planted as planted_anywhere
+from tests.planted.agreement import NO_LOG_VIEW
 
-CORE, POLICY = "replication.py", "majority.py"
+POLICY = "majority.py"
 planted = partial(planted_anywhere, policy="majority")
 
 BUGS = (
@@ -47,16 +48,7 @@ BUGS = (
     planted(
         "acknowledges_before_log_view",
         "2.9: log_view is on the disk before the first ack of a view",
-        Edit(
-            CORE,
-            """            if self.log_view < self.view:
-                return self.order(SaveLogView(self.generation, self.view, self.view))
-            return self._join_view()
-""",
-            """            self.log_view = self.view
-            return self._join_view()
-""",
-        ),
+        NO_LOG_VIEW,
     ),
     planted(
         "goes_on_from_its_own_log",
