@@ -401,6 +401,11 @@ class Trouble(Story):
         journal, view = server.storage.journal, server.replica.view
         batch = Batch(first_op=journal.head_op + 1, count=1, view=view, time=1, prev_hash=journal.head_hash, body=b"x" * 1200)
         at, segment = journal._end, self.segments(replica)[-1]
+        is_next = not server.replica.serving or server.replica.commit == journal.head_op
+        if not is_next or at + len(batch.image) > len(segment.content):
+            # A primary writes nothing before the last batch is committed, and this one would begin another segment.
+            self.world.push(self.world.now + 0.002, None, self.leave, replica, size)
+            return
         self.kill(replica)
         image = batch.image[:size]
         segment.content[at : at + len(image)] = image
