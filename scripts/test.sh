@@ -8,6 +8,7 @@ cd -- "$root"
 bash scripts/environment.sh requirements-dev.txt
 python=.venv/bin/python
 unset PYTHONHOME PYTHONPATH PYTHONOPTIMIZE # assertions are part of the protocol
+unset PYTHONDONTWRITEBYTECODE # hundreds of processes are started: each would compile every module again
 seconds=780 # of which a thousand seeds of the simulator take most
 
 failed=()
