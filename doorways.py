@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import credentials
 from desk import Desk
 from doors.stream import StreamShell
+from doors.turns import Turns
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Doorways:
         self.settings, self.replica, self.desk, self.is_serving = settings, replica, desk, is_serving
         self.log, self.announce = log, announce
         self.shells: set[StreamShell] = set()
+        self.turns = Turns(asyncio.get_running_loop().call_soon)
         self.sockets: list[tuple[str, socket.socket]] = []
         self.servers: list[asyncio.Server] = []
         self.is_open = False
@@ -94,7 +96,7 @@ class Doorways:
 
     def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
         most = self.settings.clients_max
-        return lambda: StreamShell(self.desk(), door, self.shells, log=self.log, announce=self.announce, clients_max=most)
+        return lambda: StreamShell(self.desk(), door, self.shells, self.turns, log=self.log, announce=self.announce, clients_max=most)
 
     def close(self) -> None:
         """Refuse new guests. Those who are in are the desk's affair."""

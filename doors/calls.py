@@ -41,10 +41,11 @@ from commands import (
     is_name,
     is_password,
 )
+from doors.contract import Silent
 from doors.lines import CONTROLS
 
 if TYPE_CHECKING:
-    from doors.contract import Guest, Message
+    from doors.contract import Guest
 
 REQUEST = re.compile(r"[!-{}~]{0,64}")  # printable, no bar
 NOBODY = "-"  # a name that no account can have, for recipients that no account can be
@@ -201,55 +202,6 @@ STATUSES = {
 
 # --- the two translators ------------------------------------------------------------------------------------------------------------------
 
-
-class Silent:
-    """What both share: nothing of theirs is bytes of a connection; whoever waits for an answer is called."""
-
-    greeting = b""
-    rest = b""
-    listens = False
-
-    def __init__(self, guest: Guest) -> None:
-        self.guest = guest
-
-    def feed(self, chunk: bytes) -> bool:
-        """Nothing comes as bytes."""
-        return False
-
-    def quiet(self) -> None:
-        """Silence means nothing here."""
-
-    def end(self) -> None:
-        """Nothing is unfinished."""
-
-    def opened(self, last: int, seq: int) -> bytes:
-        return b""
-
-    def trouble(self, word: str) -> bytes:
-        return b""
-
-    def render(self, number: int, command: str, reply: str) -> bytes:
-        raise NotImplementedError
-
-    def frame(self, number: int, words: bytes) -> bytes:
-        return words
-
-    def push(self, message: Message) -> bytes:
-        return b""
-
-    def is_resumable(self) -> bool:
-        return False
-
-    def shows_waiting(self) -> bool:
-        return True
-
-    def farewell(self) -> str:
-        return f"{self.guest.account} has logged out of the system"
-
-    def beat(self) -> bytes:
-        return b""
-
-
 Done = Callable[[str, str], None]  # command as it was done, and its reply; a reply of "": nobody knows
 
 
@@ -290,3 +242,9 @@ class StreamTranslator(Silent):
     def render(self, number: int, command: str, reply: str) -> bytes:
         cast("Hearing", self.guest).take_reply(command, reply)
         return b""
+
+    def shows_waiting(self) -> bool:
+        return True
+
+    def farewell(self) -> str:
+        return f"{self.guest.account} has logged out of the system"

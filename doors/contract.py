@@ -4,6 +4,7 @@ What it is not: nothing is done here.
 
     Guest        what a translator may ask of its connection      `connection.Connection` keeps this promise
     Translator   what a connection asks of its translator         every file in `doors/` with a translator keeps this one
+    Silent       a translator that says nothing                   for those who have something to say of a few questions only
 
 Read next: `doors/lines.py`, `connection.py`.
 """
@@ -16,6 +17,7 @@ from typing import Protocol
 from commands import Passwords
 
 Message = tuple[int, int, int, str, str]  # seq, id, time, sender, text; as `people.Message`
+COMMANDS_AT_ONCE = 512  # of one guest, in one turn of the loop: some 5 ms of it at the most
 Render = Callable[[int, list[str], list[str]], bytes]  # first number, commands and their replies to the door's words
 
 
@@ -80,6 +82,9 @@ class Translator(Protocol):
     def feed(self, chunk: bytes) -> bool:
         """Bytes from the guest, cut anywhere. Returns whether unfinished bytes wait for `quiet`."""
 
+    def share(self, chunk: bytes) -> int:
+        """So many bytes of it hold no more than about COMMANDS_AT_ONCE commands; the rest is fed in later turns of the loop."""
+
     def quiet(self) -> None:
         """Nothing came for `QUIET_AFTER` seconds."""
 
@@ -112,3 +117,54 @@ class Translator(Protocol):
 
     def beat(self) -> bytes:
         """A sign of life, if the protocol has one."""
+
+
+class Silent:
+    """Nothing comes as bytes, nothing is said: answers for those to whom only some of these questions mean anything."""
+
+    greeting = b""
+    rest = b""
+    listens = False
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+
+    def feed(self, chunk: bytes) -> bool:
+        """Nothing comes as bytes."""
+        return False
+
+    def share(self, chunk: bytes) -> int:
+        return len(chunk)
+
+    def quiet(self) -> None:
+        """Silence means nothing here."""
+
+    def end(self) -> None:
+        """Nothing is unfinished."""
+
+    def opened(self, last: int, seq: int) -> bytes:
+        return b""
+
+    def trouble(self, word: str) -> bytes:
+        return b""
+
+    def render(self, number: int, command: str, reply: str) -> bytes:
+        raise NotImplementedError
+
+    def frame(self, number: int, words: bytes) -> bytes:
+        return words
+
+    def push(self, message: Message) -> bytes:
+        return b""
+
+    def is_resumable(self) -> bool:
+        return False
+
+    def shows_waiting(self) -> bool:
+        return False
+
+    def farewell(self) -> str:
+        return ""
+
+    def beat(self) -> bytes:
+        return b""

@@ -38,6 +38,7 @@ from commands import (
     is_name,
     is_password,
 )
+from doors.contract import COMMANDS_AT_ONCE, Silent
 from doors.lines import CONTROLS
 
 if TYPE_CHECKING:
@@ -64,15 +65,13 @@ UNKNOWN = "-1\ninvalid command:"
 STRANGER = "-1\nInvalid Command, you can only choose to login or register"
 
 
-class Frames:
+class Frames(Silent):
     """What both halves share: frames in, frames out; no numbers, no session of the guest's own."""
 
-    greeting = b""
     most = BODY_MAX
 
     def __init__(self, guest: Guest) -> None:
-        self.guest = guest
-        self.rest = b""
+        super().__init__(guest)
         self.is_fresh = True  # fewer bytes than a header have come
 
     def feed(self, chunk: bytes) -> bool:
@@ -98,35 +97,22 @@ class Frames:
         """A whole frame."""
         raise NotImplementedError
 
-    def quiet(self) -> None:
-        """Silence means nothing here."""
+    def share(self, chunk: bytes) -> int:
+        return COMMANDS_AT_ONCE * HEADER
 
     def end(self) -> None:
         self.rest = b""
 
-    def opened(self, last: int, seq: int) -> bytes:
-        return b""
-
-    def trouble(self, word: str) -> bytes:
-        return b""
-
     def frame(self, number: int, words: bytes) -> bytes:
         return b"%-10d%s" % (len(words), words)
 
-    def is_resumable(self) -> bool:
-        return False
-
     def farewell(self) -> str:
         return f"{self.guest.account} has logged out of the system"
-
-    def beat(self) -> bytes:
-        return b""
 
 
 class FramedTranslator(Frames):
     """The connection for commands."""
 
-    listens = False
     most = STRANGER_MAX
     hello = b"understudy"  # as long as a header
 
@@ -204,12 +190,6 @@ class FramedTranslator(Frames):
 
     def render(self, number: int, command: str, reply: str) -> bytes:
         return self.frame(number, words_of(command, reply).encode())
-
-    def push(self, message: Message) -> bytes:
-        return b""
-
-    def shows_waiting(self) -> bool:
-        return False
 
 
 CODES = {

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from commands import CHANGE_PASSWORD, CREATE, ID_MAX, LOG_IN, LOG_OUT, Passwords, is_name, is_password
+from doors.contract import COMMANDS_AT_ONCE
 
 if TYPE_CHECKING:
     from doors import Guest, Message
@@ -92,6 +93,11 @@ class LineTranslator:
             self.guest.hang_up(f"a command is longer than {LINE_MAX} bytes")
             self.rest = b""
         return bool(self.rest and not self.framed) or self.fresh
+
+    def share(self, chunk: bytes) -> int:
+        if chunk.count(b"\n") <= COMMANDS_AT_ONCE:
+            return len(chunk)
+        return len(chunk) - len(chunk.split(b"\n", COMMANDS_AT_ONCE)[-1])
 
     def quiet(self) -> None:
         if self.fresh:

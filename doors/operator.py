@@ -14,12 +14,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from typing import TYPE_CHECKING
 
 from commands import ID_MAX, OPERATE, Passwords, Refusal, is_password
-
-if TYPE_CHECKING:
-    from doors import Guest, Message
+from doors.contract import Silent
 
 REFUSED = {
     Refusal.NO_SUCH_ACCOUNT: "there is no such account",
@@ -28,15 +25,8 @@ REFUSED = {
 UNSPEAKABLE = re.compile("[|\n\ud800-\udfff]")  # what no name holds, and half a character, which JSON can carry and UTF-8 cannot
 
 
-class OperatorTranslator:
+class OperatorTranslator(Silent):
     """One request."""
-
-    greeting = b""
-    rest = b""
-    listens = False
-
-    def __init__(self, guest: Guest) -> None:
-        self.guest = guest
 
     def feed(self, chunk: bytes) -> bool:
         """The whole request, checked by whoever made it; JSON has no way to break out of a field but `|`."""
@@ -49,39 +39,12 @@ class OperatorTranslator:
                 self.guest.say(_answer(error="reset, block, unblock or remove, and a name"))
         return False
 
-    def quiet(self) -> None:
-        """It does not matter."""
-
-    def end(self) -> None:
-        """Nor does this."""
-
-    def opened(self, last: int, seq: int) -> bytes:
-        return b""
-
     def trouble(self, word: str) -> bytes:
         return _answer(error="the request was lost; ask again")
 
     def render(self, number: int, command: str, reply: str) -> bytes:
         kind, _, name = reply.partition("|")
         return _answer(done=name) if kind == "z" else _answer(error=REFUSED.get(kind, "this cannot be done"))
-
-    def frame(self, number: int, words: bytes) -> bytes:
-        return words
-
-    def push(self, message: Message) -> bytes:
-        return b""
-
-    def is_resumable(self) -> bool:
-        return False
-
-    def shows_waiting(self) -> bool:
-        return False
-
-    def farewell(self) -> str:
-        return ""
-
-    def beat(self) -> bytes:
-        return b""
 
 
 class Slip:

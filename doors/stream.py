@@ -7,7 +7,9 @@ What it is not: it understands no byte. It feeds what comes to a `connection.Con
     UNSENT_S        seconds in which a guest read nothing although something waits: closed
     UNFINISHED_S    seconds in which a command that was begun was not ended: closed
 
-Read next: `doors/lines.py`.
+Whoever says more than COMMANDS_AT_ONCE in one breath waits with the rest, in the order of `turns.py`.
+
+Read next: `doors/turns.py`, `doors/lines.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from doors.lines import QUIET_AFTER
+from doors.turns import Turns
 
 if TYPE_CHECKING:
     from connection import Connection
@@ -35,18 +38,20 @@ class StreamShell(asyncio.Protocol):
         desk: Desk,
         door: str,
         shells: set[StreamShell],
+        turns: Turns,
         *,
         log: Callable[[str], None],
         announce: Callable[[str], None],
         clients_max: int,
     ) -> None:
-        self.desk, self.door, self.shells = desk, door, shells
+        self.desk, self.door, self.shells, self.turns = desk, door, shells, turns
         self.log, self.announce, self.clients_max = log, announce, clients_max
         self.loop = asyncio.get_running_loop()
         self.peer = self.address = ""
         self.stuck_since = self.unfinished_since = 0.0
         self.written = self.taken = 0  # bytes given to the transport; those of them that were gone at the last look
-        self.is_slow = False
+        self.is_slow = self.is_paused = self.is_waiting = False
+        self.later = b""  # what was said beyond its share; nothing is read meanwhile
         self.silence: asyncio.TimerHandle | None = None
         self.connection: Connection | None = None
 
@@ -71,12 +76,40 @@ class StreamShell(asyncio.Protocol):
         if self.silence is not None:
             self.silence.cancel()
             self.silence = None
+        if self.later:
+            self.later += chunk  # TLS has read ahead
+        else:
+            self._take(connection, chunk)
+
+    def _take(self, connection: Connection, chunk: bytes) -> None:
+        """Its share; the rest waits for the next turn."""
+        share = connection.translator.share(chunk)
+        if share < len(chunk):
+            chunk, self.later = chunk[:share], chunk[share:]
+            self.transport.pause_reading()
+            self._wait()
         if connection.feed(chunk):
             self.silence = self.loop.call_later(QUIET_AFTER, self._on_silence)
         elif not connection.translator.rest:
             self.unfinished_since = 0.0
         elif not self.unfinished_since or len(connection.translator.rest) <= len(chunk):  # it began in this chunk
             self.unfinished_since = self.loop.time()
+
+    def _wait(self) -> None:
+        if not self.is_waiting:
+            self.is_waiting = True
+            self.turns.wait(self._go_on)
+
+    def _go_on(self) -> None:
+        """The next share of what was said, unless that waits for answers."""
+        self.is_waiting = False
+        if self.is_paused or self.connection is None:
+            return
+        chunk, self.later = self.later, b""
+        if chunk:
+            self._take(self.connection, chunk)
+        if not self.later and not self.is_paused:
+            self.resume()
 
     def _on_silence(self) -> None:
         self.silence = None
@@ -87,12 +120,13 @@ class StreamShell(asyncio.Protocol):
         """The guest may still read the answers to what it has sent."""
         if self.silence is not None:
             self.silence.cancel()
-        if self.connection is not None:
+        if self.connection is not None and not self.later:  # where there is more, it is TLS that ends: as a whole
             self.connection.end()
         return not self.transport.is_closing() and self.transport.get_extra_info("ssl_object") is None  # TLS ends as a whole
 
     def connection_lost(self, error: Exception | None) -> None:
         self.shells.discard(self)
+        self.later = b""
         if self.silence is not None:
             self.silence.cancel()
         if self.connection is not None:
@@ -116,6 +150,7 @@ class StreamShell(asyncio.Protocol):
             self.abort(f"has {UNSENT_MAX} bytes unread")
 
     def close(self, why: str) -> None:
+        self.later = b""
         if self.transport.is_closing():
             return
         if why:
@@ -128,12 +163,16 @@ class StreamShell(asyncio.Protocol):
         self.transport.abort()
 
     def pause(self) -> None:
+        self.is_paused = True
         if not self.transport.is_closing():
             self.transport.pause_reading()
             self.unfinished_since = 0.0  # what is not read cannot be ended
 
     def resume(self) -> None:
-        if not self.transport.is_closing():
+        self.is_paused = False
+        if self.later:
+            self._wait()
+        elif not self.transport.is_closing():
             self.transport.resume_reading()
             if self.connection is not None and self.connection.translator.rest:
                 self.unfinished_since = self.loop.time()

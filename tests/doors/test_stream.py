@@ -12,6 +12,7 @@ from unittest import mock
 from doors.lines import QUIET_AFTER
 from doors.pipe_words import GREETING, INVALID
 from doors.stream import UNFINISHED_S, UNSENT_MAX, UNSENT_S, StreamShell
+from doors.turns import Turns
 from tests.front_desk import FrontDesk
 
 
@@ -76,18 +77,26 @@ class Wire:
         self.reading = True
 
 
-class ShellTest(unittest.TestCase):
+class Shells(unittest.TestCase):
     def setUp(self) -> None:
         self.front = FrontDesk()
         self.clock = Clock()
         self.shells: set[StreamShell] = set()
+        self.soon: list[Callable[[], None]] = []  # for the loop's next turn
+        self.turns = Turns(self.soon.append)
         self.logged: list[str] = []
         self.announced: list[str] = []
 
-    def connect(self, *, clients_max: int = 10, peer: Any = ("127.0.0.1", 49032)) -> tuple[StreamShell, Wire]:
+    def connect(self, *, door: str = "pipe", clients_max: int = 10, peer: Any = ("127.0.0.1", 49032)) -> tuple[StreamShell, Wire]:
         with mock.patch("asyncio.get_running_loop", return_value=self.clock):
             shell = StreamShell(
-                self.front.desk, "pipe", self.shells, log=self.logged.append, announce=self.announced.append, clients_max=clients_max
+                self.front.desk,
+                door,
+                self.shells,
+                self.turns,
+                log=self.logged.append,
+                announce=self.announced.append,
+                clients_max=clients_max,
             )
         wire = Wire(peer)
         shell.connection_made(wire)  # type: ignore[arg-type]
@@ -98,6 +107,8 @@ class ShellTest(unittest.TestCase):
         words, wire.words = wire.words, b""
         return words
 
+
+class ShellTest(Shells):
     def test_the_greeting_comes_at_once(self) -> None:
         _, wire = self.connect()
         self.assertEqual(wire.words, GREETING)
@@ -295,6 +306,103 @@ class ShellTest(unittest.TestCase):
         self.assertRegex(self.logged[0], "a command is longer than")
 
 
+class ShareTest(Shells):
+    """Whoever says much at once: the rest waits, a share a turn, in order; what others say meanwhile does not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for module in ("lines", "framed"):
+            patch = mock.patch(f"doors.{module}.COMMANDS_AT_ONCE", 4)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def go_on(self) -> None:
+        """One turn of the loop."""
+        soon, self.soon[:] = list(self.soon), []
+        for callback in soon:
+            callback()
+
+    def names(self) -> list[str]:
+        self.front.turn()
+        return list(self.front.state.accounts)
+
+    def test_a_share_in_each_turn(self) -> None:
+        shell, wire = self.connect()
+        shell.data_received(b"".join(b"1|n%d\n" % n for n in range(10)) + b"1|n1")
+        self.assertEqual((self.names(), wire.reading), ([f"n{n}" for n in range(4)], False))
+        self.go_on()
+        self.assertEqual((self.names(), wire.reading), ([f"n{n}" for n in range(8)], False))
+        self.go_on()
+        self.assertEqual((self.names(), wire.reading, self.soon), ([f"n{n}" for n in range(10)], True, []))
+        shell.data_received(b"0\n")
+        self.assertEqual(self.names()[10:], ["n10"], "a command was cut in two by the end of the chunk")
+
+    def test_turns_go_round(self) -> None:
+        one, _ = self.connect()
+        two, _ = self.connect()
+        one.data_received(b"".join(b"1|a%d\n" % n for n in range(12)))
+        two.data_received(b"".join(b"1|b%d\n" % n for n in range(12)))
+        self.names()
+        other, wire = self.connect()
+        self.heard(wire)
+        for turn in range(4):
+            before = len(self.names())
+            self.go_on()
+            other.data_received(b"2|c\n")
+            self.assertEqual(self.heard(wire), b"Account matched to: c doesn't exist \n", turn)
+            self.assertEqual(len(self.names()) - before, 4, "one of them has had its share")
+        self.assertEqual([name for name in self.names() if name[0] == "a"], [f"a{n}" for n in range(12)])
+        self.assertEqual(self.soon, [])
+
+    def test_frames_have_shares_too(self) -> None:
+        shell, wire = self.connect(door="framed")
+        frame = b"%-10d" % 0
+        shell.data_received(frame * 10)
+        stranger = b"Invalid Command, you can only choose to login or register"
+        self.assertEqual(self.heard(wire).count(stranger), 4)
+        self.go_on()
+        self.assertEqual(self.heard(wire).count(stranger), 4)
+        self.go_on()
+        self.assertEqual((self.heard(wire).count(stranger), wire.reading), (2, True))
+
+    def test_what_waits_for_answers_takes_no_turns(self) -> None:
+        """Too much is unanswered: its share comes when that is answered."""
+        shell, wire = self.connect()
+        with mock.patch("connection.WINDOW", 4):
+            shell.data_received(b"2\n" * 10)
+            self.assertTrue(shell.is_paused)
+            self.go_on()
+            self.assertEqual(self.soon, [])
+            self.assertEqual(self.heard(wire).count(b"Showing"), 4)
+            self.assertEqual((len(self.soon), wire.reading), (1, False))
+            self.go_on()
+            self.assertEqual(self.heard(wire).count(b"Showing"), 4)
+            self.go_on()
+        self.assertEqual((self.heard(wire).count(b"Showing"), wire.reading, self.soon), (2, True, []))
+
+    def test_the_rest_of_who_is_gone_means_nothing(self) -> None:
+        for how in ("close", "connection_lost", "hang up"):
+            shell, wire = self.connect()
+            self.heard(wire)
+            shell.data_received(
+                b"".join(b"1|%s%d\n" % (how[:2].encode(), n) for n in range(5)) + (b"x" * 90_000 if how == "hang up" else b"")
+            )
+            if how != "hang up":
+                getattr(shell, how)("" if how == "close" else None)
+            made = len(self.names())
+            self.go_on()
+            self.assertEqual((len(self.names()) - made, self.soon), (how == "hang up", []), how)
+
+    def test_what_tls_has_read_ahead_keeps_its_place(self) -> None:
+        shell, wire = self.connect()
+        shell.data_received(b"".join(b"1|n%d\n" % n for n in range(6)))
+        shell.data_received(b"1|n6\n")
+        shell.eof_received()
+        self.assertEqual((self.names(), wire.state), ([f"n{n}" for n in range(4)], "open"))
+        self.go_on()
+        self.assertEqual(self.names(), [f"n{n}" for n in range(7)])
+
+
 class SocketTest(unittest.IsolatedAsyncioTestCase):
     """A few real sockets on asyncio's loop; the many are in tests/system."""
 
@@ -302,6 +410,7 @@ class SocketTest(unittest.IsolatedAsyncioTestCase):
         self.front = FrontDesk()
         self.shells: set[StreamShell] = set()
         loop = asyncio.get_running_loop()
+        self.turns = Turns(loop.call_soon)
         poked = False
 
         def turn() -> None:
@@ -317,7 +426,9 @@ class SocketTest(unittest.IsolatedAsyncioTestCase):
 
         self.front.desk.poke = poke
         self.server = await loop.create_server(
-            lambda: StreamShell(self.front.desk, "pipe", self.shells, log=lambda text: None, announce=lambda text: None, clients_max=50),
+            lambda: StreamShell(
+                self.front.desk, "pipe", self.shells, self.turns, log=lambda text: None, announce=lambda text: None, clients_max=50
+            ),
             "127.0.0.1",
             0,
         )
