@@ -30,10 +30,17 @@ class Account:
     def __init__(self, name: str, number: int, secret: str = "", last_seq: int = 0, balance: int = 0, since: int = 0) -> None:
         self.name, self.number, self.secret, self.last_seq, self.balance = name, number, secret, last_seq, balance
         self.since = since
-        self.mailbox: deque[Message] = deque()
+        self.mailbox: deque[Message] | tuple[()] = ()  # most never have mail, and an empty deque takes 760 bytes
         self.sessions: dict[bytes, None] = {}
         self.online = 0
         self.is_blocked = False
+
+    def put(self, message: Message) -> None:
+        """A message comes into the mailbox, behind all others."""
+        mailbox = self.mailbox
+        if isinstance(mailbox, tuple):
+            self.mailbox = mailbox = deque()
+        mailbox.append(message)
 
 
 class Session:

@@ -359,7 +359,7 @@ class ChatState:
     def _deliver(self, account: Account, sender: str, text: str, time: int, out: Outcome) -> None:
         self.message_count = number = self.message_count + 1
         account.last_seq = seq = account.last_seq + 1
-        account.mailbox.append((seq, number, time, sender, text))
+        account.put((seq, number, time, sender, text))
         out.filled.add(account.name)
         self.history.append((number, time, sender, account.name, text))
 

@@ -116,7 +116,7 @@ def fill(state: ChatState, tables: dict[str, Iterable[Row]]) -> None:
             account = state.accounts[owner]
             if not (account.mailbox[-1][0] if account.mailbox else 0) < int(seq) <= account.last_seq:
                 raise ValueError(f"message {seq} of {owner!r} is out of order")
-            account.mailbox.append((int(seq), int(number), int(time), sender, text))
+            account.put((int(seq), int(number), int(time), sender, text))
         for row in tables["sessions"]:
             _load_session(state, row)
     except KeyError as error:

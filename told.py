@@ -122,7 +122,7 @@ class Told:
         """The newest message of this account belongs to this thread."""
         threads = self.threads.setdefault(account.name, {})
         threads[account.last_seq] = thread
-        if len(threads) > 2 * len(account.mailbox) + THREADS_SPARE:
+        if account.mailbox and len(threads) > 2 * len(account.mailbox) + THREADS_SPARE:
             oldest = account.mailbox[0][0]
             self.threads[account.name] = {seq: number for seq, number in threads.items() if seq >= oldest}
 

@@ -821,7 +821,8 @@ class TotalTest(unittest.TestCase):
     def prepared(self) -> tuple[Chat, dict[str, bytes]]:
         chat = crowd()
         full = Account("full", 999)
-        full.mailbox.extend([(1, 1, 1, "x", "y")] * 3)
+        for seq in (1, 2, 3):
+            full.put((seq, seq, 1, "x", "y"))
         chat.state.add(full)
         chat.state.sessions[b"z" * 16] = Session(b"z" * 16, "numbered")
         chat.state.told.remember("wayne", "i", "r1", "y|5")
