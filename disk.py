@@ -155,7 +155,12 @@ class OsDisk:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
         os.symlink(target, aside)
-        os.rename(aside, path)
+        try:
+            os.rename(aside, path)
+        except IsADirectoryError:
+            os.unlink(aside)
+            words = "a link belongs here and a directory stands here, as where links are followed in copying: move it aside"
+            raise IsADirectoryError(errno.EISDIR, words, path) from None
 
     def remove_tree(self, path: str) -> None:
         shutil.rmtree(path)

@@ -104,6 +104,9 @@ class BothDisks(unittest.TestCase):
         self.assert_error(errno.ELOOP, disk.open, f"{root}/trap")
         disk.symlink("nowhere", f"{root}/newest")
         self.assertFalse(disk.exists(f"{root}/newest"))
+        self.assert_error(errno.EISDIR, disk.symlink, "two", f"{root}/one")
+        self.assertEqual(disk.listdir(f"{root}/one"), ["one.csv"])
+        self.assertFalse(disk.exists(f"{root}/one.new"))
 
     def test_locks(self) -> None:
         self.run_on_both("locks")

@@ -420,6 +420,8 @@ class SimDisk:
     def symlink(self, target: str, path: str) -> None:
         with _Effect(self, "symlink", path):
             directory, name = self.files.parent(path)
+            if isinstance(directory.entries.get(name), SimDirectory):
+                fail(errno.EISDIR, path)
             self._enter((directory, name, SimLink(target)))
 
     def remove_tree(self, path: str) -> None:
