@@ -15,7 +15,14 @@ CORE, POLICY, JOURNAL, SEGMENTS, STORAGE, SUPERBLOCK = (
     "storage.py",
     "superblock.py",
 )
-SNAPSHOTS, WORKER, UPKEEP, TRANSFER, TABLES = "snapshots.py", "snapshot_worker.py", "upkeep.py", "transfer.py", "tables.py"
+SNAPSHOTS, WORKER, UPKEEP, TRANSFER, TABLES, SERVER = (
+    "snapshots.py",
+    "snapshot_worker.py",
+    "upkeep.py",
+    "transfer.py",
+    "tables.py",
+    "server.py",
+)
 
 BUGS = (
     planted(
@@ -64,6 +71,16 @@ BUGS = (
 """,
             "",
         ),
+    ),
+    planted(
+        "last_batch_not_written_again",
+        "S4: where a sync may have failed before the start, the last batch is written again: the next sync alone would lie",
+        Edit(JOURNAL, "                    disk.pwrite(self._fd, self.last.image, self._last_at)\n", "                    pass\n"),
+    ),
+    planted(
+        "rot_below_the_snapshot_is_the_end",
+        "2.9: who is asked for a log that has rotted below its snapshot offers the snapshot",
+        Edit(SERVER, "            if request.op >= self.storage.snapshot_op:\n", "            if request.op >= 0:\n"),
     ),
     planted(
         "segment_name_not_synced",

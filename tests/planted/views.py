@@ -223,6 +223,15 @@ BUGS = (
         Edit(STORAGE, "        return max([self.superblock.inc or wall, hint, *known]) + 1\n", "        return self.superblock.inc + 1\n"),
     ),
     planted(
+        "link_repeats_nothing",
+        "2.11: what was lost with a link is repeated as soon as there is the next one",
+        Edit(
+            POLICY,
+            "            self.replica.beat_at, self.replica.sent_at = 0.0, -math.inf",
+            "            self.replica.beat_at = 0.0",
+        ),
+    ),
+    planted(
         "register_last_writer_wins",
         "S1: whoever creates a view's file first has decided",
         Edit(

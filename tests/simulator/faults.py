@@ -52,7 +52,7 @@ class Faults:
         self.fuse: Process | None = None  # the power fails when this one stops at its effect
         self.fuse_syncs = 0  # … or before so many more syncs of its log
         self.fuse_pending = 0  # … or when so many bytes of it wait for their sync
-        self.doomed: set[int] = set()  # replicas the next sync of whose log fails, come what may
+        self.doomed: dict[int, int] = {}  # replicas whose log's next sync of at least so many writes fails, come what may
         self.aims: dict[int, tuple[str, str, int]] = {}  # replica -> it dies at such a call, or so many effects later
         self.cut_short: Process | None = None  # dies before the next sync of its log
         self.story: Stage | None = None
@@ -404,11 +404,11 @@ class Faults:
             return OSError(errno.ENOSPC, "ENOSPC", path)
         what, until = self.failing.get(process.id, ("", 0.0))
         file = process.disk.syncing
-        is_doomed = process.id in self.doomed and call == "sync" and file is not None and self._is_segment(process.id, file)
+        is_doomed = call == "sync" and self._is_doomed(process.id, file)
         if is_doomed or (call == what and until > self.world.now and self.may_spoil(process.id)):
             self.checks.spoiled[process.id] = self.world.now
             self.failing.pop(process.id, None)
-            self.doomed.discard(process.id)
+            self.doomed.pop(process.id, None)
             if call == "sync" and file is not None:
                 file.fail_sync(self.world.dice)
                 if self._is_segment(process.id, file):
@@ -417,6 +417,11 @@ class Faults:
             self.world.say(f"** EIO of {call} {path}")
             return OSError(errno.EIO, "EIO", path)
         return None
+
+    def _is_doomed(self, replica: int, file: SimFile | None) -> bool:
+        """Whether this sync of its log fails because a story wants it so."""
+        least = self.doomed.get(replica)
+        return least is not None and file is not None and len(file.pending) >= least and self._is_segment(replica, file)
 
     def _is_segment(self, replica: int, file: SimFile) -> bool:
         """Whether the file belongs to the log. By itself, not by the path it was opened with: a segment was `spare.tmp` once."""
@@ -456,9 +461,9 @@ class Faults:
         """It dies before the next sync of its log."""
         self.cut_short = process
 
-    def fail_next_batch(self, replica: int) -> None:
-        """Whoever it is: also the last member."""
-        self.doomed.add(replica)
+    def fail_next_batch(self, replica: int, *, least: int = 0) -> None:
+        """Whoever it is: also the last member. `least`: the sync that fails is one of so many batches."""
+        self.doomed[replica] = least
 
     def _failing_sync(self) -> None:
         self._fail_soon("sync", "sync")

@@ -76,7 +76,7 @@ class Invariants:
         self.world = world
         self.commit = 0
         self.tips: dict[int, bytes] = {0: NO_HASH}  # last op of each committed batch -> its hash
-        self.digests: dict[int, int] = {0: 0}
+        self.digests: dict[int, int] = {0: 0}  # op of each batch -> of the state after it, as the first sound replica has it
         self.view: View | None = None  # the register's last
         self.views: list[View] = []
         self.seen_version = -1  # of the files, when the register was looked at last
@@ -292,13 +292,12 @@ class Invariants:
 
     # --- commits and views ----------------------------------------------------------------------------------------------------------------
 
-    def on_commit(self, process: Process, op: int, digest: int) -> None:
+    def on_commit(self, process: Process, op: int) -> None:
         """A batch is applied for the first time anywhere."""
         r = process.server.replica
         if r.is_primary and r.last is not None and r.last.op == op and r.last.view != r.view:
             self.world.say(f"-- op {op}, begun in view {r.last.view}, is committed in view {r.view}")
         self.commit = op
-        self.digests[op] = digest
         self.promises.commits(process, self.others_needed())
         journal = process.server.storage.journal
         if journal.head_op >= op:

@@ -76,16 +76,19 @@ THEMES = {
     ),
     "wires": ("kill", "kill two", "pause", "cut link", "cut guest", "slow network", "partition", "one-way partition", "isolation", "stop"),
 }
-# Half of the seeds begin with a story (`stories.py`); what a story needs of sizes and settings it is given.
+TOLD = 0.55  # share of the seeds that begin with a story (`stories.py`); what a story needs of sizes and settings it is given
 STORIES: dict[str, dict[str, Any]] = {
     "asked while it stood still": {},
     "harm and death of all": {},
     "an old directory": {},
     "torn at the end": {},
+    "only in the page cache": {},
+    "rot in the newest snapshot": {"segment": 20 << 10, "often": 1},
     "late state of an older view": {},
     "a learner needs a snapshot": {"segment": 20 << 10, "chunk": 4096, "catch_up": 600, "often": 1, "slowly": 1},
     "fetched by halves": {"catch_up": 600},
     "rot below the snapshot": {"catch_up": 600, "often": 1},
+    "no link when it begins": {},
     "cut and killed": {},
     "an old word": {},
     "the last disk": {},
@@ -129,7 +132,7 @@ def draw(dice: random.Random) -> Mix:
 
 def draw_from(dice: random.Random, themes: dict[str, tuple[str, ...]], stories: dict[str, dict[str, Any]], settings: Settings) -> Mix:
     """The same under whatever policy."""
-    story = dice.choice(sorted(stories)) if dice.random() < 0.5 else ""
+    story = dice.choice(sorted(stories)) if dice.random() < TOLD else ""
     wants = stories.get(story, {})
     if "often" in wants:
         often = {"snapshot_quiet_ms": 100, "snapshot_every_s": 1, "snapshot_every_bytes": 8 << 10}

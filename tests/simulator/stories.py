@@ -7,8 +7,11 @@ much that may not come about in this seed; then it just ends.
     harm and death of all           all die; one of the disks was harmed meanwhile, and comes back first
     an old directory                the same, with a directory that was a copy of its disk two seconds before
     torn at the end                 the power fails while a long batch is on its way to the disk
+    only in the page cache          a log that was never wholly synced is believed at the next start, and then the power fails
+    rot in the newest snapshot      of two, between which the log has gone on into another file
     late state of an older view     a learner gets the answer of a primary that was voted out after it has asked the next one
     a learner needs a snapshot      it was away for long; offers and answers come to it twice, or it dies while it installs
+    no link when it begins          the two who are left have none with each other when the new view begins
     cut and killed                  a member drops what the new primary does not have, and all die
     an old word                     who may restart the cluster said so before a view that it does not know of
     the last disk                   of the last member is full, or fails
@@ -112,21 +115,24 @@ def _superblock_rots(s: Stage, process: Process) -> bool:
     return True
 
 
-def _snapshot_rots(s: Stage, process: Process) -> bool:
-    folders = s.directory(process.id).entries.get("snapshots")
-    numbered = [name for name in folders.entries if name.isdecimal()] if isinstance(folders, SimDirectory) else []
-    if not numbered:
+def _snapshot_rots(s: Stage, process: Process, *, names_most: int = 9) -> bool:
+    """`names_most`: a file that is in so many snapshots at most; those that are full are linked from one to the next."""
+    newest = max(_snapshots(s, process.id).items(), default=None)
+    files = [(n, f) for n, f in sorted(newest[1].entries.items()) if isinstance(f, SimFile) and f.names <= names_most] if newest else []
+    if newest is None or not files:
         return False
-    assert isinstance(folders, SimDirectory)
-    newest = folders.entries[max(numbered)]
-    assert isinstance(newest, SimDirectory)
-    name = s.dice.choice(sorted(newest.entries))
-    file = newest.entries[name]
-    if not isinstance(file, SimFile) or not file.content:
+    name, file = s.dice.choice(files)
+    if not file.content:
         return False
     s.spoil(process.id)
-    s.flip(f"{BASE}/replica-{process.id}/snapshots/{max(numbered)}/{name}", s.dice.randrange(len(file.content)))
+    s.flip(f"{BASE}/replica-{process.id}/snapshots/{newest[0]}/{name}", s.dice.randrange(len(file.content)))
     return True
+
+
+def _snapshots(s: Stage, replica: int) -> dict[str, SimDirectory]:
+    folders = s.directory(replica).entries.get("snapshots")
+    entries = folders.entries.items() if isinstance(folders, SimDirectory) else ()
+    return {name: folder for name, folder in entries if name.isdecimal() and isinstance(folder, SimDirectory)}
 
 
 HARMS: tuple[Callable[[Stage, Process], bool], ...] = (
@@ -172,6 +178,92 @@ def torn_at_the_end(s: Stage) -> Story:
         yield 0.05
     s.up(*range(s.world.count))
     yield 1.5
+
+
+def only_in_the_page_cache(s: Stage) -> Story:
+    cast = yield from s.cast()
+    believed = (yield from s.dice.choice(UNSYNCED)(s, *cast)) if cast is not None else None
+    if believed is None or not (yield lambda: s.runs(believed)):
+        return
+    # The next batch would sync what stands before it in the same file.
+    s.faults.blow_at(s.world.processes[believed], 1)
+    s.world.down.update(range(s.world.count))
+    s.feed(12)
+    yield lambda: not s.world.living()
+    yield from _comes_back_first(s, believed)
+
+
+def _died_before_its_sync(s: Stage, *cast: Process) -> Part:
+    """All die, and who comes back alone goes on from what it had written."""
+    process = s.dice.choice(cast)
+    s.faults.kill_before_sync(process)
+    s.world.down.add(process.id)
+    s.feed(30)
+    if not (yield lambda: not process.alive):
+        return None
+    s.all_down()
+    s.up(process.id)
+    return process.id
+
+
+def _failed_as_the_last_one(s: Stage, last: Process, *others: Process) -> Part:
+    """Nobody was told that the batch was stored; who starts on this disk again finds it there."""
+    s.down(*(other.id for other in others))
+    if not (yield lambda: not any(s.is_in_view(other.id) for other in others)):
+        return None
+    s.faults.fail_next_batch(last.id)
+    s.feed(30)
+    if not (yield lambda: s.runs(last.id) and s.core(last.id).status == READ_ONLY):
+        return None
+    s.down(last.id)
+    s.up(last.id)
+    return last.id
+
+
+def _failed_while_it_fetched(s: Stage, *cast: Process) -> Part:
+    """What a learner stores comes many batches at a time, and only the last of them is written again when it starts."""
+    learner = cast[2].id
+    s.down(learner)
+    end = s.head(learner)
+    s.feed(40)
+    if not (yield lambda: not s.is_in_view(learner) and s.checks.commit > end + 12) or not s.may_spoil(learner):
+        return None
+    s.faults.fail_next_batch(learner, least=2)
+    s.up(learner)
+    if not (yield lambda: s.world.processes[learner].sync_failed and not s.runs(learner)):
+        return None
+    s.up(learner)
+    joins = yield lambda: s.runs(learner) and s.is_in_view(learner) and s.core(learner).status == NORMAL
+    return learner if joins else None
+
+
+UNSYNCED = (_died_before_its_sync, _failed_as_the_last_one, _failed_while_it_fetched)
+
+
+def rot_in_the_newest_snapshot(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    process = s.dice.choice(cast)
+    for _ in range(4):
+        s.feed(60)
+        if (yield lambda: _has_turned_over(s, process)):
+            break
+    if not _has_turned_over(s, process) or not s.may_spoil(process.id):
+        return
+    s.down(process.id)
+    if _snapshot_rots(s, process, names_most=1):
+        s.checks.unharmed[process.id] = s.world.now
+    s.up(process.id)
+    yield 0.5
+
+
+def _has_turned_over(s: Stage, process: Process) -> bool:
+    """Whether another file of the log begins between its two snapshots."""
+    if not s.runs(process.id):
+        return False
+    older, newest, *_ = *sorted(int(name) for name in _snapshots(s, process.id))[-2:], 0, 0
+    return any(older + 1 < segment.first_op <= newest + 1 for segment in process.server.storage.journal._segments)
 
 
 # --- learners -----------------------------------------------------------------------------------------------------------------------------
@@ -335,7 +427,7 @@ def rot_below_the_snapshot(s: Stage) -> Story:
     cast = yield from s.cast()
     if cast is None:
         return
-    storage, learner = cast[0].server.storage, cast[1].id
+    storage, learner, other = cast[0].server.storage, cast[1].id, cast[2].id
     s.feed(60)
     if not (yield lambda: storage.snapshot_op > 20) or storage.journal.oldest_op > 1 or not s.may_spoil(learner):
         return
@@ -343,18 +435,43 @@ def rot_below_the_snapshot(s: Stage) -> Story:
     end = oldest.nearest(storage.snapshot_op)
     if end <= 2048:
         return
-    s.spoil(cast[0].id)
-    s.flip(oldest.path, s.dice.randrange(2048, end))
     s.down(learner)
+    if s.dice.random() < 0.5:  # there is nobody else who could go on
+        s.down(other)
+        if not (yield lambda: not s.is_in_view(learner) and not s.is_in_view(other)):
+            return
     yield 0.01
+    file, at = s.world.files_of(cast[0].id).file(oldest.path), s.dice.randrange(2048, end)
+    byte = file.content[at]
+    s.spoil(cast[0].id)
+    s.flip(oldest.path, at)
     _emptied(s, cast[1])
     s.up(learner)
-    yield lambda: s.runs(learner) and s.core(learner).status == NORMAL
-    s.down(cast[0].id)  # it must not become the last one
-    yield lambda: not s.is_in_view(cast[0].id)
+    for _ in range(3):
+        if (yield lambda: s.runs(learner) and s.core(learner).status == NORMAL):
+            s.down(cast[0].id)  # it must not become the last one
+            yield lambda: not s.is_in_view(cast[0].id)
+            return
+    file.content[at] = byte  # nor be the last one for ever
 
 
 # --- who may begin a view -----------------------------------------------------------------------------------------------------------------
+
+
+def no_link_when_it_begins(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is None:
+        return
+    primary, heir, member = (process.id for process in cast)
+    link = s.world.links.get((heir, member))
+    if link is None:
+        return
+    s.part(heir, member)
+    s.world.cut(link, flushes=False)
+    s.down(primary)
+    if (yield lambda: s.runs(heir) and s.core(heir).is_primary and s.core(heir).status == NORMAL):
+        s.rejoin(heir, member)
+        yield 0.5
 
 
 def cut_and_killed(s: Stage) -> Story:
@@ -513,8 +630,9 @@ def an_answer_lost_on_its_way(s: Stage) -> Story:
 STORIES: dict[str, Callable[[Stage], Story]] = {
     play.__name__.replace("_", " "): play
     for play in (
-        *(asked_while_it_stood_still, harm_and_death_of_all, an_old_directory, torn_at_the_end, late_state_of_an_older_view),
-        *(a_learner_needs_a_snapshot, fetched_by_halves, cut_and_killed, an_old_word, the_last_disk, a_late_acknowledgement),
-        *(an_answer_lost_on_its_way, rot_below_the_snapshot),
+        *(asked_while_it_stood_still, harm_and_death_of_all, an_old_directory, torn_at_the_end, only_in_the_page_cache),
+        *(rot_in_the_newest_snapshot, late_state_of_an_older_view, a_learner_needs_a_snapshot, fetched_by_halves),
+        *(rot_below_the_snapshot, no_link_when_it_begins, cut_and_killed, an_old_word, the_last_disk, a_late_acknowledgement),
+        an_answer_lost_on_its_way,
     )
 }

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from packets import View
-from replication import LEARNER, LIVE
+from packets import Packet, StartView, View
+from replication import LEARNER, LIVE, NORMAL
 from tests.simulator.world import Process, Violation, World
 
 UNJUST = ("was silent", "did not", "died", "restart by")  # reasons that are wrong about a member that lives and works
 SETTLED_S = 3.0  # seconds after the healing in which old evidence may still act
+TOLD_S = 0.02  # seconds between a new link and what was lost with the old one; less than between two repetitions
 
 
 class Seen(str):
@@ -36,6 +37,7 @@ def attach(process: Process) -> None:
     """Look over the shoulder of a process that has just started."""
     _watch_queries(process)
     _watch_views(process)
+    _watch_links(process)
     checks, damage = process.world.checks, process.server.storage.damage
     at = checks.unharmed.pop(process.id, None)
     if damage and at is not None and checks.spoiled.get(process.id) == at:
@@ -97,6 +99,41 @@ def _watch_queries(process: Process) -> None:
         answer(ticket, words)
 
     desk.evaluate, desk.answer = evaluated, answered  # type: ignore[method-assign, assignment]
+
+
+def _watch_links(process: Process) -> None:
+    """Guests wait while a member does not know that its view has begun: its primary says so as soon as there is a link."""
+    server, told = process.server, set[int]()
+    linked, send = server.on_linked, process.send
+
+    def on_linked(replica: int, inc: int) -> None:
+        told.discard(replica)
+        linked(replica, inc)
+        if _owes_start_view(process, replica):
+            process.world.push(process.world.now + TOLD_S, process, _was_told, process, replica, told, process.world.now)
+
+    def sent(replicas: tuple[int, ...], packet: Packet) -> None:
+        if type(packet) is StartView:
+            told.update(replicas)
+        send(replicas, packet)
+
+    server.on_linked, process.send = on_linked, sent  # type: ignore[method-assign]
+
+
+def _owes_start_view(process: Process, replica: int) -> bool:
+    r, last = process.server.replica, getattr(process.server.policy, "last", None)
+    if last is None or not r.is_primary or r.status != NORMAL or process.server.ending:
+        return False
+    return replica in last.replicas and replica in process.linked and replica not in r.installed
+
+
+def _was_told(process: Process, replica: int, told: set[int], since: float) -> None:
+    world = process.world
+    if replica in told or not _owes_start_view(process, replica):
+        return
+    if process.paused_until > since:  # it stood still, or waited for its disk
+        return world.push(world.now + TOLD_S, process, _was_told, process, replica, told, world.now)
+    raise Violation(f"replica {process.id} leads view {process.server.replica.view}, and does not tell {replica}, whose link is new")
 
 
 def _watch_views(process: Process) -> None:
