@@ -326,7 +326,7 @@ class MessagesTest(unittest.TestCase):
             self.assertEqual("".join(chat.waiting("wayne")), left, upto)
         chat.system(f"ack|nobody|{number}|0|2")
         chat.do(A, "S|wayne|6")
-        self.assertEqual(chat.state.accounts["wayne"].mailbox[0][0], 6, "seq goes on")
+        self.assertEqual(next(iter(chat.state.accounts["wayne"].mailbox))[0], 6, "seq goes on")
 
     def test_ack_leaves_what_waited_before_a_log_in(self) -> None:
         chat = self.chat
@@ -558,7 +558,7 @@ class BatchTest(unittest.TestCase):
         out = chat.apply(body, 4)
         self.assertEqual([(key, first) for key, first, _ in out.replies], [(A, 2), (C, 1)])
         self.assertEqual(chat.state.op, before + 4)
-        self.assertEqual(chat.state.accounts["wayne"].mailbox[0][2], time)
+        self.assertEqual(next(iter(chat.state.accounts["wayne"].mailbox))[2], time)
         check(chat.state)
 
     def test_the_digest_is_a_running_sum_over_the_replies(self) -> None:

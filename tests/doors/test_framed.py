@@ -100,7 +100,7 @@ class CommandsTest(Case):
     def test_the_text_is_all_behind_the_second_line_break(self) -> None:
         mason = self.member("mason")
         self.assertEqual(self.ask(mason, "2\nmason\n1|2\tthree 😀"), "0\nSent to recipient")
-        self.assertEqual(self.front.state.accounts["mason"].mailbox[0][4], "1|2\tthree 😀")
+        self.assertEqual(next(iter(self.front.state.accounts["mason"].mailbox))[4], "1|2\tthree 😀")
         for text in ("two\nlines", "bell\x07", "x" * (TEXT_MAX + 1)):
             self.assertTrue(self.ask(mason, f"2\nmason\n{text}").startswith("-1\na text has"))
         self.assertEqual(self.ask(mason, "2\nmason\n" + "x" * TEXT_MAX), "0\nSent to recipient")

@@ -496,7 +496,7 @@ class NumberedTest(unittest.TestCase):
         person.say("1 0 1|mason\n")
         other = self.front.connect()
         other.say("1|wäyne\n3|mason|grüße | 🦊\n")
-        words = "wäyne|{}|1|grüße | 🦊".format(self.front.state.accounts["mason"].mailbox[0][2]).encode()
+        words = "wäyne|{}|1|grüße | 🦊".format(next(iter(self.front.state.accounts["mason"].mailbox))[2]).encode()
         self.assertEqual(person.read(), b"* 1 %d\n%s" % (len(words), words))
 
     def test_what_waited_is_pushed_after_the_log_in(self) -> None:
