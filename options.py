@@ -49,8 +49,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     words = "PORT or HOST:PORT of a replica; the client moves along them when one dies. HOST alone: the room there"
     add("ports", nargs="*", metavar="PORT", help=words)
-    add("--menu", action="store_true", help="the numbered menu, at the framed door's ports")
-    add("--grpc", action="store_true", help="the gRPC door's ports, and the lines of its own client")
+    mode = parser.add_mutually_exclusive_group().add_argument
+    mode("--menu", action="store_true", help="the numbered menu, at the framed door's ports")
+    mode("--grpc", action="store_true", help="the gRPC door's ports, and the lines of its own client; nothing is kept for the next one")
     add("--ca", metavar="FILE", help="the cluster's CA: speak TLS, and believe only servers that it has certified (default: of --config)")
     add("--config", metavar="PATH", help=f"where the other ports are looked up (default: {DEFAULT_CONFIG}, if it is there)")
     either = parser.add_mutually_exclusive_group().add_argument

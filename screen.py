@@ -16,6 +16,7 @@ import contextlib
 import functools
 import re
 import zlib
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import memory
@@ -191,6 +192,44 @@ class Screen:
         from prompt_toolkit.formatted_text import FormattedText
 
         print_formatted_text(FormattedText(parts), end="", output=self.session.output, color_depth=self.session.app.color_depth)
+
+
+class Sheet:
+    """A line editor without anything else, for who talks at the gRPC door: what comes is printed above the line."""
+
+    name = ""
+
+    def __init__(self, session: PromptSession[str] | None = None) -> None:
+        from prompt_toolkit import PromptSession
+
+        self.session: PromptSession[str] = session or PromptSession()
+
+    async def lines(self) -> AsyncIterator[str]:
+        while True:
+            try:
+                yield await self.session.prompt_async(lambda: f"{visible(self.name)}> ")
+            except (EOFError, KeyboardInterrupt):
+                return
+
+    async def say(self, line: str) -> None:
+        await self._put("", line)
+
+    async def tell(self, line: str) -> None:
+        await self._put("ansibrightblack", line)
+
+    async def _put(self, style: str, line: str) -> None:
+        from prompt_toolkit import print_formatted_text
+        from prompt_toolkit.application import run_in_terminal
+        from prompt_toolkit.formatted_text import FormattedText
+
+        words = FormattedText([(style, f"{line}\n")])
+        await run_in_terminal(functools.partial(print_formatted_text, words, end="", output=self.session.output))
+
+    async def secret(self, question: str) -> str:
+        try:
+            return await secret_editor(self.session).prompt_async(question)
+        except (EOFError, KeyboardInterrupt):
+            return ""
 
 
 def secret_editor(session: PromptSession[str]) -> PromptSession[str]:

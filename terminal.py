@@ -37,8 +37,8 @@ from modes import Mode
 from options import WAIT, mode_of, parse
 from phrases import moved_words, visible
 from ports import Address, label, ports_to_use
-from screen import Screen, line_editor
-from wire import context_for
+from screen import Screen, Sheet, line_editor
+from wire import ca_for, context_for
 
 READ_SIZE = 1 << 16  # bytes read from standard input at once
 
@@ -136,9 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 gets what it can show
     try:
         if options.grpc:
-            import grpc_mode  # loads gRPC, which nobody else needs
-
-            return asyncio.run(grpc_mode.converse(ports_to_use(options.ports, options.config, grpc_mode.DOOR), options.ca))
+            return asyncio.run(converse_by_grpc(options, is_script=is_plain))
         mode = mode_of(options)(is_script=is_plain)
         return asyncio.run(converse(ports_to_use(options.ports, options.config, mode.door), options, mode))
     except ValueError as error:
@@ -146,6 +144,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+async def converse_by_grpc(options: argparse.Namespace, *, is_script: bool) -> int:
+    """The same at the gRPC door. Raises ValueError with a sentence."""
+    try:
+        import grpc_mode  # loads gRPC, which nobody else needs
+    except ImportError as error:
+        raise ValueError(f"--grpc needs a package that this Python lacks ({error}); run: bash scripts/start.sh") from None
+    addresses = ports_to_use(options.ports, options.config, grpc_mode.DOOR)
+    ca = ca_for(options.ca, addresses, options.config, grpc_mode.DOOR)
+    give_up_after = WAIT if options.wait is None and is_script else options.wait
+    person = Script() if is_script else Sheet()
+    code = await until_signal(asyncio.create_task(grpc_mode.converse(addresses, ca, person, give_up_after)))
+    if isinstance(person, Script) and person.is_broken:
+        hush()
+        return 1
+    return code
+
+
+class Script:
+    """Who talks at the gRPC door without a terminal."""
+
+    name = ""
+    is_broken = False
+
+    async def lines(self) -> AsyncIterator[str]:
+        async for line in stdin_lines():
+            if self.is_broken:
+                return
+            yield line.rstrip("\r")
+
+    async def say(self, line: str) -> None:
+        try:
+            print(line, flush=True)
+        except OSError:
+            self.is_broken = True  # nobody reads any more
+
+    async def tell(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+
+    async def secret(self, question: str) -> str:
+        return ""
 
 
 async def converse(addresses: list[Address], options: argparse.Namespace, mode: Mode) -> int:
@@ -181,8 +222,13 @@ async def converse(addresses: list[Address], options: argparse.Namespace, mode: 
     if unanswered and not is_confirmed and client.guest.is_known:
         tell(f"left without an answer to: {', '.join(unanswered)[:200]} (python client.py --resume asks again)")
     if is_plain and plain.is_broken:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still has for the closed pipe goes there
+        hush()
     return code
+
+
+def hush() -> None:
+    """What Python still has for the closed pipe goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 async def until_signal(talk: asyncio.Task[int]) -> int:

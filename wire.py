@@ -14,6 +14,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import credentials
@@ -71,6 +72,13 @@ def context_for(named: str | None, addresses: Sequence[Address], config: str | N
         return credentials.of_client(ca) if ca else None
     except credentials.CredentialsRefused as error:
         raise ValueError(str(error)) from None
+
+
+def ca_for(named: str | None, addresses: Sequence[Address], config: str | None, door: str) -> bytes:
+    """The same CA, for who makes a context without us; empty: plain. Raises ValueError with a sentence."""
+    if context_for(named, addresses, config, door) is None:
+        return b""
+    return Path(named or _ca_of(addresses, config, door) or "").read_bytes()
 
 
 def _ca_of(addresses: Sequence[Address], config: str | None, door: str) -> str | None:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 REQUEST = re.compile(r"[!-{}~]{0,64}")  # printable, no bar
 NOBODY = "-"  # a name that no account can have, for recipients that no account can be
 SERVER = "Server"  # who says the words
+HEARS = ("understudy", "hears")  # metadata in front of a stream, sent as soon as it misses nothing any more
 ENDS = frozenset("od")  # words behind which a stream ends
 MATCH = "w"  # the word whose sentence must be asked for
 

@@ -34,7 +34,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from doors import calls
-from doors.calls import RESOURCE_EXHAUSTED, UNAVAILABLE, Refused
+from doors.calls import HEARS, RESOURCE_EXHAUSTED, UNAVAILABLE, Refused
 from doors.gen.chat_pb2 import DESCRIPTOR
 from doors.messages import CALLS, REQUEST_MAX, answer, listening, looking_back, message, page
 from exchange import Exchange
@@ -125,11 +125,15 @@ class Stream:
 
     async def _show(self, listener: Listener, context: Context) -> None:
         now, name, write, news = self.door.loop.time, listener.name, context.write, self.news
+        has_come_in = False
         while True:
             news.clear()
             told = listener.take()
             if self.end is not None:
                 raise self.end
+            if listener.is_tuned and not has_come_in:
+                has_come_in = True
+                await context.send_initial_metadata((HEARS,))
             if told:
                 for one in told:
                     self.writing_since = now()

@@ -127,7 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "menu_mode": {"commands", "dialects", "modes", "phrases"},
     "options": {"menu_mode", "modes", "ports", "room_mode"},
     "screen": {"client", "guest", "memory", "modes", "phrases", "ports"},
-    "grpc_mode": {"doors", "phrases", "ports"},
+    "grpc_mode": {"doors", "doors.calls", "phrases", "ports"},
     "terminal": {"client", "grpc_mode", "guest", "memory", "modes", "options", "phrases", "ports", "screen", "wire"},
 }
 # What is heavy, or has a rival, enters in one place only.

@@ -238,6 +238,33 @@ class LineEditor(Place):
             self.keys.send_text(line + "\r")
         await self.until(lambda: sees in self.shown())
 
+    async def test_a_sheet(self) -> None:
+        """Where there is no screen: a half-typed line stays below what comes, and what is secret is not shown."""
+        sheet, lines = screen.Sheet(), list[str]()
+
+        async def read() -> None:
+            async for line in sheet.lines():
+                lines.append(line)
+                if line == "0|mason":
+                    lines.append(await sheet.secret("password for mason: "))
+                    sheet.name = "mason"
+
+        reading = asyncio.create_task(read())
+        await sheet.say("Welcome!")
+        self.keys.send_text("0|mason\r")
+        await self.until(lambda: "password for mason:" in self.shown())
+        self.keys.send_text("open sesame\r")
+        await self.until(lambda: "mason>" in self.shown())
+        self.keys.send_text("3|way")
+        await self.until(lambda: "3|way" in self.shown())
+        await sheet.tell("-- 1 is gone, now on 2 (3 ms)")
+        await self.until(lambda: self.shown().rstrip().endswith("mason> 3|way"))
+        self.keys.send_text("ne|hello\r\x04")
+        await reading
+        self.assertEqual(lines, ["0|mason", "open sesame", "3|wayne|hello"])
+        self.assertNotIn("sesame", self.shown())
+        self.assertLess(self.shown().index("Welcome!"), self.shown().index("-- 1 is gone"))
+
     async def test_a_conversation(self) -> None:
         client = self.begin()
         await self.until(lambda: "survives 2 deaths" in self.shown())

@@ -12,14 +12,15 @@ from typing import Any
 import grpc
 
 import credentials
+from tests import certified
 from tests.system.callers import Caller
 from tests.system.cluster import ROOT, Cluster
 
 
 class WithCertificates(unittest.TestCase):
-    def script(self, cluster: Cluster, lines: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def script(self, cluster: Cluster, lines: str, *options: str, ports: list[str] | None = None) -> subprocess.CompletedProcess[str]:
         """A client with this to say, at all replicas' pipes."""
-        ports = [str(port) for port in cluster.pipes]
+        ports = [str(port) for port in cluster.pipes] if ports is None else ports
         command = [sys.executable, os.path.join(ROOT, "client.py"), *ports, "--plain", "--wait", "10", *options]
         environment = {**os.environ, "XDG_STATE_HOME": cluster.where}
         return subprocess.run(
@@ -49,6 +50,15 @@ class WithCertificates(unittest.TestCase):
             backup = next(i for i in cluster.ids if i != primary)
             self.assert_the_peer_port_takes_nobody(cluster, backup)
             self.assert_the_grpc_door_is_secured(cluster, backup, ca)
+            doors = [str(port) for port in cluster.doors["grpc"]]
+            for ports, options in ((doors, ("--ca", ca)), ([], ("--config", cluster.config))):  # the CA stands in the configuration, too
+                third = self.script(cluster, "0|mason\nX\n", "--grpc", *options, ports=ports)
+                self.assertEqual((third.returncode, third.stdout.splitlines()[-1]), (0, "Quitting!"), third.stderr)
+            other = self.script(
+                cluster, "0|mason\n", "--grpc", "--ca", certified.directory("theirs") + "/ca.pem", "--wait", "0.1", ports=doors
+            )
+            self.assertEqual((other.returncode, other.stdout.count("\n")), (1, 1), other.stderr)
+            self.assertIn("shows a certificate that does not count", other.stderr)
 
     def assert_the_grpc_door_is_secured(self, cluster: Cluster, replica: int, ca: str) -> None:
         caller = Caller(cluster.doors["grpc"][replica])

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import unittest
 
-from tests.system.cluster import ROOT, Cluster, until
+from tests.system.cluster import ROOT, Cluster, free_ports, until
 
 
 class Person:
     """Somebody at `client.py --grpc`."""
 
-    def __init__(self, cluster: Cluster, *ports: int) -> None:
-        command = [sys.executable, os.path.join(ROOT, "client.py"), "--grpc", *map(str, ports)]
+    def __init__(self, cluster: Cluster, *ports: int, options: tuple[str, ...] = ()) -> None:
+        command = [sys.executable, os.path.join(ROOT, "client.py"), "--grpc", *map(str, ports), *options]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         self.process = subprocess.Popen(command, cwd=cluster.where, text=True, **pipes)  # type: ignore[call-overload]
         self.lines: list[str] = []
@@ -63,17 +64,25 @@ class GrpcModeTest(unittest.TestCase):
         wayne.say("hello", sees="Invalid request, please try again!")
         wayne.say("0|wayne", sees="Account wayne is not found!")
         wayne.say("1|wayne", sees="Account wayne has been created!")
-        mason.say("1 mason|secret", sees="Account mason has been created!")
+        mason.say("1 mason|open sesame", sees="Account mason has been created!")
         wayne.say("3|mason|before", sees="Your message has been sent!")
         mason.sees("wayne: before")
         wayne.say("2|m.*", sees="Account matched: mason")
         cluster.kill(primary)
         wayne.say("3|mason|after", sees="Your message has been sent!")
         mason.sees("wayne: after")
+        quiet = f"-- {ports[primary]} is gone, now on {ordered[1]} ("
+        until("both are told, quietly", lambda: all(any(line.startswith(quiet) for line in one.lines) for one in (wayne, mason)))
         mason.say("3|wayne|back", sees="Your message has been sent!")
         wayne.sees("mason: back")
         wayne.say("3|nobody", sees="Invalid request, please try again!")
         wayne.say("5|", sees="Your account has been deleted!")
+        late = Person(cluster, ordered[1])
+        self.addCleanup(late.end)
+        late.say("0|mason", sees="wrong password for mason")
+        late.say("0|mason|open sesame", sees="You have been successfully logged in!")
+        late.process.send_signal(signal.SIGINT)
+        self.assertEqual(late.process.wait(10), 128 + signal.SIGINT, "it does not wait for a line")
         mason.say("X", sees="You have been successfully logged out!")
         for person in (wayne, mason):
             person.sees("Quitting!")
@@ -81,6 +90,30 @@ class GrpcModeTest(unittest.TestCase):
         self.assertEqual([line for line in mason.lines if line.startswith("wayne")], ["wayne: before\n", "wayne: after\n"])
         self.assertEqual([line for line in wayne.lines if line.startswith("mason")], ["mason: back\n"])
         self.assertEqual(wayne.lines.count("Your message has been sent!\n"), 2)
+
+    def test_nobody_is_there(self) -> None:
+        """A script does not wait for ever; and what cannot be is said in a sentence."""
+        with Cluster() as cluster:
+            port = free_ports(1)[0]
+            person = Person(cluster, port, options=("--wait", "0.1"))
+            self.addCleanup(person.end)
+            person.say("0|wayne", sees=f"-- nobody answers on {port}; giving up")
+            self.assertEqual(person.process.wait(10), 1)
+            for options, words in ((("--ca", "none.pem"), "client.py: none.pem"), (("--menu",), "not allowed with argument")):
+                person = Person(cluster, port, options=options)
+                self.addCleanup(person.end)
+                self.assertEqual(person.process.wait(10), 2)
+                until(words, lambda person=person, words=words: words in "".join(person.lines))  # type: ignore[misc]
+            blocked = "import sys; sys.modules['grpc'] = None; import terminal; sys.exit(terminal.main(['--grpc', '1']))"
+            done = subprocess.run(
+                [sys.executable, "-c", blocked],
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            self.assertIn("client.py: --grpc needs a package that this Python lacks (import of grpc", done.stderr)
 
 
 if __name__ == "__main__":
