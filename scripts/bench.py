@@ -38,7 +38,7 @@ if __name__ == "__main__":
 from tests.bench.failover import measure_failover
 from tests.bench.load import Order, Result
 from tests.bench.report import Figures, show, write_json, write_plot
-from tests.bench.systems import PEERS, Bare, Broken, System, Understudy, run_load
+from tests.bench.systems import PEERS, Bare, Broken, Echo, System, Understudy, run_load
 
 SHAPES = {"W1": (64, 1), "W2": (1, 1), "W3": (8, 256)}
 WORKLOADS = ("W1", "W2", "W3", "R", "D", "w1", "w2", "w3", "F")
@@ -62,7 +62,7 @@ def order_of(asked: Asked, system: System, dialect: str, workload: str) -> Order
     connections, window = SHAPES.get(workload.upper(), SHAPES["W1"])
     return Order(
         dialect,
-        system.port(backup=workload.islower()),
+        system.port(backup=workload.islower(), dialect=dialect),
         connections=connections,
         window=window,
         text_bytes=asked.text_bytes,
@@ -158,7 +158,7 @@ def main() -> int:
     unknown = {*asked.workloads} - {*WORKLOADS} | {*asked.doors} - {*Understudy.dialects}
     if unknown:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}")
-    kinds: list[type[System]] = [Understudy, Bare]
+    kinds: list[type[System]] = [Understudy, Bare, *([Echo] if "grpc" in doors else [])]
     for kind in PEERS if given.peers else ():
         if kind.is_installed():
             kinds.append(kind)

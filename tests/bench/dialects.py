@@ -8,6 +8,7 @@ What it is not: it opens no socket and measures nothing (`load.py` does).
     bare        `3|RECIPIENT|TEXT⏎`                                 its line has come
     redis       RPUSH RECIPIENT TEXT, WAIT 2 0                      WAIT has answered 2
     nats        a publish to the stream, with a reply subject       the stream's acknowledgement has come
+    grpc        SendMessage over HTTP/2 (`frames.py`)              the answer and its trailer have come
     etcd        gRPC Put over HTTP/2 (`frames.py`)                  the answer and its trailer have come
 
 A new door is one more class, and its line in `DIALECTS`: `enter` (whatever comes before the load), `request`, and `mark` or `count`.

@@ -120,3 +120,12 @@ class Etcd(Call):
 
     def message(self, whom: bytes, text: bytes) -> bytes:
         return field(1, b"box/%s/%d" % (whom, self.number)) + field(2, text)
+
+
+class Grpc(Call):
+    """SendMessage at the gRPC door, or at a service that only answers."""
+
+    path = "/ChatService/SendMessage"
+
+    def message(self, whom: bytes, text: bytes) -> bytes:
+        return field(2, text) + field(3, b"s%d" % self.number) + field(4, whom)

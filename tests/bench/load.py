@@ -33,14 +33,15 @@ import uvloop
 
 from doors.pipe_words import INVALID
 from tests.bench.dialects import RECIPIENTS, BadReply, Bare, Dialect, Nats, Numbered, Pipe, Redis, make_stream, recipient
-from tests.bench.frames import Etcd
+from tests.bench.frames import Etcd, Grpc
 
-DIALECTS: dict[str, type[Dialect]] = {"bare": Bare, "etcd": Etcd, "nats": Nats, "numbered": Numbered, "pipe": Pipe, "redis": Redis}
+DIALECTS: dict[str, type[Dialect]] = {kind.__name__.lower(): kind for kind in (Bare, Etcd, Grpc, Nats, Numbered, Pipe, Redis)}
 STREAM_S = 2.0  # seconds in which the stream must be made
 ENTER_S = 20.0  # seconds in which everybody must be ready
 ACK_AFTER_S, ACK_EVERY = 0.2, 64  # receivers acknowledge what they display as `client.py` does
 PATIENCE_S = 15.0  # seconds until nothing acknowledged means that nothing will be
 DRAIN = 50  # mailboxes read at a time: a guest that leaves 4 MiB unread is cut
+SENDERS = 64  # connections, at most
 FILL, FILLERS = 500, 4  # requests together, and guests that make them: below the window of a session
 STAMP = re.compile(rb"T(\d+\.\d{6}) ")
 STAMP_MAX = 31  # bytes of one that may have come in part
@@ -288,13 +289,14 @@ def processor_of(pid: int) -> float:
 
 
 async def make_accounts(order: Order) -> Result:
-    """The recipients."""
+    """The recipients, and the senders who do not come in first (gRPC)."""
     wire = await connect(order.port)
     await wire.until(b"documentation \n")
-    for start in range(0, RECIPIENTS, FILL):
-        names = [recipient(number).encode() for number in range(start, start + FILL)]
-        wire.write(b"".join(b"1|%s\n" % name for name in names))
-        await wire.until(b"Account ID: %s123\n" % names[-1])
+    names = [recipient(number).encode() for number in range(RECIPIENTS)] + [b"s%d" % number for number in range(SENDERS)]
+    for start in range(0, len(names), FILL):
+        some = names[start : start + FILL]
+        wire.write(b"".join(b"1|%s\n" % name for name in some))
+        await wire.until(b"Account ID: %s123\n" % some[-1])
     wire.transport.close()
     return Result()
 

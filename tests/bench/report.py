@@ -31,6 +31,7 @@ class Target(NamedTuple):
     system: str
     their_workload: str
     bound: float
+    dialect: str = ""  # of ours; empty: the first that was measured
 
 
 TARGETS = (
@@ -42,6 +43,7 @@ TARGETS = (
     Target("W3", "per_second", "nats", "W3", 1.0),
     Target("W3", "per_second", "etcd", "W3", 2.5),
     Target("W3", "per_second", "bare", "W3", 0.5),
+    *(Target(workload, "per_second", "echo", workload, 0.5, "grpc") for workload in ("W1", "W2", "W3")),
     Target("D", "shown", OWN, "W1", 1.5),
     Target("w1", "per_second", OWN, "W1", 0.6),
     Target("w2", "per_second", OWN, "W2", 0.6),
@@ -80,13 +82,14 @@ class Figures:
         found = [pick(result) for result in self.results(key).values()]
         return statistics.median(found) if found else float("nan")
 
-    def first_of(self, system: str, workload: str) -> Key | None:
-        """The dialect that is compared, if it was measured."""
-        return next((key for key in self.rounds if key[0] == system and key[2] == workload and self.results(key)), None)
+    def first_of(self, system: str, workload: str, dialect: str = "") -> Key | None:
+        """What is compared, if it was measured: this dialect, or the first."""
+        keys = (key for key in self.rounds if key[0] == system and key[2] == workload and dialect in ("", key[1]))
+        return next((key for key in keys if self.results(key)), None)
 
     def ratio(self, target: Target) -> float | None:
         """Ours over theirs, the median of the rounds; None: one of them was not measured in this run."""
-        ours, theirs = self.first_of(OWN, target.workload), self.first_of(target.system, target.their_workload)
+        ours, theirs = self.first_of(OWN, target.workload, target.dialect), self.first_of(target.system, target.their_workload)
         if ours is None or theirs is None:
             return None
         pick = PICK[target.figure]
@@ -101,7 +104,9 @@ class Figures:
             value, is_time = self.ratio(t), t.figure != "per_second"
             what = {"per_second": "messages a second", "p50": "p50", "shown": "display p50"}[t.figure]
             whom = f"{t.their_workload} on the primary" if t.system == OWN else t.system
-            words = f"{t.workload} {what}, {'at most' if is_time else 'at least'} {t.bound:g} × {whom}"
+            words = (
+                f"{f'{t.dialect} ' if t.dialect else ''}{t.workload} {what}, {'at most' if is_time else 'at least'} {t.bound:g} × {whom}"
+            )
             if value is None:
                 yield words, "not measured in this run", None
             else:

@@ -3,8 +3,9 @@
 What it is not: it measures nothing (`load.py` does) and compares nothing (`scripts/bench.py`).
 
     system        what is acknowledged                                            door
-    Understudy    synced on all three replicas                                    its pipe door, at the primary or a backup
+    Understudy    synced on all three replicas                                    its pipe or gRPC door, at the primary or a backup
     bare          synced on all three processes, and nothing else                 lines
+    echo          answered, and nothing else                                      gRPC
     redis         synced at the primary (appendfsync always); two replicas have it (WAIT 2 0), each with appendfsync always
     etcd          synced on a majority of three members
     nats          held by a majority of three servers; not synced (its default)
@@ -25,6 +26,7 @@ import sys
 import time
 import timeit
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -76,7 +78,7 @@ class System:
         """Up and ready when this returns. Raises Broken."""
         raise NotImplementedError
 
-    def port(self, *, backup: bool = False) -> int:
+    def port(self, *, backup: bool = False, dialect: str = "") -> int:
         """Where the load goes."""
         raise NotImplementedError
 
@@ -149,20 +151,20 @@ class Understudy(System):
     """The product: three replicas, everything switched on."""
 
     name = "understudy"
-    dialects = ("numbered", "pipe")
+    dialects = ("numbered", "pipe", "grpc")
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, *, grpc: bool = True) -> None:
         super().__init__(where)
-        self.cluster = Cluster(where=self.where)
+        self.cluster = Cluster(where=self.where, grpc=grpc)
 
     def start(self) -> None:
         self.cluster.start()
         self.primary = self.cluster.wait_members(seconds=UP_S)
         run_load(Order("pipe", self.port(), "accounts"))
 
-    def port(self, *, backup: bool = False) -> int:
+    def port(self, *, backup: bool = False, dialect: str = "") -> int:
         ids = self.cluster.ids
-        return self.cluster.pipes[(self.primary + 1) % len(ids) if backup else self.primary]
+        return self.cluster.doors["grpc" if dialect == "grpc" else "pipe"][(self.primary + 1) % len(ids) if backup else self.primary]
 
     def pids(self) -> list[int]:
         ids = sorted(self.cluster.ids, key=lambda i: i != self.primary)
@@ -199,11 +201,29 @@ class Bare(System):
         self.wait_port(self.ports[0])
         self.processes.reverse()
 
-    def port(self, *, backup: bool = False) -> int:
+    def port(self, *, backup: bool = False, dialect: str = "") -> int:
         return self.ports[0]
 
     def settings(self) -> str:
         return "one primary, two backups, fdatasync on all three before each answer"
+
+
+class Echo(System):
+    """`scripts/reference/grpc_echo.py`."""
+
+    name = "echo"
+    dialects = ("grpc",)
+
+    def start(self) -> None:
+        (self.at,) = free_ports(1)
+        self.spawn(sys.executable, os.path.join(ROOT, "scripts", "reference", "grpc_echo.py"), str(self.at))
+        self.wait_port(self.at)
+
+    def port(self, *, backup: bool = False, dialect: str = "") -> int:
+        return self.at
+
+    def settings(self) -> str:
+        return f"grpc.aio {version('grpcio')}, one process, uvloop"
 
 
 class Redis(System):
@@ -230,7 +250,7 @@ class Redis(System):
             connection.sendall(words)
             return connection.recv(65536)
 
-    def port(self, *, backup: bool = False) -> int:
+    def port(self, *, backup: bool = False, dialect: str = "") -> int:
         return self.ports[0]
 
     def settings(self) -> str:
@@ -270,7 +290,7 @@ class Etcd(System):
                 return int(row["Endpoint"].rpartition(":")[2])
         return None
 
-    def port(self, *, backup: bool = False) -> int:
+    def port(self, *, backup: bool = False, dialect: str = "") -> int:
         return int(self.leads)
 
     def settings(self) -> str:
@@ -309,7 +329,7 @@ class Nats(System):
             return False
         return True
 
-    def port(self, *, backup: bool = False) -> int:
+    def port(self, *, backup: bool = False, dialect: str = "") -> int:
         return self.ports[0]
 
     def settings(self) -> str:
