@@ -29,11 +29,11 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-HEADER, CRC = struct.Struct("<4sQIIQQ16s"), struct.Struct("<I")
+HEADER, CRC, SEALED = struct.Struct("<4sQIIQQ16s"), struct.Struct("<I"), struct.Struct("<4sQIIQQ16sI")
 MAGIC, END, HASH_SIZE, NO_HASH = b"USB1", b"\xf1END", 16, bytes(16)
 HEADER_SIZE, TRAILER_SIZE = HEADER.size + CRC.size, HASH_SIZE + len(END)
 BATCH_MAX = 1 << 20  # bytes of a body; a longer one would keep a member's disk from answering in time
@@ -69,24 +69,22 @@ class Batch:
     @classmethod
     def decode(cls, image: bytes | memoryview, at: int = 0) -> Batch:
         """The batch whose image starts at `at`. Raises DamagedBatch when any bit of it is not as it was written."""
-        length = body_length(image, at)
-        header = bytes(image[at : at + HEADER.size])
-        _, first_op, count, _, view, time, prev_hash = HEADER.unpack(header)
+        header, (_, first_op, count, length, view, time, prev_hash, _) = header_of(image, at)
         end = at + HEADER_SIZE + length + TRAILER_SIZE
         if end > len(image):
             raise DamagedBatch("cut short")
         body = bytes(image[at + HEADER_SIZE : end - TRAILER_SIZE])
-        if bytes(image[end - len(END) : end]) != END:
+        trailer = bytes(image[end - TRAILER_SIZE : end])
+        if trailer[HASH_SIZE:] != END:
             raise DamagedBatch("no end mark")
-        if digest(header, body) != bytes(image[end - TRAILER_SIZE : end - len(END)]):
+        hash = trailer[:HASH_SIZE]
+        if digest(header, body) != hash:
             raise DamagedBatch("wrong hash")
         if first_op < 1 or count < 1 or not length:
             raise DamagedBatch("impossible numbers")
         batch = cls.__new__(cls)
-        batch.first_op, batch.count, batch.view, batch.time = first_op, count, view, time
-        batch.prev_hash, batch.body, batch.op = prev_hash, body, first_op + count - 1
-        batch.hash = bytes(image[end - TRAILER_SIZE : end - len(END)])
-        batch.image = bytes(image[at:end])
+        batch.first_op, batch.count, batch.view, batch.time, batch.prev_hash = first_op, count, view, time, prev_hash
+        batch.body, batch.op, batch.hash, batch.image = body, first_op + count - 1, hash, bytes(image[at:end])
         return batch
 
 
@@ -97,14 +95,14 @@ def digest(header: bytes, body: bytes) -> bytes:
     return h.digest()[:HASH_SIZE]
 
 
-def body_length(image: bytes | memoryview, at: int = 0) -> int:
-    """Bytes of the body of the batch whose header stands at `at`. Raises DamagedBatch when the header is not sound."""
+def header_of(image: bytes | memoryview, at: int = 0) -> tuple[bytes, tuple[Any, ...]]:
+    """The header that stands at `at`, as bytes without its CRC and as fields. Raises DamagedBatch when it is not sound."""
     if len(image) - at < HEADER_SIZE:
         raise DamagedBatch("header cut short")
-    header = bytes(image[at : at + HEADER.size])
-    if header[:4] != MAGIC or CRC.unpack_from(image, at + HEADER.size)[0] != zlib.crc32(header):
+    header, fields = bytes(image[at : at + HEADER.size]), SEALED.unpack_from(image, at)
+    if fields[0] != MAGIC or fields[-1] != zlib.crc32(header):
         raise DamagedBatch("wrong header")
-    return int(HEADER.unpack(header)[3])
+    return header, fields
 
 
 def decode_all(images: bytes, op: int, hash: bytes) -> list[Batch]:

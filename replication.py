@@ -108,7 +108,6 @@ STATUS_CHANGES: dict[tuple[str, str], tuple[str, str]] = {
     (READ_ONLY, "the disk takes the batch again"): (NORMAL, "on_persisted"),
 }
 
-APPLY_FIRST_MAX = 16  # commands of a committed batch that a backup applies before it stores the next one
 ASK_MORE, LEVEL = "ask more", "level"  # what a learner does next
 CATCH_UP_BYTES = 1 << 20  # bytes of one catch-up answer, and the lag at which a learner is taken in
 CATCH_UP_MOST = 3 << 20  # the same for a learner that failed three times: joint mode itself then slows the others down
@@ -272,13 +271,8 @@ class Replica:
             before = self.last
             self._extend(batch)
             self.acked_at = 0.0
-            # Guests wait for the reply to a committed command, everybody for this disk. A few commands cost less than a sync does.
-            is_small = before is not None and before.count <= APPLY_FIRST_MAX
-            if is_small:
-                self._apply_followed(before)
             self.order(Persist(self.generation, (batch,)))
-            if not is_small:
-                self._apply_followed(before)
+            self._apply_followed(before)  # behind the ack, for which everybody waits
         elif batch.first_op > self.head_op + 1:
             self.catch_up()
         else:

@@ -34,7 +34,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from disk import SECTOR, Disk
-from packets import BATCH_MAX, HEADER, HEADER_SIZE, TRAILER_SIZE, Batch, DamagedBatch, body_length
+from packets import BATCH_MAX, HEADER, HEADER_SIZE, TRAILER_SIZE, Batch, DamagedBatch, header_of
 
 MARK_BYTES = 64 << 10  # of journal between two remembered positions
 WINDOW_BYTES = 256 << 10  # read at once
@@ -302,6 +302,11 @@ def images(disk: Disk, segment: Segment, at: int) -> Iterator[tuple[int, int, by
             block, base = disk.pread(segment.fd, max(after - at, min(WINDOW_BYTES, segment.size - at)), at), at
         yield at, after, block, at - base
         at = after
+
+
+def body_length(image: bytes | memoryview, at: int = 0) -> int:
+    """Bytes of the body of the batch whose header stands at `at`. Raises DamagedBatch when the header is not sound."""
+    return int(header_of(image, at)[1][3])
 
 
 def padded(count: int) -> int:

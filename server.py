@@ -126,9 +126,8 @@ class Server:
         self.depth = 0
         self.poked = False
         self.timer: Timer | None = None
-        self.timer_when = 0.0
         self.seen_role: tuple[Any, ...] = (0, "", None, False, False)
-        self.tidy_at = self.hint_at = 0.0
+        self.timer_when = self.tidy_at = self.hint_at = 0.0
         self.queries: Queries
         self.state: ChatState
         self.upkeep: Upkeep
@@ -234,7 +233,9 @@ class Server:
         return replica.view, replica.status, replica.primary, replica.serving, self.policy.is_cut_off()
 
     def _has_new_role(self) -> bool:
-        return self._role() != self.seen_role
+        replica, (view, status, primary, serving, is_cut_off) = self.replica, self.seen_role  # several times a batch: no tuple for it
+        is_same = replica.view == view and replica.status == status and replica.primary == primary and replica.serving == serving
+        return not is_same or self.policy.is_cut_off() != is_cut_off
 
     def _notice_role(self) -> None:
         before, self.seen_role = self.seen_role, self._role()
