@@ -66,7 +66,7 @@ class Desk:
         self.describe_cluster, self.console = describe_cluster, console
         self.now, self.dice, self.work, self.hasher = now, dice, work, hasher
         self.is_strict = is_strict  # no open accounts
-        self.searches = Searches(soon)
+        self.soon, self.searches = soon, Searches(soon)
         self.archive = archive
         self.archive.state = state
         self.behind: list[tuple[int, Callable[[], None]]] = []  # what waits for the state to have applied this op

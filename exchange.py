@@ -28,6 +28,7 @@ from desk import Desk
 from doors.calls import Asked, CallTranslator
 
 COMMON_MAX = WINDOW // 2  # calls under way on a common line, half of what its session may have
+TOGETHER_MAX = 64 << 10  # characters of calls in one run, which is never split
 FREE_KEPT = 8  # lines that wait for the next calls; more are closed
 PROOFS_MAX = 10_000  # passwords remembered as right
 
@@ -67,6 +68,7 @@ class Exchange:
         self.common: list[Connection] = []
         self.free: list[Connection] = []
         self.lines: dict[Connection, None] = {}
+        self.filled: dict[Connection, int] = {}  # common lines with calls that are not sent yet: characters of them
         self.dropped: list[Connection] = []
         self.proofs: dict[tuple[str, bytes], str] = {}
         self.key = desk.dice(len(NO_SESSION))
@@ -163,7 +165,19 @@ class Exchange:
             line = self._open()
             self.common.append(line)
         cast(CallTranslator, line.translator).ask(command, None, done)
-        line.flush()
+        is_first = not self.filled
+        self.filled[line] = self.filled.get(line, 0) + len(command)
+        if self.filled[line] > TOGETHER_MAX:
+            self._send()
+        elif is_first:
+            self.desk.soon(self._send)
+
+    def _send(self) -> None:
+        """The calls that came in this turn of the loop travel as one run."""
+        filled, self.filled = self.filled, {}
+        for line in filled:
+            if line in self.lines:
+                line.flush()
 
     def _ask_alone(self, asked: Asked, address: str, done: Callable[[str, str], None]) -> None:
         line = self._open()

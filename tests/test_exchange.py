@@ -1,0 +1,61 @@
+"""Calls on their way to the log: which of them travel together."""
+
+from __future__ import annotations
+
+import unittest
+
+from commands import count_ops
+from doors import calls
+from exchange import TOGETHER_MAX, Exchange
+from tests.front_desk import FrontDesk
+
+
+class Together(unittest.TestCase):
+    def setUp(self) -> None:
+        self.front = FrontDesk(watched=False)
+        self.exchange = Exchange(self.front.desk)
+        self.answers: list[str] = []
+        self.ask("mason")
+        self.front.turn()  # the line is open
+        self.answers.clear()
+
+    def ask(self, name: str, text: str = "") -> None:
+        asked = calls.send("mason", name, text, 0, "", "") if text else calls.call("c", name)
+        self.exchange.ask(asked, "127.0.0.1", self.answers.append)
+
+    def turn(self) -> list[int]:
+        """Commands in each run that left in this turn of the loop."""
+        works, self.front.works = self.front.works, []
+        for _, job, done in works:
+            done(job())
+        return [count_ops(run) for run in self.front.desk.open_runs]
+
+    def test_calls_of_one_turn_are_one_run(self) -> None:
+        for name in ("wayne", "alice", "bob"):
+            self.ask(name)
+        self.assertEqual(self.front.desk.open_runs, [])
+        self.assertEqual(self.turn(), [3])
+        self.front.turn()
+        self.assertEqual([answer[:2] for answer in self.answers], ["y|"] * 3)
+
+    def test_a_long_run_leaves_at_once(self) -> None:
+        """A run is never split, and a batch has room for one of this size."""
+        for _ in range(3):
+            self.ask("mason", "x" * (TOGETHER_MAX * 2 // 5))
+        self.assertEqual([count_ops(run) for run in self.front.desk.open_runs], [3])
+        self.ask("mason", "x")
+        self.assertEqual(self.turn(), [3, 1])
+
+    def test_what_was_not_sent_is_not_done(self) -> None:
+        """Who waits on a line that is given up hears that nobody knows; so it must not be done later."""
+        self.ask("wayne")
+        (line,) = self.exchange.lines
+        self.exchange.drop(line)
+        self.assertEqual((self.turn(), self.answers), ([], [""]))
+        self.exchange.sweep()
+        self.front.turn()
+        self.assertNotIn("wayne", self.front.state.accounts)
+
+
+if __name__ == "__main__":
+    unittest.main()
