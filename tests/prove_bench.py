@@ -12,10 +12,12 @@ import unittest
 
 import msgspec
 
+from doors.gen.chat_pb2 import ChatMessageRequest
 from tests.bench.dialects import BadReply, Bare, Dialect, Nats, Numbered, Pipe, Redis
-from tests.bench.frames import CONTENT, END_HEADERS, END_STREAM, HEADERS, RESET, Etcd, frame
+from tests.bench.frames import CONTENT, END_HEADERS, END_STREAM, HEADERS, RESET, Etcd, Grpc, frame
 from tests.bench.load import Result, Times
 from tests.bench.report import OWN, Figures, show
+from tests.bench.systems import Understudy
 from tests.system.cluster import ROOT
 
 
@@ -88,6 +90,13 @@ class Ratios(unittest.TestCase):
         self.assertIn(("W2 p50, at most 1.25 × bare", "2.00", False), list(figures.targets()))
 
 
+class Calls(unittest.TestCase):
+    def test_a_call_is_the_message_of_the_door(self) -> None:
+        """What the bench sends by hand is what a client's library would send."""
+        message = Grpc(7, 100).message(b"u0001", b"m" * 300)
+        self.assertEqual(message, ChatMessageRequest(sender_id="s7", recipient_id="u0001", message="m" * 300).SerializeToString())
+
+
 class Smoke(unittest.TestCase):
     def test_every_workload_gives_a_figure(self) -> None:
         workloads = "W1,W2,W3,R,D,w1,F"
@@ -96,8 +105,9 @@ class Smoke(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
         found = msgspec.json.decode(done.stdout)
         measured = {(row["system"], row["workload"]) for row in found["rounds"] if row["result"]["per_second"] > 0}
-        wanted = {(OWN, w) for w in ("W1", "W2", "W3", "R", "D", "w1")} | {("bare", w) for w in ("W1", "W2", "W3")}
+        wanted = {(name, w) for name in (OWN, "bare", "echo") for w in ("W1", "W2", "W3")} | {(OWN, w) for w in ("R", "D", "w1")}
         self.assertEqual(measured, wanted)
+        self.assertEqual({row["dialect"] for row in found["rounds"] if row["system"] == OWN}, set(Understudy.dialects))
         self.assertTrue(found["failover_ms"])
         shown = [row["result"]["shown"]["count"] for row in found["rounds"] if row["workload"] == "D"]
         self.assertTrue(all(shown), "nothing was displayed")
