@@ -10,6 +10,7 @@ What it is not: it serves no guest and no replica; each replica is a process of 
     python server.py make-certs       a CA and a certificate for each replica, in the directory that `tls` names
     python server.py force-new-view --replica N [--copy M …] [--cluster NAME]      last resorts: `last_resort.py`
     python server.py truncate-corrupt-tail --replica N [--cluster NAME]
+    python server.py grow --replica N [--cluster NAME]      its disk becomes one of a larger cluster: `growing.py`
 
 Read next: `operators.py` (how replicas are asked and stopped), `server.py`.
 """
@@ -40,6 +41,7 @@ from logbook import start_log
 from operators import (
     DONE,
     FORCE,
+    GROW,
     STOP_S,
     TRUNCATE,
     ask,
@@ -322,7 +324,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--replica", type=int, metavar="N", help="run this one replica in the foreground")
     parser.add_argument("--console", action="store_true", help="print guests' commands as they come (on by itself in a terminal)")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="event loop; uvloop where it is installed")
-    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop,account,make-certs,force-new-view,truncate-corrupt-tail}")
+    verbs = parser.add_subparsers(dest="verb", metavar="{status,stop,account,make-certs,grow,force-new-view,truncate-corrupt-tail}")
     status = verbs.add_parser("status", parents=[common], help="one row a replica; exit code 0 while commands can be served")
     status.add_argument("--json", action="store_true", help="the same as JSON")
     stop = verbs.add_parser("stop", parents=[common], help="a clean stop of all replicas, or of one")
@@ -334,7 +336,8 @@ def make_parser() -> argparse.ArgumentParser:
     force = verbs.add_parser(FORCE, parents=[common], help="last resort: go on from the disk of one replica, whatever that loses")
     force.add_argument("--copy", type=int, action="append", default=[], metavar="M", help="majority: replica M begins with a copy of it")
     cut = verbs.add_parser(TRUNCATE, parents=[common], help="last resort: the log of a replica ends where it can be read")
-    for one in (force, cut):
+    grow = verbs.add_parser(GROW, parents=[common], help="the disk of a replica becomes one of the larger cluster that cluster.yaml lists")
+    for one in (force, cut, grow):
         one.add_argument("--replica", type=int, required=True, metavar="N", dest="stopped", help="whose disk it is about")
         one.add_argument("--cluster", metavar="NAME", help="the cluster's name, for scripts; people are asked for it")
     return parser
@@ -375,7 +378,7 @@ def main() -> None:
     except SettingsError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    wanted = arguments.stopped if arguments.verb in ("stop", FORCE, TRUNCATE) else arguments.replica
+    wanted = arguments.stopped if arguments.verb in ("stop", FORCE, TRUNCATE, GROW) else arguments.replica
     if wanted is not None and wanted not in {r.id for r in settings.replicas}:
         sys.exit(f"there is no replica {wanted} in {config}: it lists {', '.join(str(r.id) for r in settings.replicas)}")
     if arguments.verb == "status":
@@ -386,7 +389,7 @@ def main() -> None:
         sys.exit(change_account(settings, base, arguments.what, arguments.name))
     if arguments.verb == MAKE:
         sys.exit(make_certificates(settings))
-    if arguments.verb in (FORCE, TRUNCATE):
+    if arguments.verb in (FORCE, TRUNCATE, GROW):
         sys.exit(resort(settings, base, arguments.verb, arguments.stopped, getattr(arguments, "copy", ()), arguments.cluster))
     if wanted is not None:
         console = arguments.console or sys.stdout.isatty()

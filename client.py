@@ -74,7 +74,7 @@ class ChatClient:
         self.ended = ""  # why it has ended
         self._at = 0
         self._wire: Wire | None = None
-        self._lost_at, self._lost_silent, self._worried = 0.0, False, False
+        self._lost_at, self._lost_silent, self._worries = 0.0, False, set[str]()
         self._cuts, self._is_mute = Cuts(), False  # mute: the last connection ended without a word
         self._rivals, self._strangers, self._echoes = 0, set[Address](), 0  # echoes: connections that a server may yet take for ours
         self._answers: dict[int, asyncio.Future[str]] = {}
@@ -253,7 +253,8 @@ class ChatClient:
 
     def _on_opened(self, wire: Wire) -> None:
         old, self.address = self.address, wire.address
-        wire.opened_at, self._worried = asyncio.get_running_loop().time(), False
+        wire.opened_at = asyncio.get_running_loop().time()
+        self._worries.clear()
         if old and self._lost_at:
             self.on_move(Moved(old, wire.address, (wire.opened_at - self._lost_at) * 1000, self._lost_silent))
         self._lost_at, self._is_dirty, self._cuts = 0.0, True, Cuts()
@@ -333,9 +334,9 @@ class ChatClient:
             self._worry()
 
     def _worry(self) -> None:
-        if not self._worried:
-            self._worried = True
-            self.on_trouble(f"{self._nobody()}; trying on")
+        if (why := self._nobody()) not in self._worries:  # the first to answer may know more than silence said
+            self._worries.add(why)
+            self.on_trouble(f"{why}; trying on")
 
     def _nobody(self) -> str:
         """Why nothing happens."""

@@ -6,6 +6,8 @@ What it is not: it knows no door's protocol (`doors/`), no guest (`desk.py`), an
     open     listens; each connection gets a shell of its own (`doors/stream.py`)
     closed   bound anew: what listened once would let guests queue instead of refusing them
 
+Where doors speak TLS a guest passes a gate before (`gate.py`); all doors share the number of those who stand there.
+
 At the ports of the gRPC door it is gRPC's own server that listens; the sockets here only keep them.
 
 Read next: `doors/stream.py`, `host.py`.
@@ -24,6 +26,7 @@ import credentials
 from desk import Desk
 from doors.stream import StreamShell
 from doors.turns import Turns
+from gate import Gate, Newcomers
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096  # connections that wait to be accepted
 GRPC = "grpc"
+NEWCOMERS_MAX = 2048  # TLS handshakes under way at all doors together: each costs a descriptor and some 50 KiB
+MOMENT_S = 1.0  # seconds in which a newcomer is not turned away for the next: guests who all come back at once are no attack
+REPEAT_S = 10.0  # seconds in which no other refusal is logged
 
 
 class Doorways:
@@ -51,7 +57,9 @@ class Doorways:
         self.shells: set[StreamShell] = set()
         self.turns = Turns(asyncio.get_running_loop().call_soon)
         self.sockets: list[tuple[str, socket.socket]] = []
-        self.servers: list[asyncio.Server] = []
+        self.servers: list[asyncio.Server | Gate] = []
+        self.newcomers = Newcomers(NEWCOMERS_MAX, credentials.HANDSHAKE_S, moment=MOMENT_S)
+        self.refused_until = 0.0
         self.is_open = False
         self.grpc: GrpcDoor | None = None
         self.context: ssl.SSLContext | None = None  # of doors that speak TLS
@@ -78,16 +86,14 @@ class Doorways:
         """Listen, unless they are to be closed again meanwhile: `is_open` is set by whoever has this done."""
         loop = asyncio.get_running_loop()
         for door, bound in self.sockets:
-            if self.is_open and door != GRPC:
-                self.servers.append(
-                    await loop.create_server(
-                        self._shell_maker(door),
-                        sock=bound.dup(),
-                        backlog=BACKLOG,
-                        ssl=self.context,
-                        ssl_handshake_timeout=credentials.HANDSHAKE_S if self.context else None,
-                    )
-                )
+            if not self.is_open or door == GRPC:
+                continue
+            maker, listener = self._shell_maker(door), bound.dup()
+            if self.context is None:
+                self.servers.append(await loop.create_server(maker, sock=listener, backlog=BACKLOG))
+            else:
+                listener.listen(BACKLOG)
+                self.servers.append(Gate(listener, self.context, maker, self._refuse, self.newcomers))
         if self.is_open and self.grpc is not None:
             await self.grpc.open()
         if self.is_open:
@@ -97,6 +103,13 @@ class Doorways:
     def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
         most = self.settings.clients_max
         return lambda: StreamShell(self.desk(), door, self.shells, self.turns, log=self.log, announce=self.announce, clients_max=most)
+
+    def _refuse(self, why: str) -> None:
+        """Once in a while: whoever dials can make it happen."""
+        now = asyncio.get_running_loop().time()
+        if now >= self.refused_until:
+            self.refused_until = now + REPEAT_S
+            self.log(f"a connection to a door was refused: {why}")
 
     def close(self) -> None:
         """Refuse new guests. Those who are in are the desk's affair."""

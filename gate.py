@@ -1,11 +1,12 @@
-"""The gate of a port where nothing may be said before TLS: a few newcomers at a time, each with little time.
+"""The gate of a port where nothing may be said before TLS: so many newcomers at a time, each with little time.
 
-What it is not: it knows no packet and no replica. Who has passed is given to `links.py` as an ordinary connection.
+What it is not: it knows no packet, no guest and no replica. Who has passed is given to `links.py` or to a door as an ordinary connection.
 
-    newcomers       beyond their number the oldest is turned away, so that who says nothing keeps nobody out for long
+    newcomers       who is in its handshake, perhaps at several gates together. Beyond their number the oldest is turned away, so that who
+                    says nothing keeps nobody out for long; where it has not had its moment yet, the next one waits in the kernel
     TLS, and how    as the context says (`credentials.py`)
 
-Read next: `links.py`.
+Read next: `links.py`, `doorways.py`.
 """
 
 from __future__ import annotations
@@ -21,32 +22,48 @@ GONE_S = 3  # seconds without a sign of the other host's kernel after which a co
 RETRY_S = 0.1  # seconds until the next try when a connection cannot be accepted
 
 
+class Newcomers:
+    """Oldest first. `most`: at a time; `moment`: seconds that each has in any case, `seconds`: at most."""
+
+    def __init__(self, most: int, seconds: float, *, moment: float = 0.0) -> None:
+        self.most, self.seconds, self.moment = most, seconds, moment
+        self.since: dict[asyncio.Task[None], float] = {}
+
+    def make_room(self, now: float) -> bool | None:
+        """Whether somebody had to go so that another one may come; None: nobody may come yet."""
+        if len(self.since) < self.most:
+            return False
+        oldest = next(iter(self.since))
+        if now - self.since[oldest] < self.moment:
+            return None
+        del self.since[oldest]
+        oldest.cancel()
+        return True
+
+
 class Gate:
-    """Accepts from when it is made until `close`. `refuse` hears why somebody was turned away. Raises OSError when the port is taken."""
+    """Accepts at this listening socket from when it is made until `close`. `refuse` hears why somebody was turned away."""
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        listener: socket.socket,
         context: ssl.SSLContext,
         make: Callable[[], asyncio.Protocol],
         refuse: Callable[[str], None],
-        seconds: float,
-        newcomers_max: int,
+        newcomers: Newcomers,
     ) -> None:
-        self.context, self.make, self.refuse, self.seconds, self.newcomers_max = context, make, refuse, seconds, newcomers_max
-        self.newcomers: dict[asyncio.Task[None], None] = {}  # oldest first
-        self.listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.listener, self.context, self.make, self.refuse, self.newcomers = listener, context, make, refuse, newcomers
         self.listener.setblocking(False)
+        self.entering: set[asyncio.Task[None]] = set()
         self.accepting = asyncio.create_task(self._accept())
 
-    async def close(self) -> None:
-        """Nobody enters any more."""
-        tasks = [self.accepting, *self.newcomers]
+    def close(self) -> asyncio.Future[list[BaseException | None]]:
+        """Nobody enters any more; done when all have gone."""
+        tasks = [self.accepting, *self.entering]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self.listener.close()
+        return asyncio.gather(*tasks, return_exceptions=True)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -56,20 +73,29 @@ class Gate:
             except OSError:  # no descriptor is free, or whoever it was has gone
                 await asyncio.sleep(RETRY_S)
                 continue
+            try:
+                while (room := self.newcomers.make_room(loop.time())) is None:
+                    await asyncio.sleep(RETRY_S)
+            except asyncio.CancelledError:
+                connection.close()
+                raise
+            if room:
+                self.refuse("too many others have said nothing yet")
             newcomer = asyncio.create_task(self._secure(connection))
-            self.newcomers[newcomer] = None
-            newcomer.add_done_callback(self.newcomers.pop)
-            if len(self.newcomers) > self.newcomers_max:
-                oldest = next(iter(self.newcomers))
-                oldest.cancel()
-                self.refuse("a connection to the peer port was refused: too many others have said nothing yet")
+            self.entering.add(newcomer)
+            self.newcomers.since[newcomer] = loop.time()
+            newcomer.add_done_callback(self._on_over)
+
+    def _on_over(self, newcomer: asyncio.Task[None]) -> None:
+        self.entering.discard(newcomer)
+        self.newcomers.since.pop(newcomer, None)
 
     async def _secure(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.connect_accepted_socket(self.make, connection, ssl=self.context, ssl_handshake_timeout=self.seconds)
+            await loop.connect_accepted_socket(self.make, connection, ssl=self.context, ssl_handshake_timeout=self.newcomers.seconds)
         except OSError as error:  # of TLS, or a timeout
-            self.refuse(f"a connection to the peer port was refused: {tls_words(error)}")
+            self.refuse(tls_words(error))
 
 
 def tls_words(error: OSError) -> str:

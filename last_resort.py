@@ -108,12 +108,12 @@ class LastResort:
         self._require_copies(copies)
         era = max(self.wall() // 10**6, *(found.view // ERA + 1 for found in self.found.values()))
         number = era * ERA + self.id
-        lost = self._losses(f"the era of view {shown(number)}, with copies of this disk as replica {_names(copies) or '-'}, goes on", None)
+        lost = self._losses(f"the era of view {shown(number)}, with copies of this disk as replica {names(copies) or '-'}, goes on", None)
         self._decide("force-new-view", number, lost, copies)
         self._begin_era(number, copies)
         places = ", ".join(os.path.join(self.base, f"replica-{i}") for i in copies)
         moved = f"Bring {places} to its host, if that is not this one, before it is started. " if copies else ""
-        self.say(f"done. {moved}Start replica {_names((self.id, *copies))}; whoever joins later sets its own log aside")
+        self.say(f"done. {moved}Start replica {names((self.id, *copies))}; whoever joins later sets its own log aside")
 
     def truncate_corrupt_tail(self) -> None:
         """Let the log of this replica end where it can be read. Raises Refused, OSError."""
@@ -124,7 +124,7 @@ class LastResort:
         last = self._last_view() if self.settings.policy == SURVIVOR else None
         whole = [i for i in self._able(last) if i != self.id]
         if whole:
-            raise Refused(f"the disk of replica {_names(whole)} is whole: start it, and this one; it makes this log whole again")
+            raise Refused(f"the disk of replica {names(whole)} is whole: start it, and this one; it makes this log whole again")
         lost = [f"  what is wrong: {found.tail}", *self._losses(f"the log of replica {self.id} is cut there and ends", last)]
         self._decide("truncate-corrupt-tail", 0, lost)
         kept = self._cut_tail()
@@ -168,7 +168,7 @@ class LastResort:
         ahead = [found.replica for found in self.found.values() if last is not None and found.view > last.number]
         if ahead:
             raise Refused(
-                f"replica {_names(ahead)} has worked in a later view than the register knows: {self.cluster_path} is older than its"
+                f"replica {names(ahead)} has worked in a later view than the register knows: {self.cluster_path} is older than its"
                 " replicas. Put the right one back, or move all view-* files out of it, and try again"
             )
         return last
@@ -182,6 +182,9 @@ class LastResort:
                 f"the log of replica {self.id} cannot be read to its end: {found.tail}. To go on without what stands there, first:"
                 f" server.py truncate-corrupt-tail --replica {self.id}"
             )
+        if found.superblock and found.superblock.replicas != (now := len(self.ids)):
+            there, word = found.superblock.replicas, f"server.py grow --replica {self.id}"
+            raise Refused(f"replica {self.id} is one of {there} replicas, and cluster.yaml lists {now}: {word}, or correct the list")
         better = [o for o in self.found.values() if not o.doubt and o.rank > found.rank]
         if better:
             raise Refused(f"replica {better[0].replica} holds more than replica {self.id}. {better[0].tell()}")
@@ -196,13 +199,13 @@ class LastResort:
     def _require_need(self, last: View | None) -> None:
         level = [i for i in self._able(last) if self.found[i].rank >= self.chosen.rank]
         if level:
-            which = f"all of {_names(self.ids)}" if last is None else _names(level)
+            which = f"all of {names(self.ids)}" if last is None else names(level)
             raise Refused(f"there is no need: the cluster goes on by itself, and loses nothing, when replica {which} is started")
 
     def _require_copies(self, copies: Sequence[int]) -> None:
         whole = self._able(None)
         if len(whole) >= self.enough:
-            raise Refused(f"there is no need: replica {_names(whole)} are whole and a majority; start them")
+            raise Refused(f"there is no need: replica {names(whole)} are whole and a majority; start them")
         wanted = self.enough - 1
         if len(set(copies)) != wanted or len(copies) != wanted or not set(copies) <= set(self.ids) - {self.id}:
             raise Refused(
@@ -225,15 +228,15 @@ class LastResort:
                 lines.append(f"  replica {o.replica} has held op {most}: ops {found.op + 1} to {most} may be lost")
         if last is not None:
             lines.append(
-                f"  the register ends at view {last.number}, of replica {_names(last.replicas)} ({last.reason}), decided at op {last.op}"
+                f"  the register ends at view {last.number}, of replica {names(last.replicas)} ({last.reason}), decided at op {last.op}"
             )
             lines += [f"  ops {found.op + 1} to {last.op} were acknowledged before that view"] if last.op > found.op else []
         absent = [i for i, o in self.found.items() if not o.is_there]
         if absent:
-            lines.append(f"  nothing is known here of what replica {_names(absent)} acknowledged, alone or together")
+            lines.append(f"  nothing is known here of what replica {names(absent)} acknowledged, alone or together")
         if found.last is not None:
             ops = f"{found.last.first_op} to {found.last.op}"
-            lines.append(f"  its last batch, ops {ops}, may never have been acknowledged; from now on it counts")
+            lines.append(f"  its last batch, ops {ops}, may never have been acknowledged; now it counts, and no other that was")
         return [f"If {what} at op {found.op}, this may be lost:", *lines]
 
     def _decide(self, command: str, view: int, lost: list[str], copies: Sequence[int] = ()) -> None:
@@ -389,5 +392,6 @@ def listens(address: Address) -> bool:
         return False
 
 
-def _names(replicas: Iterable[int]) -> str:
+def names(replicas: Iterable[int]) -> str:
+    """Their ids, for people."""
     return ", ".join(str(i) for i in replicas)

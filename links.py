@@ -35,13 +35,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import ssl
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple, cast
 
 from credentials import Credentials
-from gate import Gate, notice_loss, tls_words
+from gate import Gate, Newcomers, notice_loss, tls_words
 from handshake import ANY, LENGTH, NONCE_SIZE, Handshake, Identity, LinkRefused
 from packets import PACKET_MAX, AnyPacket, Packet, decode, encode
 
@@ -224,8 +224,9 @@ class Links:
         if self._credentials is None:
             self._server = await loop.create_server(lambda: self._new_link(None), host, port)
         else:
-            refuse = partial(self._complain, None)
-            self._gate = Gate(host, port, self._credentials.accepts, lambda: self._new_link(None), refuse, self._handshake_s, STRANGERS_MAX)
+            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+            newcomers = Newcomers(STRANGERS_MAX, self._handshake_s)
+            self._gate = Gate(listener, self._credentials.accepts, lambda: self._new_link(None), self._refuse, newcomers)
         lower = [replica for replica in sorted(self._addresses) if replica < self._me.replica]
         self._tasks = [asyncio.create_task(self._dial(replica)) for replica in lower]
         self._tasks.append(asyncio.create_task(self._look()))
@@ -326,6 +327,9 @@ class Links:
     def on_gone(self, link: Link) -> None:
         """Nothing is left of the connection."""
         self._open.discard(link)
+
+    def _refuse(self, why: str) -> None:
+        self._complain(None, f"a connection to the peer port was refused: {why}")
 
     def _complain(self, about: int | None, reason: str) -> None:
         now = asyncio.get_running_loop().time()

@@ -30,12 +30,13 @@ import credentials
 from disk import OsDisk
 from doorways import is_here
 from evidence import shown
+from growing import Growing
 from host import ACCOUNT_S, short_path
-from last_resort import DECISIONS, LastResort, Refused, listens
+from last_resort import DECISIONS, Refused, listens
 from settings import SURVIVOR, Settings
 
 ASK_S = 2.0  # seconds an operator's request may take
-FORCE, TRUNCATE = "force-new-view", "truncate-corrupt-tail"
+FORCE, TRUNCATE, GROW = "force-new-view", "truncate-corrupt-tail", "grow"
 PASSWORD_BYTES = 12  # of chance in a password that a machine makes
 STOP_S = 8.0  # seconds a clean stop may take; then its log is to be read, and the supervisor kills
 
@@ -203,7 +204,7 @@ def change_account(settings: Settings, base: str, what: str, name: str) -> int:
 
 
 def resort(settings: Settings, base: str, verb: str, replica: int, copies: Sequence[int], name: str | None) -> int:
-    """An operator's last resort. Exit code 0: done; 1: refused, and nothing was changed; 3: the disk failed."""
+    """An operator's last resort, or a larger cluster. Exit code 0: done; 1: refused, and nothing was changed; 3: the disk failed."""
 
     def confirm() -> str:
         if name is not None:
@@ -212,10 +213,12 @@ def resort(settings: Settings, base: str, verb: str, replica: int, copies: Seque
         return sys.stdin.readline().strip()
 
     os.umask(0o077)
-    last = LastResort(OsDisk(), settings, base, replica, confirm=confirm, say=print, wall=lambda: time.time_ns() // 1000, reaches=listens)
+    last = Growing(OsDisk(), settings, base, replica, confirm=confirm, say=print, wall=lambda: time.time_ns() // 1000, reaches=listens)
     try:
         if verb == FORCE:
             last.force_new_view(copies)
+        elif verb == GROW:
+            last.grow()
         else:
             last.truncate_corrupt_tail()
     except Refused as refused:

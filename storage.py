@@ -132,7 +132,7 @@ class Storage:
         if self.superblock.replicas != blank.replicas:
             raise BootFailed(
                 f"{self.path} belongs to a cluster of {self.superblock.replicas} replicas, cluster.yaml lists {blank.replicas}:"
-                " their number cannot be changed yet; correct the list, or give another --data"
+                f" to add replicas stop all, then `server.py grow --replica {self.replica}`; else correct the list, or give another --data"
             )
         self._compare_settings(blank)
         if self.superblock.suspect and not self.damage:

@@ -5,6 +5,7 @@ a seed.
 
     python scripts/campaign.py --minutes 9 --json one.json      a campaign; what it counted and measured goes into a file
     python scripts/campaign.py --minutes 6 --hosts 3            replicas on hosts of their own, under policy majority: cut off, gone, slow
+    python scripts/campaign.py --minutes 6 --hosts 3 --tls      the same with TLS between them and at their doors
     python scripts/campaign.py --add one.json two.json          what several counted and measured together
 
 Faults are listed in `tests/system/faults.py`, those of hosts in `tests/system/partitions.py`. At the end: acknowledged = shown once, in
@@ -26,6 +27,7 @@ import os
 import random
 import sys
 import time
+from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -91,8 +93,9 @@ def one_campaign(arguments: argparse.Namespace) -> Figures:
     """A cluster from its first start to the audit."""
     seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
     dice = random.Random(seed)
-    apart = ApartCluster(replicas=arguments.hosts, keep=True, snapshot_every_s=SNAPSHOT_EVERY_S) if arguments.hosts else None
-    cluster = apart or Cluster(keep=True, snapshot_every_s=SNAPSHOT_EVERY_S)
+    knobs: dict[str, Any] = {"keep": True, "snapshot_every_s": SNAPSHOT_EVERY_S}
+    apart = ApartCluster(replicas=arguments.hosts, is_secured=arguments.tls, **knobs) if arguments.hosts else None
+    cluster = apart or Cluster(**knobs)
     print(f"seed {seed}, files and logs in {cluster.where}", flush=True)
     campaign = Campaign(cluster, dice, people=arguments.people, pace=arguments.pace_ms / 1000)
     campaign.is_told_aloud = arguments.story
@@ -128,6 +131,7 @@ def main() -> int:
         "--only", action="append", default=[], metavar="KIND", choices=[*SHARES, *partitions.SHARES], help="this kind only; may be repeated"
     )
     parser.add_argument("--hosts", type=int, choices=(3, 5), help="that many hosts, each with one replica, in network namespaces (root)")
+    parser.add_argument("--tls", action="store_true", help="with --hosts: replicas prove with certificates who they are, doors speak TLS")
     parser.add_argument("--story", action="store_true", help="print every fault and what was measured")
     parser.add_argument("--keep", action="store_true", help="leave files and logs behind also when all is well")
     parser.add_argument("--json", metavar="FILE", help="write what was counted and measured into this file")

@@ -33,7 +33,11 @@ def settings_of(name: str = "dormitory", peers: tuple[str, ...] = ("127.0.0.1:76
 
 
 def directory(kind: str = "ours") -> str:
-    """Where certificates of this kind lie: `ours`; `theirs` of another CA for the same names; `old` of our CA, ended yesterday."""
+    """Where certificates of this kind lie.
+
+    `ours`; `theirs` of another CA for the same names; `old` of our CA, ended yesterday; `early` of our CA, not good before tomorrow. All
+    are old to a host whose clock stands at 2100, and early to one whose clock stands at 1970.
+    """
     return _directory(kind)
 
 
@@ -41,11 +45,11 @@ def directory(kind: str = "ours") -> str:
 def _directory(kind: str) -> str:
     place = tempfile.TemporaryDirectory(prefix="understudy-certs-")
     _kept.append(place)
-    if kind == "old":
+    if kind in ("old", "early"):
         for name in (CA, CA_KEY):
             with open(os.path.join(directory(), name), "rb") as file, open(os.path.join(place.name, name), "wb") as copy:
                 copy.write(file.read())
-    at = NOW - 10 * DAY if kind == "old" else NOW
+    at = {"old": NOW - 10 * DAY, "early": NOW + DAY + certificates.SKEW}.get(kind, NOW)
     list(certificates.make(settings_of(), place.name, at, 9 if kind == "old" else certificates.DAYS))
     return place.name
 

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 from unittest import mock
 
+from tests.simulator import host_stories
+
 SCRIPT: Any = importlib.import_module("scripts.simulate")  # nothing imports scripts: it is the script that is tried here
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # What each found stands in docs/testing.md; the story of a seed changes with the code, so old seeds are only as good as new ones.
@@ -29,6 +31,7 @@ FRESH, COUNT = 100_000, 1000  # chat: from, how many
 OTHERS = 40  # of a bank, and of a counter
 ON_HOSTS = "118,147,246,334,357,1001,1033"  # under majority: seeds that once failed
 HOSTS = 150  # fresh ones
+FORCED = 10  # in which an operator forces a view
 LIMIT_S = 900
 
 
@@ -70,6 +73,15 @@ class Seeds(unittest.TestCase):
         told = self.simulate("--policy", "majority", "--seed", str(FRESH), "--seeds", str(HOSTS))
         print(told)
         self.assertIn(f"{HOSTS} seeds, 0 failed, 0 short", told)
+
+    def test_an_operator_goes_on_from_one_disk(self) -> None:
+        """With the program's own command; who was away follows later, and nothing is lost that the chosen disk held."""
+        forced = 0
+        for seed in range(FORCED):
+            report = SCRIPT.simulate(seed, policy="majority", story=host_stories.FORCED)
+            self.assertEqual(report.violation, "", f"seed {seed}")
+            forced += report.struck["forced view"]
+        self.assertGreater(forced, FORCED // 2)
 
     def test_the_same_seed_tells_the_same_story_in_another_process(self) -> None:
         """To the last character, whatever order sets have there."""

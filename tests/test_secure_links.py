@@ -86,6 +86,16 @@ class SecureLinks(unittest.IsolatedAsyncioTestCase):
     async def test_a_certificate_that_has_ended(self) -> None:
         await self.assert_turned_away(certified.presenting(certified.directory("old"), 1), "certificate has expired")
 
+    async def test_a_certificate_that_is_not_good_yet(self) -> None:
+        await self.assert_turned_away(certified.presenting(certified.directory("early"), 1), "certificate is not yet valid")
+
+    async def test_one_that_dials_believes_none_that_is_not_good_at_its_own_time(self) -> None:
+        await self.us.links.stop()
+        self.us = await self.start(0, certified.directory("early"))
+        them = await self.start(1)
+        await them.until_logged("was refused: no TLS connection came about (certificate is not yet valid)")
+        self.assertEqual((self.us.links.linked(), them.links.linked()), ({}, {}))
+
     async def test_no_certificate(self) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

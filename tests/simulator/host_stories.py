@@ -5,6 +5,7 @@ What it is not: as `stories.py`; "asked while it stood still" is told under both
     a lost memory          a replica that acknowledged loses its disk, and comes back where nobody is who has what it acknowledged
     a lost memory and an outdated primary    the same, and whom it finds is a primary of long ago
     longer and older       a primary that was cut off holds a long batch, the others have committed a short one since
+    an operator goes on from one disk    the others are lost; one that was away comes back later, with what it has
     begun twice            a primary dies before its own disk has what it has sent, and comes back while nobody could move on
 
 Read next: `stage.py`.
@@ -14,10 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from last_resort import LastResort
 from packets import Prepare
-from tests.simulator.disk import SimDirectory
+from replication import NORMAL
+from superblock import load
+from tests.simulator.disk import Entry, SimDirectory, SimDisk, SimFile
+from tests.simulator.hosts import OnHosts
 from tests.simulator.stage import Part, Sent, Stage, Story
-from tests.simulator.world import BASE
+from tests.simulator.world import BASE, WALL_AT_START
 
 
 def _three(s: Stage) -> Part:
@@ -148,6 +153,86 @@ def begun_twice(s: Stage) -> Story:
         yield 2.0
 
 
+def _goes_on_from(s: Stage, chosen: int, copied: int) -> int:
+    """`server.py force-new-view --replica CHOSEN --copy COPIED`, and the copy is brought to its host. The view that was forced."""
+    disk = SimDisk(s.dice, s.world.files_of(chosen))
+    command = LastResort(
+        disk,
+        s.world.mix.settings,
+        BASE,
+        chosen,
+        confirm=lambda: s.world.mix.settings.name,
+        say=lambda line: s.world.say(f"** {line}"),
+        wall=lambda: WALL_AT_START + int(s.world.now * 1e6),
+        reaches=lambda address: False,
+    )
+    command.force_new_view((copied,))
+    command.release()
+    lost, made = s.world.files_of(copied).find(BASE), s.world.files_of(chosen).find(BASE)
+    assert isinstance(lost, SimDirectory) and isinstance(made, SimDirectory)
+    lost.entries.clear()  # that host has nothing but the copy
+    other = SimDisk(s.dice, s.world.files_of(copied))
+    _carry(other, made.entries.pop(f"replica-{copied}"), f"{BASE}/replica-{copied}")
+    other.sync_dir(BASE)
+    for one in (disk, other):
+        one.kill()
+        one.files.disks = [d for d in one.files.disks if d is not one]
+    found = s.checks.eyes[copied]
+    superblock = load(found, f"{BASE}/replica-{copied}/superblock")
+    assert superblock is not None and superblock.forced
+    return superblock.forced
+
+
+def _carry(disk: SimDisk, entry: Entry, path: str) -> None:
+    """A copy of it on this disk, synced."""
+    if isinstance(entry, SimFile):
+        fd = disk.open(path, create=True)
+        disk.pwrite(fd, bytes(entry.content), 0)
+        disk.sync(fd)
+        return disk.close(fd)
+    assert isinstance(entry, SimDirectory)
+    disk.mkdir(path)
+    for name, inner in entry.entries.items():
+        _carry(disk, inner, f"{path}/{name}")
+    return disk.sync_dir(path)
+
+
+def an_operator_goes_on_from_one_disk(s: Stage) -> Story:
+    """One is cut off, two go on, all die, one of these two disks is lost. The one that was cut off comes back when the forced view runs."""
+    cast = yield from _three(s)
+    if cast is None or s.checks.spoiled or s.checks.rotten:
+        return
+    old, *others = s.dice.sample(cast, 3)
+    s.part(old, *others)
+    s.feed(40)
+    there = max(s.head(old), s.checks.acked_op)
+    if not (yield lambda: s.checks.acked_op > there + 3):
+        return
+    s.all_down()
+    yield 0.01
+    chosen, copied = sorted(others, key=s.head, reverse=True)
+    if s.head(chosen) < s.checks.commit:
+        return
+    for replica in (old, copied):
+        s.spoil(replica, rots=False)
+    view = _goes_on_from(s, chosen, copied)
+    assert isinstance(s.checks, OnHosts)
+    s.checks.forced(view, chosen, copied)
+    s.rejoin(old, *others)
+    s.up(chosen, copied)
+    s.feed(20)
+    before = s.checks.acked_op
+    if not (yield lambda: s.checks.acked_op > before):
+        s.checks.fail("nobody goes on from the disk that an operator has chosen")
+    s.up(old)
+    if not (yield lambda: s.runs(old) and s.core(old).status == NORMAL and s.core(old).view >= view):
+        s.checks.fail(f"replica {old}, which was away, does not follow the forced view")
+    s.faults.struck["forced view"] += 1
+    yield 1.0
+
+
+FORCED = an_operator_goes_on_from_one_disk.__name__.replace("_", " ")  # told when it is asked for, and drawn by no seed
 STORIES: dict[str, Callable[[Stage], Story]] = {
     play.__name__.replace("_", " "): play for play in (a_lost_memory, a_lost_memory_and_an_outdated_primary, longer_and_older, begun_twice)
 }
+OPERATORS = {FORCED: an_operator_goes_on_from_one_disk}

@@ -47,8 +47,8 @@ STORIES: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(dice: random.Random) -> Mix:
-    """The mix of one seed: three hosts or five; stories are made for three."""
+def draw(dice: random.Random, story: str = "") -> Mix:
+    """The mix of one seed: three hosts or five; stories are made for three, the one that is asked for as well."""
     count = dice.choice((3, 3, 5))
     replicas = tuple(ReplicaSettings(i, Address(f"10.0.0.{i + 1}", 7661), {"pipe": (6666,)}) for i in range(count))
     settings = Settings(
@@ -62,6 +62,7 @@ def draw(dice: random.Random) -> Mix:
         snapshot_every_bytes=dice.choice((8 << 10, 64 << 10, 1 << 26)),
     )
     mix = mixes.draw_from(dice, THEMES, STORIES, settings)
+    mix = mix._replace(story=story) if story else mix
     return mix._replace(settings=msgspec.structs.replace(settings, replicas=replicas[:3])) if mix.story else mix
 
 
@@ -129,6 +130,11 @@ class OnHosts(LogChecks):
 
     def others_needed(self) -> int:
         return self.enough - 1
+
+    def forced(self, view: int, chosen: int, copied: int) -> None:
+        """An operator has asked for this view, and one disk holds what another held."""
+        self.wishes[view] = set(range(self.world.count))
+        self.heads[copied] = self._tip_of(chosen)
 
     def hold(self, why: str, joint: Member | None = None) -> None:
         """What is committed is in so many logs that every majority has one of them. A disk that was lost counts until it is whole."""

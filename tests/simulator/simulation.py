@@ -28,7 +28,7 @@ ANSWER_S = 5.0  # simulated seconds in which a healed cluster answers
 CONVERGE_S = 130.0  # simulated seconds in which all replicas are members again: joins that failed often wait up to a minute
 BEFORE_FAULTS = 20  # requests that may be asked before the first fault
 AHEAD = 120  # requests that may be waiting to be asked: when nothing is answered for long, more of them prove nothing
-PLAYS = {**stories.STORIES, **host_stories.STORIES}
+PLAYS = {**stories.STORIES, **host_stories.STORIES, **host_stories.OPERATORS}
 CALM_S = 3.0  # simulated seconds between the end of the faults and the first request that must be answered in time
 
 
@@ -56,11 +56,12 @@ def simulate(
     seconds: float = SAFETY_S,
     state: str = "chat",
     write_rows: RowsWriter = rows_through_csv,
+    story: str = "",
 ) -> Report:
-    """Run one seed; `state`: who takes the place of the chat (`tenants.py`); `write_rows`: what makes rows into CSV."""
+    """Run one seed; `state`: who takes the place of the chat (`tenants.py`); `write_rows`: what makes rows into CSV; `story`: not drawn."""
     dice = random.Random(seed)
     is_one_host = policy == SURVIVOR
-    mix = mixes.draw(dice) if is_one_host else hosts.draw(dice)
+    mix = mixes.draw(dice) if is_one_host else hosts.draw(dice, story)
     mixes.shrink(mix.sizes)
     tenant = TENANTS[state]
     move_in(tenant)

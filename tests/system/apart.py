@@ -14,27 +14,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import subprocess
 import time
 from typing import Any
 
-from tests.system.cluster import Cluster, rotated
+import credentials
+from tests.system.cluster import Cluster, Proof, rotated
 from tests.system.spaces import Spaces
 
 PROBE_S = 1.0  # seconds a replica may take to refuse or to say nothing, until it is asked anew
-OPEN = "{require_password: false}"
+OPEN, CLOSED = "{require_password: false}", "{require_password: true}"
 PORTS_FROM = 6000  # each host has all ports to itself
 
 
 class ApartCluster(Cluster):
-    """Three hosts, or five. As a context it ends the processes and removes the namespaces."""
+    """Three hosts, or five. `is_secured`: TLS on links and at doors. As a context it ends the processes and removes the namespaces."""
 
     is_apart = True
 
-    def __init__(self, *, replicas: int = 3, keep: bool = False, **knobs: Any) -> None:
+    def __init__(self, *, replicas: int = 3, keep: bool = False, is_secured: bool = False, **knobs: Any) -> None:
         self.spaces = Spaces(replicas)
+        words: dict[str, Any] = {"tls": "certs"} if is_secured else {"allow_plaintext": "true"}
         try:
-            super().__init__(replicas=replicas, keep=keep, accounts=OPEN, where=None, allow_plaintext="true", **knobs)
+            super().__init__(replicas=replicas, keep=keep, accounts=CLOSED if is_secured else OPEN, **words, **knobs)
+            if is_secured:
+                made = self.run("make-certs")
+                assert made.returncode == 0, made.stderr
+                self.proof = Proof(credentials.of_client(os.path.join(self.where, "certs", credentials.CA)), "|secret of everybody")
         except BaseException:
             self.spaces.close()
             raise
@@ -87,7 +94,7 @@ class Prober:
 
     def __init__(self, cluster: ApartCluster, replica: int) -> None:
         self.address: tuple[str, int] = cluster.addresses["pipe"][replica]
-        self.replica, self.asked, self.unheard = replica, 0, 0
+        self.proof, self.replica, self.asked, self.unheard = cluster.proof, replica, 0, 0
         self.accepted: list[str] = []
         self.names = itertools.count()
 
@@ -103,10 +110,10 @@ class Prober:
                 await asyncio.sleep(0.02)
 
     async def _ask(self, name: str) -> None:
-        reader, writer = await asyncio.open_connection(*self.address)
+        reader, writer = await asyncio.open_connection(*self.address, ssl=self.proof.tls)
         try:
             await reader.readuntil(b"\n")
-            writer.write(f"1|{name}\n".encode())
+            writer.write(f"1|{name}{self.proof.password}\n".encode())
             self.asked += 1
             if b"Success" in await reader.readuntil(b"\n"):
                 self.accepted.append(name)

@@ -86,9 +86,13 @@ class Campaign:
     def __init__(self, cluster: Cluster, dice: random.Random, *, people: int, pace: float) -> None:
         self.cluster, self.dice = cluster, dice
         # Each knows the ports in another order, so that every replica has guests of its own.
-        self.talkers = [Talker(f"p{i}", cluster.rotated("pipe", i), pace=pace) for i in range(people)]
-        self.tellers = [Teller(f"t{i}", cluster.rotated("ledger", i), dice.randrange(1 << 32), pace=2 * pace) for i in range(TELLERS)]
-        self.bulk = Talker("bulk", cluster.rotated("pipe", 0), padding=" " + "x" * 60_000)  # speaks only where a disk is to be filled
+        self.talkers = [Talker(f"p{i}", cluster.rotated("pipe", i), pace=pace, proof=cluster.proof) for i in range(people)]
+        seeds = [dice.randrange(1 << 32) for _ in range(TELLERS)]
+        self.tellers = [
+            Teller(f"t{i}", cluster.rotated("ledger", i), seed, pace=2 * pace, proof=cluster.proof) for i, seed in enumerate(seeds)
+        ]
+        # speaks only where a disk is to be filled
+        self.bulk = Talker("bulk", cluster.rotated("pipe", 0), padding=" " + "x" * 60_000, proof=cluster.proof)
         self.figures = Figures()
         self.primary, self.view = -1, 0
         self.is_led = False  # nobody has killed that primary since

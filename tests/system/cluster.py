@@ -20,12 +20,13 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from disk import OsDisk
 from doors import DOORS
@@ -44,6 +45,16 @@ PORTS_FROM = 10_000  # below the ports that the kernel gives to outgoing connect
 
 class TooLate(AssertionError):
     """What was waited for did not happen; the text holds what the replicas say."""
+
+
+class Proof(NamedTuple):
+    """What people need at the doors of a cluster."""
+
+    tls: ssl.SSLContext | None = None
+    password: str = ""  # as it follows a name in a line
+
+
+PLAINTEXT = Proof()
 
 
 def until(what: str, condition: Callable[[], Any], seconds: float = SERVES_S, about: Callable[[], str] = str) -> Any:
@@ -85,6 +96,7 @@ class Cluster:
     """Three replicas (or another number) in a directory of their own. As a context it ends and removes everything."""
 
     is_apart = False  # each replica has a host of its own
+    proof = PLAINTEXT
 
     def __init__(
         self, *, replicas: int = 3, where: str | None = None, keep: bool = False, accounts: str = "{}", grpc: bool = False, **knobs: object

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from client import ChatClient
 from guest import Message
 from ports import Moved
-from tests.system.cluster import SERVES_S, TooLate
+from tests.system.cluster import PLAINTEXT, SERVES_S, Proof, TooLate
 
 PADDING = " " + "x" * 40  # a line is about as long as people's are
 
@@ -37,8 +37,8 @@ UNDER_WAY_S = 0.02  # seconds after a death in which answers from before may sti
 class Talker:
     """One account at one client: sends to the others in turn and notes everything."""
 
-    def __init__(self, name: str, ports: Sequence[int], *, pace: float = 0.0, padding: str = PADDING) -> None:
-        self.name, self.pace, self.padding = name, pace, padding
+    def __init__(self, name: str, ports: Sequence[int], *, pace: float = 0.0, padding: str = PADDING, proof: Proof = PLAINTEXT) -> None:
+        self.name, self.pace, self.padding, self.password = name, pace, padding, proof.password
         self.attempted: dict[str, int] = {}  # newest number sent to each
         self.sent_at: dict[str, list[float]] = {}  # moments: the Nth is that of number N
         self.acked: dict[str, list[int]] = {}
@@ -49,7 +49,9 @@ class Talker:
         self.told_at: dict[tuple[str, int], float] = {}  # whom and number: when it was acknowledged
         self.moves: list[tuple[float, Moved]] = []
         self.troubles: list[str] = []
-        self.client = ChatClient(ports, on_messages=self._on_messages, on_move=self._on_move, on_trouble=self.troubles.append)
+        self.client = ChatClient(
+            ports, on_messages=self._on_messages, on_move=self._on_move, on_trouble=self.troubles.append, tls=proof.tls
+        )
 
     def _on_move(self, moved: Moved) -> None:
         self.moves.append((time.monotonic(), moved))
@@ -68,7 +70,7 @@ class Talker:
     async def enter(self) -> None:
         """Connect, make the account."""
         self.client.start()
-        reply = await self.client.request(f"1|{self.name}")
+        reply = await self.client.request(f"1|{self.name}{self.password}")
         assert reply.startswith("Success"), reply
 
     async def send(self, whom: str) -> None:

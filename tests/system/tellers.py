@@ -16,20 +16,21 @@ import secrets
 from client import ChatClient
 from dialects import LEDGER
 from guest import Guest
+from tests.system.cluster import PLAINTEXT, Proof
 
 
 class Teller:
     """Pays in and takes out at random, one payment at a time; `balance` is what was acknowledged."""
 
-    def __init__(self, name: str, ports: list[int], seed: int, *, pace: float = 0.0) -> None:
-        self.name, self.balance, self.payments, self.pace = name, 0, 0, pace
+    def __init__(self, name: str, ports: list[int], seed: int, *, pace: float = 0.0, proof: Proof = PLAINTEXT) -> None:
+        self.name, self.balance, self.payments, self.pace, self.password = name, 0, 0, pace, proof.password
         self.dice = random.Random(seed)
-        self.client = ChatClient(ports, guest=Guest(secrets.token_hex(16), dialect=LEDGER))
+        self.client = ChatClient(ports, guest=Guest(secrets.token_hex(16), dialect=LEDGER), tls=proof.tls)
 
     async def work(self, ending: asyncio.Event) -> None:
         """Until told to end."""
         self.client.start()
-        reply = await self.client.request(f"1|{self.name}")
+        reply = await self.client.request(f"1|{self.name}{self.password}")
         assert reply == f"{self.name}123\n", reply
         while not ending.is_set():
             amount, op = self.dice.randrange(1, 1000), self.dice.choice("23")

@@ -1,4 +1,4 @@
-"""Three hosts in namespaces: killed, cut off, cut one way, slow and lossy, healed. Needs root and TUN devices, or is skipped."""
+"""Hosts in namespaces: killed, cut off, deaf, slow and lossy, healed; five of them with TLS. Needs root and TUN devices, or is skipped."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ TENFOLD = 10  # tests run on busy machines
 RTT_S = 0.001
 
 
-class Apart(SystemTest):
+class Hosts(SystemTest):
     cluster: ApartCluster
+    count, is_secured = 3, False
 
     def setUp(self) -> None:
         try:
-            cluster = ApartCluster()
+            cluster = ApartCluster(replicas=self.count, is_secured=self.is_secured)
         except NotPermitted as error:
             self.skipTest(f"no network namespaces here: {error}")
         self.addCleanup(cluster.end)
@@ -32,7 +33,7 @@ class Apart(SystemTest):
     async def begin_talk(self, *names: str, pace: float = 0.002) -> None:
         """These people talk from now on, each at another host first."""
         for i, name in enumerate(names):
-            talker = Talker(name, self.cluster.rotated("pipe", i), pace=pace)
+            talker = Talker(name, self.cluster.rotated("pipe", i), pace=pace, proof=self.cluster.proof)
             self.talkers.append(talker)
             await talker.enter()
         for name, talker in zip(names, self.talkers, strict=True):
@@ -50,6 +51,13 @@ class Apart(SystemTest):
         self.assertEqual([p.accepted for p in probers if p.accepted], [])
         return sum(p.asked + p.unheard for p in probers)
 
+    async def whole(self) -> int:
+        """Everybody reaches everybody, and all are in the view."""
+        self.spaces.heal()
+        return await self.aside(self.cluster.wait_members)
+
+
+class Three(Hosts):
     async def test_hosts_that_cannot_hear_each_other(self) -> None:
         """One story: the primary's host vanishes, it is cut off, it is deaf, it is mute, nobody reaches anybody, the weather is bad."""
         self.spaces.weather(delay=RTT_S / 2)
@@ -70,11 +78,6 @@ class Apart(SystemTest):
         self.spaces.weather()
         await self.end_talk()
 
-    async def whole(self) -> int:
-        """Everybody reaches everybody, and all are in the view."""
-        self.spaces.heal()
-        return await self.aside(self.cluster.wait_members)
-
     async def vanishes(self) -> None:
         """Nothing ends a connection: the cable is dead before the processes are."""
         primary, moment = await self.whole(), time.monotonic()
@@ -92,6 +95,36 @@ class Apart(SystemTest):
         self.spaces.isolate(primary, but=[self.spaces.here])
         self.assertGreater(await self.refused(primary), 0)
         await self.more_talk()
+
+
+class Five(Hosts):
+    """Replicas prove with certificates who they are, and doors speak TLS."""
+
+    count, is_secured = 5, True
+
+    async def test_two_may_be_lost_and_not_three(self) -> None:
+        self.spaces.weather(delay=RTT_S / 2)
+        lost = await self.start()
+        await self.begin_talk("ann", "bob")
+        others = self.cluster.others(lost)
+        self.spaces.isolate(others[0])
+        await self.aside(self.cluster.kill, lost)
+        await self.more_talk()
+        self.cluster.start(lost)
+        primary = await self.whole()
+        near = [primary, self.cluster.others(primary)[0]]
+        self.spaces.isolate(*near, but=[self.spaces.here])
+        self.assertGreater(await self.refused(*near), 0)
+        await self.more_talk()
+        await self.whole()
+        for far in self.cluster.others(*near):
+            self.spaces.isolate(far)
+        words = "this side of the network is cut off; 2 of 5 replicas reachable"
+        await self.soon("they read why", lambda: all(any(words in trouble for trouble in t.troubles) for t in self.talkers))
+        self.assertGreater(await self.refused(*near), 0)
+        await self.whole()
+        await self.more_talk()
+        await self.end_talk()
 
 
 if __name__ == "__main__":
