@@ -126,7 +126,7 @@ class DoorsTest(Knocking):
         raw = f"cluster: {{name: dormitory, policy: majority, tls: certs, listen: [127.0.0.1]}}\nreplicas:\n{rows}"
         settings = msgspec.structs.replace(parse(raw.encode(), "c.yaml"), tls=certified.directory())
         guest: Any = mock.Mock(gone=False, feed=lambda chunk: False)
-        guest.translator = types.SimpleNamespace(greeting=b"hello\n", rest=b"")
+        guest.translator = types.SimpleNamespace(greeting=b"hello\n", rest=b"", share=len)
         desk: Any = types.SimpleNamespace(welcome=lambda shell, door: guest)
         self.doors = Doorways(
             settings, 1, desk=lambda: desk, is_serving=lambda: True, log=self.refusals.append, announce=lambda words: None
