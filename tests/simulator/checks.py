@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 from doors.pipe_words import UNREADABLE
@@ -28,6 +27,7 @@ from tests.simulator.spec import Account, LogSpec, Spec
 from tests.simulator.world import Process, Violation, World
 
 Outcome = tuple[str, ...]
+MessageRow = tuple[int, int, str, str, str]  # number, time, sender, recipient, text
 PASSING = ("!GAP", "!SESSION", "!DONE")  # what a repetition may be told instead of its reply
 
 
@@ -148,11 +148,14 @@ class Checks(LogChecks):
         self.history: list[Seen] = []  # for the blind opinion
         self.displays_seen: list[Displayed] = []
         self.refused: list[tuple[bytes, int]] = []
+        self.written: list[tuple[int, MessageRow]] = []  # op -> what has to stand in the message files
 
     def on_apply(self, process: Process, first_op: int, count: int, time: int, body: bytes, digest: int, outcome: Any) -> None:
         before = self.spec.op
         super().on_apply(process, first_op, count, time, body, digest, outcome)
         if self.spec.op > before:
+            for at, sender, whom, words in self.spec.said[len(self.written) :]:
+                self.written.append((at, (len(self.written) + 1, time + at - first_op, sender.name, whom.name, words)))
             accounts = process.server.state.accounts
             for name, account in self.spec.accounts.items():
                 if len(accounts[name].mailbox) != len(account.box):
@@ -288,19 +291,12 @@ class Checks(LogChecks):
         super().on_snapshot(replica, op, path)
         if not is_new or op not in self.folders:
             return
-        times = {one: time + one - first for first, (count, time, _) in self.canon.items() for one in range(first, first + count)}
-        said = [(times[at], sender.name, whom.name, text) for at, sender, whom, text in self.spec.said if at <= op]
-        rows = list(self._message_rows(replica, path))
-        for number, (row, told) in enumerate(itertools.zip_longest(rows, said), 1):
-            if row != (number, *(told or ())):
-                self.fail(f"message {number} of {len(said)} stands as {row} in the snapshot of op {op}, the log says {told}")
+        said = [row for at, row in self.written if at <= op]
+        rows = [row for name, content in self.files_in(replica, path) if name.startswith("messages-") for row in _message_rows(content)]
+        if rows != said:
+            number, (row, told) = next((i, pair) for i, pair in enumerate(itertools.zip_longest(rows, said), 1) if pair[0] != pair[1])
+            self.fail(f"message {number} of {len(said)} stands as {row} in the snapshot of op {op}, the log says {told}")
         self.counted["rows"] += len(rows)
-
-    def _message_rows(self, replica: int, path: str) -> Iterator[tuple[Any, ...]]:
-        for name, content in self.files_in(replica, path):
-            if name.startswith("messages-"):
-                for row in csv.DictReader(io.StringIO(content.decode(), newline="")):
-                    yield int(row["id"]), int(row["time"]), row["sender"], row["recipient"], row["text"]
 
     def compare_state(self, state: Any) -> None:
         if list(state.accounts) != list(self.spec.accounts):
@@ -325,6 +321,12 @@ class Checks(LogChecks):
                 order = [t for t in texts if t in set(shown)]
                 if order != [t for t in shown if t in set(texts)]:
                     self.fail(f"{name} was shown messages out of order")
+
+
+def _message_rows(content: bytearray) -> list[MessageRow]:
+    header, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
+    at = [header.index(name) for name in ("id", "time", "sender", "recipient", "text")]
+    return [(int(row[at[0]]), int(row[at[1]]), row[at[2]], row[at[3]], row[at[4]]) for row in rows]
 
 
 def read_words(line: str, words: str) -> Outcome:

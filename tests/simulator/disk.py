@@ -210,24 +210,35 @@ class SimFiles:
 
     def parent(self, path: str) -> tuple[SimDirectory, str]:
         """The directory that holds the path's last name."""
-        parts = split(path)
+        directory = self.root
+        above, name = split(path)
+        for part in above:
+            entry = directory.entries.get(part)
+            if type(entry) is not SimDirectory:
+                return self._parent_by_links(path)
+            directory = entry
+        return directory, name
+
+    def _parent_by_links(self, path: str) -> tuple[SimDirectory, str]:
+        """The same where not every name on the way is a directory's."""
+        above, name = split(path)
         at = hops = 0
-        directory, last = self.root, len(parts) - 1
-        while at < last:
-            entry = directory.entries.get(parts[at])
+        directory = self.root
+        while at < len(above):
+            entry = directory.entries.get(above[at])
             at += 1
-            if type(entry) is SimDirectory:
+            if isinstance(entry, SimDirectory):
                 directory = entry
             elif isinstance(entry, SimLink):
                 hops += 1
                 if hops > 8:
                     fail(errno.ELOOP, path)
-                target = entry.target if entry.target.startswith("/") else "/".join([*parts[: at - 1], entry.target])
-                parts = split(target) + parts[at:]
-                at, directory, last = 0, self.root, len(parts) - 1
+                target = entry.target if entry.target.startswith("/") else "/".join([*above[: at - 1], entry.target])
+                above = split(f"{target}/x")[0] + above[at:]
+                at, directory = 0, self.root
             else:
                 fail(errno.ENOENT if entry is None else errno.ENOTDIR, path)
-        return directory, parts[-1] if parts else ""
+        return directory, name
 
 
 class SimDisk:
@@ -275,39 +286,40 @@ class SimDisk:
     # --- disk.Disk ------------------------------------------------------------------------------------------------------------------------
 
     def open(self, path: str, create: bool = False) -> int:
-        with _Effect(self, "open", path):
+        with self._call("open", path):
             directory, name = self.files.parent(path)
             entry = directory.entries.get(name)
+            if type(entry) is SimFile:
+                return self._descriptor(entry, path)
             if isinstance(entry, SimLink):
                 fail(errno.ELOOP, path)
             if isinstance(entry, SimDirectory):
                 fail(errno.EISDIR, path)
-            if entry is None:
-                if not create:
-                    fail(errno.ENOENT, path)
-                if self.room is not None and self.room <= 0:
-                    fail(errno.ENOSPC, path)
-                entry = SimFile(self.files.new_inode())
-                self._enter((directory, name, entry))
+            if not create:
+                fail(errno.ENOENT, path)
+            if self.room is not None and self.room <= 0:
+                fail(errno.ENOSPC, path)
+            entry = SimFile(self.files.new_inode())
+            self._enter((directory, name, entry))
             return self._descriptor(entry, path)
 
     def open_dir(self, path: str) -> int:
-        with _Effect(self, "open_dir", path):
+        with self._call("open_dir", path):
             return self._descriptor(self._directory(path), path)
 
     def close(self, fd: int) -> None:
-        with _Effect(self, "close", self.open_files[fd][1]):
+        with self._call("close", self.open_files[fd][1]):
             self._drop(fd)
 
     def pread(self, fd: int, count: int, at: int) -> bytes:
         file = self._file(fd)
-        with _Effect(self, "pread", self.open_files[fd][1]):
-            return bytes(file.content[at : at + count])
+        with self._call("pread", self.open_files[fd][1]):
+            return bytes(memoryview(file.content)[at : at + count])
 
     def pwrite(self, fd: int, content: bytes, at: int) -> None:
         file = self._file(fd)
         path = self.open_files[fd][1]
-        with _Effect(self, "pwrite", path):
+        with self._call("pwrite", path):
             if self.write_error and self.dice.random() < self.write_error:
                 fail(errno.EIO, path)
             growth = max(0, at + len(content) - len(file.content))
@@ -323,7 +335,7 @@ class SimDisk:
         file = self._file(fd)
         path = self.open_files[fd][1]
         self.syncing = file
-        with _Effect(self, "sync", path):
+        with self._call("sync", path):
             if self.slow_sync and self.dice.random() < self.slow_sync:
                 self.waited += self.dice.random() * self.slowest
             if self.sync_error and self.dice.random() < self.sync_error:
@@ -336,14 +348,14 @@ class SimDisk:
 
     def truncate(self, fd: int, size: int) -> None:
         file = self._file(fd)
-        with _Effect(self, "truncate", self.open_files[fd][1]):
+        with self._call("truncate", self.open_files[fd][1]):
             self._use(size - len(file.content))
             file.resize(size)
 
     def allocate(self, fd: int, size: int) -> None:
         file = self._file(fd)
         path = self.open_files[fd][1]
-        with _Effect(self, "allocate", path):
+        with self._call("allocate", path):
             growth = max(0, size - len(file.content))
             if self.room is not None and growth > self.room:
                 fail(errno.ENOSPC, path)
@@ -351,7 +363,7 @@ class SimDisk:
             file.resize(max(size, len(file.content)))
 
     def rename(self, old: str, new: str) -> None:
-        with _Effect(self, "rename", new):
+        with self._call("rename", new):
             source, name = self.files.parent(old)
             target, new_name = self.files.parent(new)
             entry = source.entries.get(name)
@@ -366,7 +378,7 @@ class SimDisk:
                     self.open_files[fd] = (entry, new)  # faults are told which file it is now
 
     def link(self, old: str, new: str) -> None:
-        with _Effect(self, "link", new):
+        with self._call("link", new):
             entry = self.files.find(old)
             directory, name = self.files.parent(new)
             if entry is None:
@@ -376,7 +388,7 @@ class SimDisk:
             self._enter((directory, name, entry))
 
     def unlink(self, path: str) -> None:
-        with _Effect(self, "unlink", path):
+        with self._call("unlink", path):
             directory, name = self.files.parent(path)
             entry = directory.entries.get(name)
             if entry is None:
@@ -396,7 +408,7 @@ class SimDisk:
         return entry is not None
 
     def listdir(self, path: str) -> list[str]:
-        with _Effect(self, "listdir", path):
+        with self._call("listdir", path):
             return sorted(self._directory(path).entries)
 
     def mkdir(self, path: str) -> None:
@@ -405,27 +417,28 @@ class SimDisk:
             directory, name = self.files.parent("/".join(parts[:depth]))
             entry = directory.entries.get(name)
             if entry is None:
-                with _Effect(self, "mkdir", path):
+                with self._call("mkdir", path):
                     self._enter((directory, name, SimDirectory(self.files.new_inode())))
             elif isinstance(entry, SimFile):
                 fail(errno.EEXIST, path)
 
     def sync_dir(self, path: str | int) -> None:
         directory = self._directory(path)
-        with _Effect(self, "sync_dir", str(path)):
+        with self._call("sync_dir", str(path)):
             if self.sync_error and self.dice.random() < self.sync_error:
                 fail(errno.EIO, str(path))
-            self.files.changes = [c for c in self.files.changes if all(d is not directory for d, _, _ in c)]
+            if self.files.changes:
+                self.files.changes = [c for c in self.files.changes if all(d is not directory for d, _, _ in c)]
 
     def symlink(self, target: str, path: str) -> None:
-        with _Effect(self, "symlink", path):
+        with self._call("symlink", path):
             directory, name = self.files.parent(path)
             if isinstance(directory.entries.get(name), SimDirectory):
                 fail(errno.EISDIR, path)
             self._enter((directory, name, SimLink(target)))
 
     def remove_tree(self, path: str) -> None:
-        with _Effect(self, "remove_tree", path):
+        with self._call("remove_tree", path):
             directory, name = self.files.parent(path)
             if not isinstance(directory.entries.get(name), SimDirectory):
                 fail(errno.ENOENT, path)
@@ -451,6 +464,22 @@ class SimDisk:
 
     # --- inside ---------------------------------------------------------------------------------------------------------------------------
 
+    def _call(self, call: str, path: str) -> _During:
+        """An effect begins: counted, made to fail, or the last."""
+        self.effects += 1
+        site = ""
+        if self.knows_sites:
+            site = sys._getframe(2).f_code.co_qualname
+            self.counts[call, site] += 1
+        is_last = self.effects == self.stop_at
+        if is_last and not self.stop_after:
+            raise Stopped(f"{call} {path}")
+        if self.fault is not None:
+            error = self.fault(call, site, path)
+            if error is not None:
+                raise error
+        return LAST_CALL if is_last else ANY_CALL
+
     def _descriptor(self, entry: Entry, path: str) -> int:
         self.next_fd += 1
         self.open_files[self.next_fd] = (entry, path)
@@ -465,10 +494,8 @@ class SimDisk:
                 del self.files.locks[entry.inode]
 
     def _file(self, fd: int) -> SimFile:
-        if fd not in self.open_files:
-            fail(errno.EBADF, str(fd))
-        entry, path = self.open_files[fd]
-        if not isinstance(entry, SimFile):
+        entry, path = self.open_files.get(fd) or fail(errno.EBADF, str(fd))
+        if type(entry) is not SimFile:
             fail(errno.EISDIR, path)
         return entry
 
@@ -508,38 +535,30 @@ class SimDisk:
             self.room -= growth
 
 
-class _Effect:
-    """One call: counted, made to fail, or the last."""
+class _During:
+    """While a call is under way; after the last one everything stops."""
 
-    __slots__ = ("disk", "last")
+    __slots__ = ("is_last",)
 
-    def __init__(self, disk: SimDisk, call: str, path: str) -> None:
-        self.disk = disk
-        disk.effects += 1
-        site = ""
-        if disk.knows_sites:
-            site = sys._getframe(2).f_code.co_qualname
-            disk.counts[call, site] += 1
-        self.last = disk.effects == disk.stop_at
-        if self.last and not disk.stop_after:
-            raise Stopped(f"{call} {path}")
-        if disk.fault is not None:
-            error = disk.fault(call, site, path)
-            if error is not None:
-                raise error
+    def __init__(self, *, is_last: bool) -> None:
+        self.is_last = is_last
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *_: object) -> None:
-        if self.last:
+        if self.is_last:
             raise Stopped
 
 
+ANY_CALL, LAST_CALL = _During(is_last=False), _During(is_last=True)
+
+
 @functools.lru_cache(4096)
-def split(path: str) -> tuple[str, ...]:
-    """The names on the way."""
-    return tuple(part for part in path.split("/") if part not in ("", "."))
+def split(path: str) -> tuple[tuple[str, ...], str]:
+    """The names on the way, and the last one."""
+    names = tuple(part for part in path.split("/") if part not in ("", "."))
+    return names[:-1], names[-1] if names else ""
 
 
 def _sectors(at: int, count: int) -> list[tuple[int, int]]:

@@ -50,9 +50,8 @@ class _Events:
         marks = [(o.called, 0, i) for i, o in enumerate(operations)]
         marks += [(math.inf if o.returned is None else o.returned, 1, i) for i, o in enumerate(operations)]
         marks.sort()
-        self.kinds = [0, *(kind for _, kind, _ in marks)]
+        self.kinds = [0, *(kind for _, kind, _ in marks), 1]  # the end is passed by as little as a return
         self.operations = [0, *(i for _, _, i in marks)]
-        self.end = len(marks) + 1
         self.after = list(range(1, len(marks) + 2))
         self.before = list(range(-1, len(marks) + 1))
         self.call_at, self.return_at = [0] * len(operations), [0] * len(operations)
@@ -69,9 +68,6 @@ class _Events:
             self.after[self.before[place]] = place
             self.before[self.after[place]] = place
 
-    def is_call(self, place: int) -> bool:
-        return place != self.end and not self.kinds[place]
-
 
 def check(operations: Sequence[Operation], first: Hashable, step: Step, tries: int = TRIES_MAX) -> Verdict:
     """Search for an order. States must be hashable."""
@@ -81,33 +77,36 @@ def check(operations: Sequence[Operation], first: Hashable, step: Step, tries: i
     seen: set[tuple[int, Hashable]] = {(0, first)}
     path: list[tuple[int, Hashable, int]] = []  # operation, the state before it, which of its next states was tried
     longest: list[int] = []
-    place, branch = events.after[0], 0
+    kinds, after, of = events.kinds, events.after, events.operations
+    place, branch = after[0], 0
     for _ in range(tries):
         if not left:
             return Verdict(OK, [i for i, _, _ in path])
-        if not events.is_call(place):  # a return whose operation should have been taken before, or the end
+        if kinds[place]:  # a return whose operation should have been taken before, or the end
             if not path:
                 return Verdict(ILLEGAL, longest)
+            if len(path) > len(longest):
+                longest = [i for i, _, _ in path]
             i, state, branch = path.pop()
             taken &= ~(1 << i)
             left += operations[i].returned is not None
             events.put_back(i)
             place, branch = events.call_at[i], branch + 1
             continue
-        i = events.operations[place]
-        found = _first_new(tuple(step(state, operations[i].asked, operations[i].outcome)), branch, taken | 1 << i, seen)
+        i = of[place]
+        _, _, asked, outcome = operations[i]
+        states = tuple(step(state, asked, outcome))
+        found = _first_new(states, branch, taken | 1 << i, seen) if states else None
         if found is None:
-            place, branch = events.after[place], 0
+            place, branch = after[place], 0
             continue
         branch, following = found
         path.append((i, state, branch))
         taken, state = taken | 1 << i, following
         left -= operations[i].returned is not None
         events.take(i)
-        if len(path) > len(longest):
-            longest = [i for i, _, _ in path]
-        place, branch = events.after[0], 0
-    return Verdict(UNDECIDED, longest)
+        place, branch = after[0], 0
+    return Verdict(UNDECIDED, max(longest, [i for i, _, _ in path], key=len))
 
 
 def _first_new(states: tuple[Any, ...], branch: int, taken: int, seen: set[tuple[int, Hashable]]) -> tuple[int, Any] | None:

@@ -19,6 +19,7 @@ from tests.simulator import mix as mixes
 from tests.simulator.checks import LogChecks
 from tests.simulator.faults import Faults
 from tests.simulator.guests import BareGuest
+from tests.simulator.known import remembered
 from tests.simulator.stage import Stage
 from tests.simulator.tenants import TENANTS, move_in
 from tests.simulator.world import Violation, World
@@ -73,7 +74,8 @@ def simulate(
     faults = (Faults if is_one_host else hosts.HostsFaults)(world, checks)
     violation = ""
     try:
-        _run(world, checks, faults, tenant.guest, seconds)
+        with remembered():
+            _run(world, checks, faults, tenant.guest, seconds)
     except Violation as error:
         violation = str(error)
         world.say(f"VIOLATION: {violation}")

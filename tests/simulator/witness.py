@@ -15,6 +15,7 @@ Read next: `simulation.py`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from packets import Packet, StartView, View
@@ -48,21 +49,21 @@ def look(process: Process) -> None:
     """After a step: who is not in the view serves nobody, since its state may be old; whoever leads knows who is here, and who is not."""
     server = process.server
     r, last = server.replica, getattr(server.policy, "last", None)  # only a register says who is in a view
-    if (
-        r.is_primary
-        and r.in_flight is None
-        and r.last is not None
-        and r.last.view == r.view
-        and r.applied == r.head_op
-        and last is not None
-    ):
-        strangers = getattr(server.state, "_at", {}).keys() - {  # a state without presence has none
-            f"{m.replica}.{m.inc}" for m in last.members
-        }
-        if strangers:
-            raise Violation(f"replica {process.id} leads view {r.view} and has guests at {sorted(strangers)}, which is not in it")
-    if server.replica.status == LEARNER and last is not None and server.desk.connections:
+    if last is None:
+        return
+    if r.is_primary and r.in_flight is None and r.last is not None and r.last.view == r.view and r.applied == r.head_op:
+        at = getattr(server.state, "_at", {})  # a state without presence has none
+        if not at.keys() <= _homes(last):
+            strangers = sorted(at.keys() - _homes(last))
+            raise Violation(f"replica {process.id} leads view {r.view} and has guests at {strangers}, which is not in it")
+    if r.status == LEARNER and server.desk.connections:
         raise Violation(f"replica {process.id} is not in view {server.replica.view} and keeps {len(server.desk.connections)} guests")
+
+
+@functools.lru_cache(64)
+def _homes(view: View) -> frozenset[str]:
+    """As the state names the places of a view's members."""
+    return frozenset(f"{m.replica}.{m.inc}" for m in view.members)
 
 
 def look_at_sessions(process: Process) -> None:

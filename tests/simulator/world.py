@@ -347,7 +347,8 @@ class World:
         heap, handled = self.heap, 0
         while heap and heap[0][0] <= until:
             when, number, process, callback, args = heapq.heappop(heap)
-            if type(callback) is SimTimer and callback.is_cancelled:
+            is_timer = type(callback) is SimTimer
+            if is_timer and callback.is_cancelled:  # type: ignore[attr-defined]
                 continue
             if when > self.now:
                 self.now = when
@@ -356,10 +357,10 @@ class World:
             elif process.alive:
                 if process.paused_until > self.now:
                     process.parked.add(process.paused_until)
-                    is_behind = type(callback) is SimTimer and number < BEHIND and not process.timers_first
+                    is_behind = is_timer and number < BEHIND and not process.timers_first
                     heapq.heappush(heap, (process.paused_until, number + BEHIND * is_behind, process, callback, args))
                     continue
-                self.turn(process, callback, args)
+                self.turn(process, callback.callback if is_timer else callback, args)  # type: ignore[attr-defined]
             handled += 1
             if not handled % LOOK_EVERY and is_done():
                 return True
