@@ -105,7 +105,8 @@ def _reports(todo: list[tuple[int, str, float, bool, str]], jobs: int) -> Genera
             first, count = min(under_way.values()), len(under_way)
             yield Broken(first, f"a process that ran seeds has died: {count} have no report, and seed {first} or a later one has killed it")
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Waited for: who leaves it to the interpreter's end may find the pool's pipe closed between a look at it and a write to it.
+            pool.shutdown(cancel_futures=True)
 
 
 class Totals:

@@ -33,6 +33,7 @@ from tests.simulator import mix as mixes
 from tests.simulator.checks import Checks
 from tests.simulator.disk import SimDirectory, SimDisk, SimFile
 from tests.simulator.guests import SimGuest
+from tests.simulator.known import remembered
 from tests.simulator.world import BASE, Process, Violation, World
 from tests.test_house_rules import PRODUCT, TREES
 
@@ -249,6 +250,10 @@ class Story:
 
     def tell(self) -> None:
         """Raises Violation when a promise is broken."""
+        with remembered():
+            self._tell()
+
+    def _tell(self) -> None:
         world = self.world
         for replica in range(3):
             world.push(0.01 * replica, None, self.start, replica)

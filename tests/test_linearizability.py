@@ -57,8 +57,16 @@ class Search(unittest.TestCase):
                 operations.append(Operation(called, None if is_unknown else called + dice.randrange(1, 6), asked, outcome))
             result = check(operations, 0, register_step).result
             self.assertEqual(result == OK, by_force(operations), operations)
+            self.assertEqual(check(operations, 0, register_step, is_look=lambda asked: asked[0] == "read").result, result, operations)
             found[result] += 1
         self.assertGreater(min(found.values()), 50, "both kinds must have come up")
+
+    def test_looks_at_the_same_time_cost_no_more_than_one_after_the_other(self) -> None:
+        """Twenty of them have 2^20 orders, and none helps: the last look shows what was never written."""
+        looks = [Operation(2, 9, ("read", 0), 1) for _ in range(20)]
+        operations = [Operation(0, 1, ("write", 1), None), *looks, Operation(2, 9, ("read", 0), 2)]
+        self.assertEqual(check(operations, 0, register_step, tries=1000).result, UNDECIDED)
+        self.assertEqual(check(operations, 0, register_step, tries=1000, is_look=lambda asked: asked[0] == "read").result, ILLEGAL)
 
     def test_what_it_cannot_decide_in_time_it_does_not_call_good(self) -> None:
         self.assertEqual(check([Operation(0, 1, ("write", 1), None)] * 3, 0, register_step, tries=2).result, UNDECIDED)

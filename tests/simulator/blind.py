@@ -70,7 +70,7 @@ def judge(history: Iterable[Seen], displays: list[Displayed]) -> tuple[int, int,
         if verdict.result != OK:
             return windows, count, describe(f"account {name}", verdict.result, operations, verdict.order)
     operations = names_window(history)
-    names = check(operations, (), names_step)
+    names = check(operations, (), names_step, is_look=lambda asked: asked[0] == "2")
     if names.result != OK:
         return windows + 1, count, describe("the list of names", names.result, operations, names.order)
     return windows + 1, count + len(operations), ""

@@ -7,6 +7,7 @@ What it is not: it knows no chat. The sequential specification is a function `st
                     begin again at the front
     a dead end      a return is reached whose operation was not taken yet: put the last one back, try what comes after it
     memo            (set of operations taken, state): a second way to the same place leads nowhere new
+    at once         what only looks at the state may as well be taken now as later, if it is allowed now: nothing else is tried for it
 
 An operation whose outcome nobody knows (`returned` is None) may be taken at any time after its call, or never.
 
@@ -69,43 +70,54 @@ class _Events:
             self.before[self.after[place]] = place
 
 
-def check(operations: Sequence[Operation], first: Hashable, step: Step, tries: int = TRIES_MAX) -> Verdict:
-    """Search for an order. States must be hashable."""
+def check(
+    operations: Sequence[Operation],
+    first: Hashable,
+    step: Step,
+    tries: int = TRIES_MAX,
+    *,
+    is_look: Callable[[Any], bool] = lambda asked: False,
+) -> Verdict:
+    """Search for an order. States must be hashable. `is_look`: whether what was asked changes no state, whatever it is."""
     events = _Events(operations)
     left = sum(o.returned is not None for o in operations)
     taken, state = 0, first
     seen: set[tuple[int, Hashable]] = {(0, first)}
-    path: list[tuple[int, Hashable, int]] = []  # operation, the state before it, which of its next states was tried
+    path: list[tuple[int, Hashable, int]] = []  # operation, the state before it, which of its next states was tried; -1: taken at once
     longest: list[int] = []
     kinds, after, of = events.kinds, events.after, events.operations
+    looks = [is_look(o.asked) for o in operations]
     place, branch = after[0], 0
     for _ in range(tries):
         if not left:
             return Verdict(OK, [i for i, _, _ in path])
-        if kinds[place]:  # a return whose operation should have been taken before, or the end
-            if not path:
-                return Verdict(ILLEGAL, longest)
+        is_dead = bool(kinds[place])  # a return whose operation should have been taken before, or the end
+        if not is_dead:
+            i = of[place]
+            _, _, asked, outcome = operations[i]
+            states = tuple(step(state, asked, outcome))
+            found = _first_new(states, branch, taken | 1 << i, seen) if states else None
+            is_dead = found is None and bool(states) and looks[i]
+        if is_dead:
             if len(path) > len(longest):
                 longest = [i for i, _, _ in path]
-            i, state, branch = path.pop()
-            taken &= ~(1 << i)
-            left += operations[i].returned is not None
-            events.put_back(i)
+            branch = -1
+            while branch < 0:
+                if not path:
+                    return Verdict(ILLEGAL, longest)
+                i, state, branch = path.pop()
+                taken &= ~(1 << i)
+                left += operations[i].returned is not None
+                events.put_back(i)
             place, branch = events.call_at[i], branch + 1
-            continue
-        i = of[place]
-        _, _, asked, outcome = operations[i]
-        states = tuple(step(state, asked, outcome))
-        found = _first_new(states, branch, taken | 1 << i, seen) if states else None
-        if found is None:
+        elif found is None:
             place, branch = after[place], 0
-            continue
-        branch, following = found
-        path.append((i, state, branch))
-        taken, state = taken | 1 << i, following
-        left -= operations[i].returned is not None
-        events.take(i)
-        place, branch = after[0], 0
+        else:
+            path.append((i, state, -1 if looks[i] else found[0]))
+            taken, state = taken | 1 << i, found[1]
+            left -= operations[i].returned is not None
+            events.take(i)
+            place, branch = after[0], 0
     return Verdict(UNDECIDED, max(longest, [i for i, _, _ in path], key=len))
 
 
