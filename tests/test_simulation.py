@@ -78,7 +78,7 @@ class Noticed(unittest.TestCase):
         def run(bank: Ledger, session: Any, first: int, skip: int, lines: list[str]) -> list[str]:
             if session is None or first - skip > session.last + 1:
                 return ["!SESSION_UNKNOWN"] * len(lines)
-            session.replies = (session.replies or [""]) + [bank.execute(line) for line in lines]
+            session.replies = (session.replies or [""]) + [""] * (first - 1 - session.last) + [bank.execute(line) for line in lines]
             session.last = max(session.last, first + len(lines) - 1)
             given: list[str] = session.replies[-len(lines) :]
             return given

@@ -33,6 +33,9 @@ class Seat:
         """The session of this key, from now on."""
         return self.sessions.setdefault(bytes.fromhex(word), Session(bytes.fromhex(word), "numbered"))
 
+    def stored(self, session: Session, request: int) -> str:
+        return session.replies[request]
+
     history: tuple[()] = ()  # no messages: none wait for the next snapshot
     accounts: ClassVar[dict[str, Any]] = {}  # nor are there any to whom one could be pushed
 
@@ -76,9 +79,6 @@ class Counter(Seat):
         session.replies += [self.execute(line) for line in lines[len(session.replies) - first :]]
         session.last = len(session.replies) - 1
         return session.replies[first : first + len(lines)]
-
-    def stored(self, session: Session, request: int) -> str:
-        return session.replies[request]
 
     def execute(self, line: str) -> str:
         self.value += 1
