@@ -25,12 +25,14 @@ import re
 import shutil
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 SECTOR = 512  # bytes; the unit that a power cut leaves whole
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what the kernel says where room or a quota ends
 # Where a lock, or a name that exists, may look different on two hosts.
 NETWORKED = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gfs2", "ocfs2", "fuse.glusterfs", "fuse.sshfs"))
-BALLAST_BYTES = 64 << 20  # enough to end what has begun, sign off in the register and write the log lines about it
+BALLAST_BYTES = 64 << 20  # enough to decide views in the register and to write the log lines about it, whoever else wants room
 
 
 class Disk(Protocol):
@@ -188,6 +190,16 @@ class OsDisk:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def if_there_is_room() -> Iterator[None]:
+    """For what may be left out on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+
+
 def file_system(path: str, mounts: str = "/proc/self/mountinfo") -> str:
     """The kind of file system on which a path lies, or will once it is made; `mounts`: the kernel's table. Raises OSError."""
     real, deepest, kind = os.path.realpath(path), "", ""
@@ -295,10 +307,11 @@ class ReplicaLock:
 
 
 class Ballast:
-    """A file that is there to be removed: the room it gives back lets a replica on a full disk end in good order."""
+    """A file that is there to be removed: the room it gives back lets the replicas of a full disk decide who goes on."""
 
     def __init__(self, disk: Disk, path: str, size: int = BALLAST_BYTES) -> None:
         self._disk, self._path, self._size = disk, path, size
+        self._was_released = False
 
     def take_in(self) -> bool:
         """Reserve it if that has not been done; under a millisecond, nothing is written. False: there is no room for it."""
@@ -310,13 +323,23 @@ class Ballast:
             finally:
                 self._disk.close(fd)
         except OSError:
-            # It is a convenience: without it a full disk ends less gracefully, and as safely.
-            self.release()
+            # It is a convenience: without it a view may have to wait for room.
+            self._remove()
             return False
         return True
 
+    def take_in_again(self) -> None:
+        """Reserve it once more if its room was given back and there is some now."""
+        if self._was_released:
+            self._was_released = not self.take_in()
+
     def release(self) -> bool:
         """Give the room back; False when there was none."""
+        is_given = self._remove()
+        self._was_released = self._was_released or is_given
+        return is_given
+
+    def _remove(self) -> bool:
         try:
             self._disk.unlink(self._path)
         except OSError:

@@ -4,7 +4,7 @@ What it is not: it decides nothing. Events are in the past tense, effects in the
 are made for every batch.
 
 Every order to the disk (Persist, Cut, SaveLogView, SaveView, InstallSnapshot) carries the generation in which it was given and is
-answered exactly once, in order, by the event its docstring names or by DiskFailed.
+answered at most once, in order, by the event its docstring names: on a full disk when there is room, after another error never.
 
 Read next: `replication.py`.
 """
@@ -153,7 +153,7 @@ class Evaluated(NamedTuple):
 
 
 class DiskFailed(NamedTuple):
-    """A write or sync of the log failed; `full`: for want of room, before anything was written."""
+    """A write or sync of the log failed; `full`: for want of room, before anything was written, so that it is tried again."""
 
     generation: int
     reason: str

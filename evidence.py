@@ -21,8 +21,8 @@ import superblock
 from disk import Disk, LockContent
 from journal import Journal
 from packets import NO_HASH, Batch, View
-from policy import ERA, Timers
-from replication import Replica, Start
+from policy import ERA, Start, Timers
+from replication import Replica
 from segments import SUFFIX
 from superblock import Superblock
 from survivor import Survivor

@@ -526,9 +526,9 @@ class Majority(Policy):
             self.excused = sender
             r.emit(Send((sender.replica,), Leave(r.view, packet.reason)))
 
-    def on_disk_trouble(self, reason: str, *, full: bool) -> None:
+    def on_disk_trouble(self) -> None:
         """There are others: they go on when this one is gone."""
-        self.replica.leave_process(reason, suspect=not full)
+        self.replica.leave_process(self.replica.trouble, suspect=not self.replica.is_full)
 
 
 EVENT_HANDLERS: dict[type, Callable[[Majority, Any], None]] = {

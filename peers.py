@@ -27,6 +27,7 @@ class Peer:
         "failed_joins",
         "heard",
         "inc",
+        "leaves_view",
         "leaving",
         "linked",
         "lock",
@@ -37,7 +38,7 @@ class Peer:
     )
 
     def __init__(self, now: float) -> None:
-        self.inc = self.dead_inc = self.leaving = self.failed_joins = 0
+        self.inc = self.dead_inc = self.leaving = self.leaves_view = self.failed_joins = 0
         self.linked = self.eligible = self.empty = False
         self.heard = now
         self.lock: int | None = UNKNOWN

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from events import Event
-from packets import CommitOk, Member, Packet, PrepareOk, StartView
+from packets import Batch, CommitOk, Member, Packet, PrepareOk, StartView
 
 ERA = 10**9  # views; a view that an operator forces under `majority` is the first of its era, which nobody comes to by asking
 
@@ -32,6 +32,23 @@ class Timers(NamedTuple):
     ack: float = 2.0
     restart: float = 1.0
     join: float = 0.5
+
+
+class Start(NamedTuple):
+    """What a process knows when it begins: its disk, read and synced."""
+
+    inc: int
+    view: int
+    log_view: int
+    head_op: int
+    head_hash: bytes
+    parent_op: int
+    parent_hash: bytes
+    last: Batch | None  # batch at head; None: the head is a snapshot or nothing
+    digest: int
+    damage: str  # why this disk may not speak for the cluster; empty: it is intact
+    time: int  # microseconds that no batch after the snapshot at head may go below, if it ends there
+    born: int  # the incarnation in which it began; it knows nothing of what its replica promised before
 
 
 class Policy(Protocol):
@@ -102,4 +119,4 @@ class Policy(Protocol):
         return None
 
     def on_quiet(self) -> None: ...
-    def on_disk_trouble(self, reason: str, *, full: bool) -> None: ...
+    def on_disk_trouble(self) -> None: ...

@@ -29,14 +29,13 @@ Read next: `survivor.py`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import struct
 import zlib
 
 import msgspec
 
-from disk import SECTOR, Disk
+from disk import FULL, SECTOR, Disk
 from packets import View
 
 KEPT = 2048  # records; the newest would do, the rest is the cluster's history for people
@@ -45,7 +44,6 @@ RECORD_MAX = 64 << 10  # bytes; a record of a hundred members is far below
 _CRC = struct.Struct("<I")
 _HEAD_SIZE = len(MAGIC) + _CRC.size
 _PREFIX = "view-"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class RegisterDamaged(Exception):
@@ -106,7 +104,7 @@ class Register:
         except FileExistsError:
             self._is_ready = len(record) == SECTOR
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 raise RegisterFull(str(error)) from error
             raise
         self._trim(view.number - KEPT)
@@ -157,7 +155,7 @@ class Register:
                 self._is_ready = False
                 self._write_anew(record)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 raise RegisterFull(str(error)) from error
             raise
 

@@ -11,7 +11,10 @@ the payload of a batch is opaque bytes. Who decides a view is the policy's affai
     normal        a view without me                  learner       adopt
     view_change   a view without me                  learner       adopt
     normal        the last member's disk fails       read_only     lose_disk
+    view_change   the only member's disk has failed  read_only     lose_disk
     read_only     the disk takes the batch again     normal        on_persisted
+    read_only     and it is of an earlier view       view_change   on_persisted
+    read_only     a view without me                  learner       adopt
     any           committed ops are missing          halted        halt
 
 Normal operation (VSR Revisited 4.1, with every member in the place of the quorum and a batch in the place of the request):
@@ -33,7 +36,7 @@ Read next: `survivor.py` (who decides a view), `server.py` (who carries the effe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from events import (
     Applied,
@@ -92,7 +95,7 @@ from packets import (
     StartView,
     decode_all,
 )
-from policy import Policy, Timers
+from policy import Policy, Start, Timers
 
 LEARNER, VIEW_CHANGE, NORMAL, READ_ONLY, HALTED = "learner", "view_change", "normal", "read_only", "halted"
 LIVE = (NORMAL, VIEW_CHANGE, READ_ONLY)
@@ -105,32 +108,17 @@ STATUS_CHANGES: dict[tuple[str, str], tuple[str, str]] = {
     (NORMAL, "a view without me"): (LEARNER, "adopt"),
     (VIEW_CHANGE, "a view without me"): (LEARNER, "adopt"),
     (NORMAL, "the last member's disk fails"): (READ_ONLY, "lose_disk"),
+    (VIEW_CHANGE, "the only member's disk has failed"): (READ_ONLY, "lose_disk"),
     (READ_ONLY, "the disk takes the batch again"): (NORMAL, "on_persisted"),
+    (READ_ONLY, "and it is of an earlier view"): (VIEW_CHANGE, "on_persisted"),
+    (READ_ONLY, "a view without me"): (LEARNER, "adopt"),
 }
 
 ASK_MORE, LEVEL = "ask more", "level"  # what a learner does next
 CATCH_UP_BYTES = 1 << 20  # bytes of one catch-up answer, and the lag at which a learner is taken in
 CATCH_UP_MOST = 3 << 20  # the same for a learner that failed three times: joint mode itself then slows the others down
-RETRY_FULL = 10.0  # seconds between two tries of a read_only replica whose disk is full
 PAUSED = 0.25  # seconds; a tick this late means that this process stood still
 STALLED = 1.0  # seconds without an answer after which a transfer begins again
-
-
-class Start(NamedTuple):
-    """What a process knows when it begins: its disk, read and synced."""
-
-    inc: int
-    view: int
-    log_view: int
-    head_op: int
-    head_hash: bytes
-    parent_op: int
-    parent_hash: bytes
-    last: Batch | None  # batch at head; None: the head is a snapshot or nothing
-    digest: int
-    damage: str  # why this disk may not speak for the cluster; empty: it is intact
-    time: int  # microseconds that no batch after the snapshot at head may go below, if it ends there
-    born: int  # the incarnation in which it began; it knows nothing of what its replica promised before
 
 
 class Replica:
@@ -163,7 +151,8 @@ class Replica:
         self.acks: set[int] = set()
         self.acked_view = 0  # view of the last PrepareOk of this process
         self.taken_view = 0  # view in which a piece of its primary's log was taken last
-        self.writing = 0  # disk orders under way
+        self.writing = 0  # disk orders under way; one that failed is under way for ever
+        self.trouble, self.is_full = "", False  # why the disk does not answer; whether it will as soon as there is room
         self.start_view: StartView | None = None
         self.installed: set[int] = set()  # members that have answered StartView
         self.told_commit = 0
@@ -287,15 +276,15 @@ class Replica:
 
     def on_persisted(self, event: Persisted) -> None:
         """My own disk has it: an ack of mine."""
-        self.writing -= 1
+        self._answered()
         if (event.op, event.hash) == (self.head_op, self.head_hash):
             self.synced = event.op
+        if self.status == READ_ONLY:
+            self.trace("the disk takes batches again: read_only ends")
+            self.status = NORMAL if self.log_view == self.view else VIEW_CHANGE
         if event.generation != self.generation:
             return self.proceed()
         assert self.synced == self.head_op, f"persisted {event.op} at {self}"
-        if self.status == READ_ONLY:
-            self.trace("the disk takes batches again: read_only ends")
-            self.status = NORMAL
         if self.is_primary and self.status == NORMAL:
             self.acks.add(self.me.replica)
             self.commit_if_safe()
@@ -494,11 +483,11 @@ class Replica:
         self.order(Cut(self.generation))
 
     def on_cut_done(self, event: CutDone) -> None:
-        self.writing -= 1
+        self._answered()
         self.proceed()
 
     def on_saved(self, event: Saved) -> None:
-        self.writing -= 1
+        self._answered()
         if event.generation == self.generation:
             self.log_view = max(self.log_view, event.log_view)
             self.empty, self.damage = False, ""
@@ -509,7 +498,7 @@ class Replica:
         self.proceed()
 
     def on_view_saved(self, event: ViewSaved) -> None:
-        self.writing -= 1
+        self._answered()
         self.policy.on_event(event)
         self.proceed()
 
@@ -657,7 +646,7 @@ class Replica:
         self.order(InstallSnapshot(self.generation, event.op, event.hash))
 
     def on_installed(self, event: Installed) -> None:
-        self.writing -= 1
+        self._answered()
         self.head_op = self.parent_op = self.synced = self.commit = self.applied = event.op
         self.head_hash = self.parent_hash = event.hash
         self.last, self.digest, self.digest_op, self.time = None, event.digest, event.op, event.time
@@ -672,6 +661,12 @@ class Replica:
         """An order to the disk, whose answer is awaited."""
         self.writing += 1
         self.emit(effect)
+
+    def _answered(self) -> None:
+        """The disk has done what was ordered, perhaps after it had no room for a while."""
+        self.writing -= 1
+        if not self.writing:
+            self.trouble, self.is_full = "", False
 
     def ignore(self, packet: Packet, why: str) -> None:
         """The other side of every if; traced where it is rare."""
@@ -711,14 +706,18 @@ class Replica:
         self.policy.on_commit_ok(sender, packet)
 
     def on_disk_failed(self, event: DiskFailed) -> None:
-        """Never retried on the same file; the last member goes on reading."""
-        self.writing -= 1
-        self.policy.on_disk_trouble(event.reason, full=event.full)
+        """The order stays under way: a full disk answers it when there is room, and what failed otherwise is never tried again."""
+        self.trouble, self.is_full = event.reason, event.full
+        self.policy.on_disk_trouble()
 
-    def lose_disk(self, reason: str) -> None:
+    def lose_disk(self) -> None:
         """The last member cannot store any more: it answers what it knows and takes nothing new."""
+        if self.status == VIEW_CHANGE:
+            # The batch that it does not have on its disk it never acknowledged. So all before that, and nothing else, is committed.
+            assert self.synced < self.head_op and self.commit == self.applied == self.parent_op, f"knows not what is committed: {self}"
+            self.in_flight, self.flying_since, self.start_op = self.last, self.now, self.commit
         self.status = READ_ONLY
-        self.trace(f"read_only: {reason}")
+        self.trace(f"read_only: {self.trouble}")
 
     def on_stop_asked(self, event: StopAsked) -> None:
         self.stopping, self.stops_everybody = True, event.everybody

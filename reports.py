@@ -14,7 +14,7 @@ import os
 from typing import Any
 
 from host import VERSION
-from replication import LEARNER, LIVE, NORMAL, Replica
+from replication import LEARNER, LIVE, NORMAL, READ_ONLY, Replica
 from settings import Address, Settings
 from storage import Storage
 
@@ -65,8 +65,8 @@ def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: fl
         "reason": policy.reason,
         "changed": policy.changed,
         "forced": max(policy.forced, storage.superblock.forced),
-        "waiting": policy.waiting if replica.status == LEARNER else "",
-        "trouble": cut_off(replica) or trouble or replica.damage,
+        "waiting": (f"for room: {replica.trouble}" if replica.is_full else policy.waiting) if replica.status == LEARNER else "",
+        "trouble": cut_off(replica) or read_only(replica) or trouble or replica.damage,
         "version": VERSION,
     }
 
@@ -74,6 +74,13 @@ def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: fl
 def reached(replica: Replica) -> tuple[int, int]:
     """How many of how many replicas this one reaches, where those are too few for anybody to be served here; else zeros."""
     return (replica.policy.reachable(), len(replica.replicas)) if replica.policy.is_cut_off() else (0, 0)
+
+
+def read_only(replica: Replica) -> str:
+    """What is wrong with the disk of a replica in the view, and that nothing new is taken if it is the last one."""
+    if replica.status == READ_ONLY:
+        return f"read_only, which means that reads are answered and nothing new is taken: {replica.trouble}"
+    return replica.trouble if replica.status in LIVE else ""
 
 
 def cut_off(replica: Replica) -> str:

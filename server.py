@@ -6,7 +6,7 @@ guest (`desk.py`). `Server` receives clock, network, disk and worker as one obje
     event comes from                            effect is carried out by
     a link      Received, Linked, Unlinked      links      Send
     the desk    Submitted, Idled                journal    Persist, Cut, ReadLog
-    the disk    Persisted, CutDone, Saved, …    superblock SaveLogView, InstallSnapshot, CheckHealth
+    the disk    Persisted, CutDone, Saved, …    superblock SaveLogView, InstallSnapshot, CheckHealth (`errands.py`)
     the clock   Ticked                          register   ReadRegister, Propose
     the state   Applied                         state      Apply, then the desk gives replies and deliveries
     operators   StopAsked                       locks      ProbeLock
@@ -38,6 +38,8 @@ import reports
 import snapshots
 from commands import count_ops, sessions_of, system_run
 from desk import Desk
+from disk import FULL
+from errands import Errands
 from events import (
     Applied,
     Apply,
@@ -45,8 +47,6 @@ from events import (
     CheckHealth,
     Confirm,
     Cut,
-    CutDone,
-    DiskFailed,
     Evaluated,
     Event,
     Exit,
@@ -59,14 +59,12 @@ from events import (
     LogRead,
     OfferSnapshot,
     Persist,
-    Persisted,
     ProbeLock,
     Propose,
     ReadLog,
     ReadRegister,
     Received,
     Remember,
-    Saved,
     SaveLogView,
     SaveView,
     Send,
@@ -75,7 +73,6 @@ from events import (
     Ticked,
     Trace,
     Unlinked,
-    ViewSaved,
 )
 from host import Host, Timer
 from journal import JournalDamaged
@@ -94,14 +91,14 @@ from packets import (
     image_hash,
 )
 from passwords import SALT_SIZE
-from policy import Policy, Timers
+from policy import Policy, Start, Timers
 from queries import Queries
 from register import RegisterDamaged
 from registrar import Registrar
-from replication import LEARNER, LIVE, NORMAL, READ_ONLY, VIEW_CHANGE, Replica, Start
+from replication import LEARNER, LIVE, NORMAL, READ_ONLY, VIEW_CHANGE, Replica
 from settings import SURVIVOR, Settings
 from state import ChatState
-from storage import FULL, BootFailed, Storage
+from storage import BootFailed, Storage
 from superblock import Superblock
 from survivor import Survivor
 from upkeep import Upkeep
@@ -111,6 +108,7 @@ FORWARD_MAX = 512 * 1024  # bytes of one Forward packet
 TIDY_S = 0.1  # seconds between two looks at deliveries to acknowledge and at signs of life
 CALM_S = 0.25  # seconds after a change of view in which the disk serves those who wait for their first answer, and nothing else
 HINT_S = 1.0  # seconds between two writes of the durable op into the lock file
+TROUBLE_S = 120.0  # seconds after which status does not repeat what nobody has complained of again
 STOP_S = 3.0  # seconds a stop may take before the process ends without the others
 EXIT_STOPPED, EXIT_TROUBLE = 0, 3
 
@@ -132,9 +130,10 @@ class Server:
         self.state: ChatState
         self.upkeep: Upkeep
         self.registrar: Registrar
+        self.errands: Errands
         self.linked: dict[int, Member] = {}
         self.early: list[tuple[int, AnyPacket]] = []  # what backups have asked before this primary's disk had the view
-        self.last_trouble = ""
+        self.last_trouble, self.trouble_at = "", 0.0
         self.ending = False
         self.unapplied: Apply | None = None  # put off until the batch behind it has left
         self.told_members: tuple[Member, ...] = ()  # whom the log was told of last
@@ -152,6 +151,7 @@ class Server:
             raise BootFailed(str(error)) from error
         self._make_core(view)
         self.registrar = Registrar(self.host, self.storage, feed=self.feed, report=self._trouble, leave=self._exit)
+        self.errands = Errands(self.host, self.storage, self.id, feed=self.feed)
         self.upkeep = Upkeep(self.host, self.settings, self.storage, self.replica, feed=self.feed, report=self._trouble)
         self.desk = Desk(
             f"{self.id}.{self.storage.inc}",
@@ -304,9 +304,11 @@ class Server:
             self.host.close_doors()
             self.desk.close_all("this replica is not in the view: try the next port")
         self.desk.cut_off(reports.reached(replica))
-        if replica.status == NORMAL and before[:3] != self.seen_role[:3]:
+        # Who becomes read_only in a view of its own asks again, too: what waits is refused then, unless it stands in the batch in flight.
+        begins_alone = replica.status == READ_ONLY and before[0] != replica.view
+        if (replica.status == NORMAL and before[:3] != self.seen_role[:3]) or begins_alone:
             self.queries.clear()
-            first = self._members_run() if replica.is_primary else b""
+            first = self._members_run() if replica.is_primary and not begins_alone else b""
             if first and not replica.head_op:
                 first += self._first_accounts()
             self.desk.renew(first)
@@ -358,6 +360,8 @@ class Server:
             return self._exit(Exit(self.storage.spent, suspect=False))
         if self.replica.serving and self.state.has_stale(self.host.wall()):
             self.desk.submit(system_run("expire|"))
+        if len(self.policy.members()) == len(self.settings.replicas):
+            self.storage.ballast.take_in_again()  # not before: those who are out need the room more
         try:
             self.storage.note_durable(self.replica.synced)
             self.registrar.look()
@@ -365,9 +369,13 @@ class Server:
             self._trouble(f"data/cluster: {error}")
 
     def _trouble(self, text: str) -> None:
-        if text != self.last_trouble:
+        if text != self._trouble_now():
             self.last_trouble = text
             self.host.log(text)
+        self.trouble_at = self.host.now()
+
+    def _trouble_now(self) -> str:
+        return self.last_trouble if self.host.now() - self.trouble_at < TROUBLE_S else ""
 
     # --- packets --------------------------------------------------------------------------------------------------------------------------
 
@@ -422,39 +430,7 @@ class Server:
         if self.unapplied is not None:
             ahead, self.unapplied = self.unapplied, None
             self._execute(ahead.batch)
-        try:
-            self.storage.append(effect.batches)
-        except OSError as error:
-            return self._disk_failed(effect.generation, error)
-        last = effect.batches[-1]
-        self.host.settle(self.feed, Persisted(effect.generation, last.op, last.hash))
-
-    def _disk_failed(self, generation: int, error: OSError) -> None:
-        full = error.errno in FULL
-        reason = f"the disk of replica {self.id} is full" if full else f"the disk of replica {self.id} failed: {error}"
-        self.host.log(reason)
-        self.host.settle(self.feed, DiskFailed(generation, reason, full))
-
-    def _cut(self, effect: Cut) -> None:
-        try:
-            self.storage.cut()
-        except OSError as error:
-            return self._disk_failed(effect.generation, error)
-        self.host.settle(self.feed, CutDone(effect.generation))
-
-    def _save_log_view(self, effect: SaveLogView) -> None:
-        try:
-            self.storage.save_log_view(effect.view, effect.log_view)
-        except OSError as error:
-            return self._disk_failed(effect.generation, error)
-        self.host.settle(self.feed, Saved(effect.generation, effect.log_view))
-
-    def _save_view(self, effect: SaveView) -> None:
-        try:
-            self.storage.save(view=effect.view)
-        except OSError as error:
-            return self._disk_failed(effect.generation, error)
-        self.host.settle(self.feed, ViewSaved(effect.generation, effect.view))
+        self.errands.run(effect)
 
     def _remember(self, effect: Remember) -> None:
         try:
@@ -513,7 +489,8 @@ class Server:
         try:
             self.state = state = self.storage.install(path, effect.op, effect.hash)
         except (OSError, snapshots.SnapshotDamaged) as error:
-            return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=True))
+            is_full = isinstance(error, OSError) and error.errno in FULL  # then all that was believed before still stands there
+            return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=not is_full))
         self.desk.replace_state(state)
         if self.replica.status == NORMAL:
             self.desk.renew()  # what the snapshot did for its guests, it did not tell them
@@ -528,7 +505,7 @@ class Server:
         """End this incarnation. What was promised is on the disk already."""
         if self.ending:
             return
-        self.ending = self.upkeep.is_over = True
+        self.ending = self.upkeep.is_over = self.errands.is_over = True
         self.host.log(effect.reason)
         try:
             if effect.suspect:
@@ -560,15 +537,13 @@ class Server:
 
     def _status(self) -> dict[str, Any]:
         uptime, guests = self.host.now() - self.began, len(self.desk.connections)
-        return reports.status(self.settings, self.replica, self.storage, uptime=uptime, connections=guests, trouble=self.last_trouble)
+        return reports.status(self.settings, self.replica, self.storage, uptime=uptime, connections=guests, trouble=self._trouble_now())
 
 
 CARRY_OUT: dict[type, Callable[[Server, Any], None]] = {
     Send: Server._send,
     Persist: Server._persist,
-    Cut: Server._cut,
-    SaveLogView: Server._save_log_view,
-    SaveView: Server._save_view,
+    **dict.fromkeys((Cut, SaveLogView, SaveView), lambda server, effect: server.errands.run(effect)),
     Remember: Server._remember,
     Apply: Server._apply,
     ReadLog: Server._read_log,

@@ -44,7 +44,7 @@ from typing import Any
 
 import msgspec
 
-from disk import Disk
+from disk import Disk, if_there_is_room
 from state import ChatState
 from tables import TABLES
 
@@ -251,7 +251,8 @@ def install(disk: Disk, replica_path: str, made: str, op: int) -> str:
 
 
 def _turn_link(disk: Disk, replica_path: str, name: str) -> None:
-    disk.symlink(os.path.join("snapshots", name), os.path.join(replica_path, "csv"))
+    with if_there_is_room():  # it is for people: no start and no snapshot fails for it
+        disk.symlink(os.path.join("snapshots", name), os.path.join(replica_path, "csv"))
     disk.sync_dir(replica_path)
 
 
@@ -296,9 +297,8 @@ def tidy(disk: Disk, replica_path: str, op: int) -> None:
         if int(name) > op:
             _set_aside(disk, directory, name)
     remove(disk, directory, (UNFINISHED, GONE))
-    names = listed(disk, directory)
-    if names:
-        _turn_link(disk, replica_path, names[0])
+    for newest in listed(disk, directory)[:1]:
+        _turn_link(disk, replica_path, newest)
 
 
 def _set_aside(disk: Disk, directory: str, name: str) -> None:

@@ -34,14 +34,12 @@ import msgspec
 
 import snapshots
 import superblock
-from disk import Ballast, Disk, ReplicaLock
+from disk import FULL, Ballast, Disk, ReplicaLock
 from journal import Journal
 from packets import NO_HASH, Batch, Member, View
 from register import Register, RegisterFull
 from state import ChatState
 from superblock import Superblock
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class BootFailed(Exception):
@@ -251,20 +249,14 @@ class Storage:
         self.superblock = changed
 
     def append(self, batches: Iterable[Batch]) -> None:
-        """Add batches to the log and sync them. Raises OSError; with ENOSPC nothing was added."""
+        """Add batches to the log and sync them. Raises OSError; with ENOSPC only whole ones were added, and it may be tried again."""
         if self.must_rewrite:
             self._begin_anew()
         elif self.damage and not self.superblock.suspect:
             self.save(suspect=True)
         journal = self.journal
         for batch in batches:
-            if journal.head_hash == batch.hash:
-                continue  # tried again after the disk was full
-            try:
-                journal.append(batch)
-            except OSError as error:
-                if error.errno not in FULL or not self.ballast.release():
-                    raise
+            if batch.op > journal.head_op:  # if not, it was written when the one behind it found no room
                 journal.append(batch)
         journal.sync()
 

@@ -38,7 +38,6 @@ from events import (
     HealthChecked,
     Linked,
     LockProbed,
-    Persist,
     ProbeLock,
     Propose,
     Proposed,
@@ -69,7 +68,6 @@ from replication import (
     LIVE,
     NORMAL,
     READ_ONLY,
-    RETRY_FULL,
     STALLED,
     VIEW_CHANGE,
     Replica,
@@ -101,7 +99,6 @@ class Survivor(Policy):
         self.waiting = self.reason = ""
         self.changed = self.forced = 0
         self.rot = ""  # what is damaged in this replica's snapshot
-        self.retry_disk_at = 0.0
         self.first_view = register
         self._receivers: tuple[int, ...] = ()
 
@@ -163,9 +160,6 @@ class Survivor(Policy):
     def on_event(self, event: Event) -> None:
         EVENT_HANDLERS[type(event)](self, event)
 
-    def on_register_read(self, event: RegisterRead) -> None:
-        self._take(event.view)
-
     def on_proposed(self, event: Proposed) -> None:
         """Whoever created the next view decided it; what counts is what stands there now."""
         self.proposing = False
@@ -190,14 +184,14 @@ class Survivor(Policy):
         self.since = r.now
         for replica, peer in self.peers.items():
             peer.heard, peer.eligible = r.now, False  # eligible by the view before
-            if Member(replica, peer.leaving) not in view.members:
-                peer.leaving = 0  # it has gone; if it comes back, then as a sound one
+            if Member(replica, peer.leaving) not in view.members or peer.leaves_view < view.number:
+                peer.leaving = 0  # it has gone, or says so again; if it comes back, then as a sound one
         if view.closed and r.stopping and (view.primary == r.me or (r.head_op, r.synced) == (view.op, view.op)):
             if view.primary == r.me:  # the others need not wait until they miss me
                 r.emit(Send(self._receivers, Leave(view.number, "stopped")))
             return r.leave_process("stopped")
         member = r.me in view.members
-        if was == READ_ONLY and not member:
+        if was == READ_ONLY and not member and not r.is_full:
             return r.leave_process("handed over to a replica whose disk works", suspect=True)
         r.adopt(view.number, view.primary, member=member, why=view.reason)
         if r.stopping and r.status == LEARNER:
@@ -245,11 +239,12 @@ class Survivor(Policy):
 
     def on_leave(self, sender: Member, packet: Leave) -> None:
         peer = self.peers[sender.replica]
-        if self.last is not None and sender not in self.last.members:  # it is out already, and does not know yet
+        if self.last is not None and (sender not in self.last.members or packet.view < self.last.number):
+            # It is out already, or meant a view that has passed, and does not know yet.
             return self.replica.emit(Send((sender.replica,), self.replica.response(0)))
         if peer.leaving != sender.inc:
             self.replica.trace(f"{sender.replica} leaves: {packet.reason}")
-        peer.leaving = sender.inc
+        peer.leaving, peer.leaves_view = sender.inc, packet.view
         self.consider()
 
     def on_sign_of_life(self, sender: Member) -> None:
@@ -274,15 +269,23 @@ class Survivor(Policy):
             return f"did not commit a batch for {(r.now - r.acked_at) * 1000:.0f} ms"
         return ""
 
+    def _accused(self) -> dict[Member, str]:
+        """Whom this replica would vote out. One whose own disk is in trouble leaves that to those whose disks work, while there are any."""
+        r, last = self.replica, self.last
+        if last is None or r.stopping or self.proposing or r.view != last.number or r.me not in last.members or r.status == READ_ONLY:
+            return {}
+        accused = {m: why for m in last.members if m != r.me and (why := self._accusation(m))}
+        if not (r.is_primary or last.primary in accused) or (r.trouble and len(accused) < len(last.members) - 1):
+            return {}
+        return accused
+
     def consider(self) -> None:
         """Vote out whom the evidence accuses, if it is this replica's turn."""
-        r, last = self.replica, self.last
-        if last is None or r.stopping or self.proposing or self.checking or r.now < self.retry_at:
+        r = self.replica
+        if self.checking or r.now < self.retry_at:
             return
-        if r.status not in (NORMAL, VIEW_CHANGE) or r.me not in last.members or r.view != last.number:
-            return
-        accused = {m: why for m in last.members if m != r.me and (why := self._accusation(m))}
-        if not accused or not (r.is_primary or last.primary in accused):
+        accused = self._accused()
+        if not accused:
             self.accused_since = 0.0
             return
         suspected = any(why not in ("died", "left") for why in accused.values())
@@ -298,8 +301,9 @@ class Survivor(Policy):
         assert last is not None
         if not self.accused_since:
             self.accused_since = r.now
-        rank = [m for m in last.members if m not in accused].index(r.me)
-        turn = self.accused_since + rank * (RANK_SUSPECT if suspected else RANK_DEAD)
+        # Whose own disk is in trouble accuses everybody, and so do the others: the primary goes on, if it lives, or else the lowest.
+        rank = 1 + last.members.index(r.me) if r.trouble else [m for m in last.members if m not in accused].index(r.me)
+        turn = self.accused_since + rank * (RANK_SUSPECT if suspected or r.trouble else RANK_DEAD)
         if r.now < turn:
             self._wake(turn)
         return r.now >= turn
@@ -307,14 +311,12 @@ class Survivor(Policy):
     def on_health_checked(self, event: HealthChecked) -> None:
         """Who is unwell itself accuses nobody on suspicion."""
         self.checking = False
-        r, last = self.replica, self.last
+        r = self.replica
         if not event.healthy:
             self.retry_at = r.now + RANK_SUSPECT
             return r.trace("my own disk is slow: I vote nobody out on suspicion")
-        if last is None or r.stopping or self.proposing or r.view != last.number or r.status not in (NORMAL, VIEW_CHANGE):
-            return
-        accused = {m: why for m in last.members if m != r.me and (why := self._accusation(m))}
-        if accused and (r.is_primary or last.primary in accused):
+        accused = self._accused()
+        if accused:
             self._vote_out(accused)
 
     def _vote_out(self, accused: dict[Member, str]) -> None:
@@ -345,7 +347,7 @@ class Survivor(Policy):
             return self._wait_to_join()
         self._watch_joint()
         if r.status == READ_ONLY:
-            return self._retry_disk()
+            return
         if r.is_primary and r.in_flight is not None and r.me.replica not in r.acks and r.now - r.flying_since > r.timers.ack:
             r.emit(Send(self._receivers, Leave(r.view, "my disk does not answer")))
         self.consider()
@@ -522,9 +524,6 @@ class Survivor(Policy):
 
     # --- stopping and disk trouble --------------------------------------------------------------------------------------------------------
 
-    def on_stop_asked(self, event: StopAsked) -> None:
-        self._go_on_stopping()
-
     def on_quiet(self) -> None:
         """A batch was committed: a stopping primary may be able to go now."""
         if self.replica.stopping:
@@ -535,7 +534,7 @@ class Survivor(Policy):
         r, last = self.replica, self.last
         if self.proposing:
             return
-        if r.status in (LEARNER, READ_ONLY) or last is None:
+        if r.status in (LEARNER, READ_ONLY) or last is None or r.is_full:
             return r.leave_process("stopped")
         if r.is_primary:
             if r.status == NORMAL and r.in_flight is None and r.commit == r.head_op and not r.writing:
@@ -546,50 +545,50 @@ class Survivor(Policy):
             self.announce_at = r.now + ANNOUNCE
             r.emit(Send((last.primary.replica,), Leave(r.view, "planned stop")))
 
-    def on_disk_trouble(self, reason: str, *, full: bool) -> None:
-        """Leave, unless nobody else is left."""
-        r, last = self.replica, self.last
-        if last is not None and last.members == (r.me,) and r.status in (NORMAL, READ_ONLY):
-            self.retry_disk_at = r.now + RETRY_FULL if full else 0.0
-            if r.status != READ_ONLY:
-                r.lose_disk(reason)
-            return
-        if self._receivers or r.primary not in (None, r.me):
-            others = self._receivers if r.is_primary else tuple(m.replica for m in (last.members if last else ()) if m != r.me)
-            r.emit(Send(others, Leave(r.view, reason)))
-        r.leave_process(reason, suspect=not full)
+    def on_disk_trouble(self) -> None:
+        self.announce_at = 0.0
+        self._give_disk_up()
 
     def on_snapshot_read(self, event: SnapshotRead) -> None:
         self.rot = event.damage
         self._give_disk_up()
 
     def _give_disk_up(self) -> None:
-        """Part of this disk has rotted: its next incarnation fetches all from the others. A member asks them to vote it out first."""
-        r, last = self.replica, self.last
-        if not self.rot or last is None:
-            return
-        if r.status == LEARNER and r.me.replica not in last.replicas and not self.is_joining():
-            return r.leave_process(self.rot, suspect=True)
-        if r.status in (NORMAL, VIEW_CHANGE) and self._receivers and r.now >= self.announce_at:
-            self.announce_at = r.now + ANNOUNCE
-            r.emit(Send(self._receivers, Leave(r.view, self.rot)))
+        """A disk that is full, has failed or has rotted. A member asks the others to vote it out first; if they do the same, one stays.
 
-    def _retry_disk(self) -> None:
+        Out of the view a full disk waits for room. Of another nothing is believed: the next incarnation fetches all from the others.
+        """
+        r, last, why = self.replica, self.last, self.rot or self.replica.trouble
+        if not why or last is None:
+            return
+        if r.status == LEARNER:
+            is_needed = r.me.replica in last.replicas or (self.is_joining() and not r.trouble)
+            if not is_needed and (self.rot or not r.is_full):
+                r.leave_process(why, suspect=True)
+        elif r.trouble and last.members == (r.me,):
+            self._stay_alone()
+        elif r.status in (NORMAL, VIEW_CHANGE) and self._receivers and r.now >= self.announce_at:
+            self.announce_at = r.now + ANNOUNCE
+            r.emit(Send(self._receivers, Leave(r.view, why)))
+
+    def _stay_alone(self) -> None:
+        """Nobody else is in the view: what is known can still be answered, unless it is the view itself that finds no place."""
         r = self.replica
-        if self.retry_disk_at and r.now >= self.retry_disk_at and r.in_flight is not None and not r.writing:
-            self.retry_disk_at = 0.0
-            r.order(Persist(r.generation, (r.in_flight,)))
+        if r.status == NORMAL or (r.status == VIEW_CHANGE and r.synced < r.head_op):
+            r.lose_disk()
+        elif r.status == VIEW_CHANGE and not r.is_full:
+            r.leave_process(r.trouble, suspect=True)
 
 
 EVENT_HANDLERS: dict[type, Callable[[Survivor, Any], None]] = {
     Linked: Survivor.on_linked,
     Unlinked: Survivor.on_unlinked,
     LockProbed: Survivor.on_lock_probed,
-    RegisterRead: Survivor.on_register_read,
+    RegisterRead: lambda policy, event: policy._take(event.view),
     Proposed: Survivor.on_proposed,
     HealthChecked: Survivor.on_health_checked,
     SnapshotRead: Survivor.on_snapshot_read,
-    StopAsked: Survivor.on_stop_asked,
+    StopAsked: lambda policy, event: policy._go_on_stopping(),
     Evaluated: Survivor.on_evaluated,
 }
 

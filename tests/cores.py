@@ -62,8 +62,8 @@ from events import (
     ViewSaved,
 )
 from packets import NO_HASH, Batch, Member, Packet, PrepareOk, SnapshotOffer, View, decode, encode
-from policy import Timers
-from replication import LIVE, Replica, Start
+from policy import Start, Timers
+from replication import LIVE, Replica
 from survivor import Survivor
 
 SECOND = 1_000_000  # microseconds
@@ -133,6 +133,7 @@ class Core:
         self.policy = world.make_policy(self)
         self.replica.policy = self.policy
         self.applied: list[Batch] = []
+        self.kept: list[Any] = []  # orders that found no room
         self.exit: Exit | None = None
         self.frozen = False
         self.inbox: deque[Event] = deque()  # what waits while it is frozen
@@ -313,6 +314,27 @@ class World:
         else:
             self.push(core, event)
 
+    def fails(self, core: Core, effect: Any) -> bool:
+        """Whether the disk does not do it. What it has no room for it keeps until `make_room`."""
+        if core.me.replica not in self.failing:
+            return False
+        failed = DiskFailed(effect.generation, *self.failing[core.me.replica])
+        if failed.full:
+            core.kept.append(effect)
+        self.answer(core, failed)
+        return True
+
+    def make_room(self, *full: int) -> None:
+        """These disks are full no longer, and what they had no room for is tried again."""
+        for i in full:
+            del self.failing[i]
+            core = self.cores.get(i)
+            if core is not None:
+                kept, core.kept = core.kept, []
+                for effect in kept:
+                    getattr(self, CARRY_OUT[type(effect)].__name__)(core, effect)
+        self.settle()
+
     def check(self) -> None:
         """What must never happen, at any moment."""
         for core in self.cores.values():
@@ -343,8 +365,8 @@ class World:
                 self.push(self.cores[i], Received(core.me, packet))
 
     def _persist(self, core: Core, effect: Persist) -> None:
-        if core.me.replica in self.failing:
-            return self.answer(core, DiskFailed(effect.generation, *self.failing[core.me.replica]))
+        if self.fails(core, effect):
+            return
         for batch in effect.batches:
             if core.store.tip()[1] != batch.hash:
                 assert core.store.tip() == (batch.first_op - 1, batch.prev_hash), f"{batch} does not follow {core.store.tip()}"
@@ -357,14 +379,14 @@ class World:
         self.answer(core, CutDone(effect.generation))
 
     def _save(self, core: Core, effect: SaveLogView) -> None:
-        if core.me.replica in self.failing:
-            return self.answer(core, DiskFailed(effect.generation, *self.failing[core.me.replica]))
+        if self.fails(core, effect):
+            return
         core.store.view, core.store.log_view, core.store.damage = effect.view, effect.log_view, ""
         self.answer(core, Saved(effect.generation, effect.log_view))
 
     def _save_view(self, core: Core, effect: SaveView) -> None:
-        if core.me.replica in self.failing:
-            return self.answer(core, DiskFailed(effect.generation, *self.failing[core.me.replica]))
+        if self.fails(core, effect):
+            return
         core.store.view = effect.view
         self.answer(core, ViewSaved(effect.generation, effect.view))
 

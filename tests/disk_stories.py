@@ -360,9 +360,10 @@ class Trouble(Story):
             (3.8, self.run_ahead),
             (4.6, lambda: self.tear(1)),
             (5.9, lambda: self.rot(2)),
+            (6.7, lambda: self.due.update({(i, ("link", "Register.propose")): "ENOSPC" for i in range(3)})),  # there is the ballast's room
             (6.8, lambda: self.forget(1)),  # it fetches a snapshot, some of whose files it has; the first try is broken off
             (7.0, lambda: self.fail(0, ("rename", "install"), "EIO")),
-            (8.4, lambda: self.fail(0, ("pwrite", "Journal.append"), "ENOSPC")),
+            (8.4, lambda: self.fail(2, ("pwrite", "Journal.append"), "ENOSPC")),  # it leaves, and comes back when there is room
             (8.6, self.let_go),
         )
 
@@ -419,7 +420,7 @@ class Trouble(Story):
         """A bit of its log turns over, and there is a segment behind it."""
         storage = self.world.processes[replica].server.storage
         place = storage.journal._locate(storage.snapshot_op) if self.runs(replica) else None
-        if place is not None and self.may_spoil(replica):
+        if place is not None and place.at + 70 < len(self.segments(replica)[place.nth].content) and self.may_spoil(replica):
             self.segments(replica)[place.nth].content[place.at + 70] ^= 4
 
     def forget(self, replica: int) -> None:

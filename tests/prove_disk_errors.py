@@ -347,6 +347,126 @@ class LastSurvivor(Case):
         return self.world.processes[0].server
 
 
+class OneDisk(Case):
+    """All three replicas on one file system, which has no room left."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.story = Story(trace=True)
+        self.world = self.story.world
+        self.is_full, self.in_place = False, True
+
+        def fault(process: Process, call: str, path: str) -> OSError | None:
+            is_kept = path.endswith(".seg") or "/superblock" in path or "/cluster/proposal-" in path
+            if self.is_full and call in ("pwrite", "allocate", "symlink") and "lock" not in path and not (self.in_place and is_kept):
+                return OSError(errno.ENOSPC, "ENOSPC", path)
+            return None
+
+        self.world.disk_fault = fault
+        for replica in range(3):
+            self.story.start(replica)
+        self.guests = [SimGuest(self.world, self.story.checks, f"g{i}", 0) for i in range(2)]
+        self.story.checks.guests = self.story.guests = self.guests
+        self.assertTrue(self.ask("1|g0"))
+        self.world.run(self.world.now + 1)
+        for process in self.world.processes.values():
+            self.story.checks.touched.add(process.id)
+
+    def ask(self, line: str, *, guest: int = 0, seconds: float = 4.0) -> bool:
+        self.guests[guest].ask(line)
+        return self.world.run(self.world.now + seconds, lambda: self.guests[guest].is_done)
+
+    def fill(self) -> None:
+        """Until the segment that is there takes no more."""
+        self.is_full = True
+        for n in range(30):
+            if not self.ask(f"3|g0|{n} {'x' * 1500}", seconds=0.5):
+                return
+        self.fail("it is never full")
+
+    def states(self) -> list[str]:
+        return sorted(p.server.replica.status for p in self.world.living() if hasattr(p.server, "replica"))
+
+    def assert_answers_on(self) -> None:
+        """Nobody has died; one answers reads, refuses changes and says so, the others say for what they wait."""
+        alone = lambda: self.states() == ["learner", "learner", READ_ONLY]  # noqa: E731
+        self.assertTrue(self.world.run(self.world.now + 3, alone), str(self.story.states()))
+        refused = len(self.story.checks.refused)
+        self.assertTrue(self.ask("2", guest=1))
+        self.assertTrue(self.ask("1|g1", guest=1))
+        self.assertEqual(len(self.story.checks.refused), refused + 1)
+        for process in self.world.living():
+            row = process.server.on_operator({"verb": "status"})
+            words = row["trouble"] if row["status"] == READ_ONLY else row["waiting"]
+            self.assertIn("is full", words)
+
+    def assert_heals(self) -> None:
+        self.is_full = False
+        self.assertTrue(self.world.run(self.world.now + 10, self.story.is_whole), str(self.story.states()))
+        self.assertTrue(self.world.run(self.world.now + 3, lambda: all(g.is_done for g in self.guests)))
+        self.assertTrue(self.ask("3|g0|after"))
+        self.assertTrue(self.world.run(self.world.now + 3, self.story.is_whole))
+        self.story.checks.at_end()
+
+    def test_the_cluster_answers_on_and_is_whole_again_by_itself(self) -> None:
+        lives = list(self.world.processes.values())
+        self.fill()
+        self.assert_answers_on()
+        self.world.run(self.world.now + 60)
+        self.assert_answers_on()
+        self.assertEqual(self.world.living(), lives)
+        self.assert_heals()
+        self.assertEqual(self.world.living(), lives, "nobody had to be started again")
+
+    def test_the_primary_dies_on_it(self) -> None:
+        self.fill()
+        self.story.kill(0)
+        self.story.start(0)
+        self.assertTrue(self.world.run(self.world.now + 3, lambda: READ_ONLY in self.states()), str(self.story.states()))
+        self.assert_heals()
+
+    def test_where_nothing_at_all_can_be_written_all_wait_and_heal(self) -> None:
+        """Not even in place, as on a file system that copies on writing."""
+        self.in_place = False
+        self.is_full = True
+        self.assertFalse(self.ask("3|g0|in flight", seconds=20))
+        self.assertEqual(len(self.world.living()), 3)
+        self.assert_heals()
+
+    def test_all_die_and_are_started_on_it(self) -> None:
+        self.fill()
+        for replica in range(3):
+            self.story.kill(replica)
+        for replica in range(3):
+            self.story.start(replica)
+        self.assertTrue(self.world.run(self.world.now + 6, lambda: READ_ONLY in self.states()), str(self.story.states()))
+        self.assertEqual(len(self.world.living()), 3)
+        self.assert_heals()
+
+    def test_a_view_that_needs_more_room_takes_that_of_the_ballast(self) -> None:
+        self.world.run(self.world.now + 1)
+        self.story.kill(2)
+        self.assertTrue(self.ask("3|g0|before"))
+        server = self.world.processes[0].server
+        self.assertFalse(server.storage.ballast._was_released)
+        self.lacking = True
+
+        def fault(process: Process, call: str, path: str) -> OSError | None:
+            if call == "unlink" and path.endswith("ballast"):
+                self.lacking = False
+            return OSError(errno.ENOSPC, "ENOSPC", path) if "proposal" in path and self.lacking else None
+
+        self.world.disk_fault = fault
+        self.story.kill(1)
+        self.assertTrue(self.ask("3|g0|between"))
+        self.assertFalse(self.lacking, "the ballast's room was given back")
+        self.story.start(1)
+        self.story.start(2)
+        self.assertTrue(self.world.run(self.world.now + 10, self.story.is_whole))
+        self.world.run(self.world.now + 2)
+        self.assertTrue(self.world.files.find(f"{BASE}/replica-0/ballast"), "and is kept again, now that all are there")
+
+
 class RegisterTrouble(Case):
     """Something is wrong with data/cluster while three replicas serve."""
 

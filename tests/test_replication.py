@@ -20,7 +20,6 @@ from events import (
     Apply,
     Cut,
     DiskFailed,
-    Exit,
     Fetched,
     Idled,
     InstallSnapshot,
@@ -990,7 +989,7 @@ class DiskTest(Story):
         world = self.begin(b"a")
         world.failing[2] = ("EIO", False)
         world.say(0, b"b")
-        world.run(0.1)
+        world.run(0.3)
         self.assertEqual(world.members(), (0, 1))
         self.assertEqual(world.exits, [(2, "EIO")])
         self.assertEqual(world.stores[2].damage, "an earlier sync failed on this disk")
@@ -1004,6 +1003,12 @@ class DiskTest(Story):
         world.run(0.2)
         self.assertEqual((world.primary(), world.members(), world.stores[0].damage), (1, (1, 2), ""))
         self.assert_level(1, 2)
+        world.say(1, b"c")
+        self.assertEqual((world.exits, self.replica(0).status, len(world.stores[0].log)), ([], LEARNER, 1), "it waits for room")
+        world.make_room(0)
+        world.run(1)
+        self.assertEqual(world.members(), (0, 1, 2))
+        self.assert_level(0, 1, 2)
 
     def test_27_the_last_one_goes_on_reading(self) -> None:
         for full in (True, False):
@@ -1020,8 +1025,8 @@ class DiskTest(Story):
                 world.run(11)
                 self.assertEqual(r.status, READ_ONLY, "still no room")
                 self.assertFalse(world.traced(2, "read_only ends"))
-                del world.failing[2]
-                world.run(11)
+                world.make_room(2)
+                world.run(1)
                 self.assertEqual((r.status, r.commit), (NORMAL, 2) if full else (READ_ONLY, 1), "a failed sync is never tried again")
 
     def test_an_ack_to_a_read_only_primary_of_a_learner(self) -> None:
@@ -1044,8 +1049,9 @@ class DiskTest(Story):
         r = self.replica(1)
         r.writing = 1
         effects = r.step(world.now, DiskFailed(r.generation, "EIO", False))
-        self.assertEqual([type(e) for e in effects], [Send, Exit])
+        self.assertEqual([type(e) for e in effects], [Send], "it stays until a view shows it out: there may be nobody else")
         self.assertIsInstance(effects[0].packet, Leave)
+        self.assertEqual(r.writing, 1, "and nothing more is written")
 
 
 class TableTest(unittest.TestCase):
@@ -1084,8 +1090,16 @@ class TableTest(unittest.TestCase):
         world.failing[last] = ("full", True)
         world.submit(last)
         world.settle()
-        world.failing.clear()
-        world.run(11)
+        world.start(*{0, 1, 2} - {last})
+        world.run(3)
+        world.make_room(last)
+        world.run(3)
+        full = world.members()
+        world.failing.update(dict.fromkeys(full, ("full", True)))
+        world.submit(world.primary())
+        world.run(1)
+        world.make_room(*full)
+        world.run(3)
         allowed = {(before, after) for (before, _), (after, _) in STATUS_CHANGES.items()}
         self.assertLessEqual(seen, allowed)
         self.assertLessEqual(
@@ -1095,7 +1109,8 @@ class TableTest(unittest.TestCase):
                 (NORMAL, VIEW_CHANGE),
                 (NORMAL, LEARNER),
                 (NORMAL, READ_ONLY),
-                (READ_ONLY, NORMAL),
+                (READ_ONLY, LEARNER),
+                (READ_ONLY, VIEW_CHANGE),
             },
             seen,
         )

@@ -947,12 +947,158 @@ class JoinTest(Story):
 
 class DiskTroubleTest(Story):
     def test_a_learner_whose_disk_fails(self) -> None:
-        world = self.world
-        world.start(0)
-        r = self.replica(0)
+        world = self.begin(b"a")
+        world.kill(2)
+        world.run(0.2)
+        world.lose = {NewState}
+        world.start(2)
+        r = self.replica(2)
         r.writing = 1
         effects = r.step(world.now, DiskFailed(0, "EIO", False))
         self.assertEqual([(type(e).__name__, getattr(e, "suspect", None)) for e in effects], [("Exit", True)])
+
+    def fill(self, *ids: int, body: bytes = b"no room", full: bool = True) -> World:
+        """Three replicas hold a batch, and the next finds no room at these."""
+        self.setUp()
+        world = self.begin(b"a")
+        world.failing.update(dict.fromkeys(ids, ("the disk is full" if full else "EIO", full)))
+        world.submit(0, body)
+        world.settle()
+        world.run(1)
+        return world
+
+    def test_all_disks_are_full_at_once(self) -> None:
+        world = self.fill(0, 1, 2)
+        self.assertEqual((world.exits, world.members(), world.primary()), ([], (0,), 0), "the primary stays")
+        r = self.replica(0)
+        self.assertEqual((r.status, r.serving, r.can_prepare, r.commit), (READ_ONLY, True, False, 1))
+        self.assertEqual([self.replica(i).status for i in (1, 2)], [LEARNER, LEARNER])
+        self.assertEqual([view.number for view in world.register], [1, 2], "one view decides it")
+        world.run(20)
+        self.assertEqual((world.exits, len(world.register)), ([], 2), "and nothing goes on behind that")
+        world.make_room(0, 1, 2)
+        world.run(2)
+        self.assertEqual((world.members(), r.commit), ((0, 1, 2), 2))
+        world.say(0, b"b")
+        self.assertEqual(self.bodies(2), [b"a", b"no room", b"b"])
+
+    def test_whose_disk_has_room_goes_on(self) -> None:
+        for room in (0, 1, 2):
+            with self.subTest(room=room):
+                world = self.fill(*{0, 1, 2} - {room})
+                self.assertEqual((world.exits, world.members(), world.primary()), ([], (room,), room))
+                world.say(room, b"b")
+                world.make_room(*{0, 1, 2} - {room})
+                world.run(3)
+                self.assertEqual(world.members(), (0, 1, 2))
+                self.assertEqual(self.bodies(room)[::2], [b"a", b"b"] if len(self.bodies(room)) == 3 else [b"a"])
+                world.check()
+
+    def test_room_at_a_backup_first(self) -> None:
+        """The read_only one gives way, and comes back when its own disk has room: what stood in flight there was never acknowledged."""
+        world = self.fill(0, 1, 2)
+        world.make_room(1)
+        world.run(2)
+        self.assertEqual((world.exits, world.members(), world.primary()), ([], (1,), 1))
+        self.assertEqual(self.replica(0).status, LEARNER)
+        world.say(1, b"b")
+        world.make_room(0, 2)
+        world.run(3)
+        self.assertEqual((world.exits, world.members()), ([], (0, 1, 2)))
+        self.assertIn(b"b", self.bodies(0))
+        self.assertNotIn(b"no room", self.bodies(0))
+
+    def test_all_disks_are_full_and_the_primary_is_dead(self) -> None:
+        world = self.begin(b"a")
+        world.failing.update(dict.fromkeys((0, 1, 2), ("the disk is full", True)))
+        world.submit(0, b"no room")
+        world.kill(0)
+        world.settle()
+        world.run(1)
+        self.assertEqual((world.exits, world.members()), ([], (1,)), "the lowest of those that live")
+        r = self.replica(1)
+        self.assertEqual((r.status, r.serving, r.commit), (READ_ONLY, True, 1))
+        world.make_room(1, 2)
+        world.run(3)
+        self.assertEqual(world.members(), (1, 2))
+
+    def test_all_disks_fail_at_once(self) -> None:
+        """One answers on; those whose disks nobody trusts any more are not marked before a view without them is there."""
+        world = self.fill(0, 1, 2, full=False)
+        self.assertEqual((world.members(), self.replica(0).status), ((0,), READ_ONLY))
+        self.assertEqual(sorted(world.exits), [(1, "EIO"), (2, "EIO")])
+        self.assertEqual(world.stores[0].damage, "")
+
+    def test_a_view_that_finds_no_room_waits_for_it(self) -> None:
+        """It is the superblock that cannot be written: who was never told that it leads does not know what is committed."""
+        for others in (True, False):
+            with self.subTest(others=others):
+                self.setUp()
+                world = self.begin(b"a")
+                world.failing[1] = ("the disk is full", True)
+                world.kill(0) if others else world.kill(0, 2)
+                world.run(1)
+                self.assertEqual((world.exits, world.members()), ([], (2,) if others else (1,)))
+                self.assertEqual(self.replica(1).status, LEARNER if others else VIEW_CHANGE)
+                world.make_room(1)
+                world.run(2)
+                self.assertEqual(world.members(), (1, 2) if others else (1,))
+                world.say(world.primary(), b"b")
+
+    def test_a_sole_member_whose_superblock_fails_ends(self) -> None:
+        world = self.begin(b"a")
+        world.failing[1] = ("EIO", False)
+        world.kill(0, 2)
+        world.run(1)
+        self.assertEqual((world.exits, world.members()), ([(1, "EIO")], (1,)))
+
+    def test_the_disk_answers_late_that_it_is_full(self) -> None:
+        """The view with nobody else is there before the disk has said anything."""
+        world = self.begin(b"a")
+        world.held.add(1)
+        world.failing[1] = ("the disk is full", True)
+        world.submit(0, b"no room")
+        world.kill(0, 2)
+        world.run(1)
+        r = self.replica(1)
+        self.assertEqual((world.members(), r.status), ((1,), VIEW_CHANGE))
+        world.release(1)
+        self.assertEqual((r.status, r.serving, r.commit), (READ_ONLY, True, 1))
+        world.make_room(1)
+        self.assertEqual((r.status, r.commit), (NORMAL, 2))
+
+    def test_room_before_anybody_was_voted_out(self) -> None:
+        world = self.begin(b"a")
+        world.failing[0] = ("the disk is full", True)
+        world.lose = {Leave}
+        world.submit(0, b"b")
+        world.settle()
+        world.make_room(0)
+        world.run(0.1)
+        self.assertEqual((world.members(), self.replica(2).commit, self.replica(0).trouble), ((0, 1, 2), 2, ""))
+
+    def test_no_view_can_be_decided_on_a_full_disk(self) -> None:
+        world = self.begin(b"a")
+        world.register_full = True
+        world.failing.update(dict.fromkeys((0, 1, 2), ("the disk is full", True)))
+        world.submit(0, b"no room")
+        world.settle()
+        world.run(5)
+        self.assertEqual((world.exits, len(world.register)), ([], 1))
+        world.register_full = False
+        world.make_room(0, 1, 2)
+        world.run(5)
+        self.assertEqual((world.exits, world.members(), self.replica(0).commit), ([], (0, 1, 2), 2))
+
+    def test_a_stop_while_the_disk_is_full(self) -> None:
+        world = self.begin(b"a")
+        world.lose = {Leave}
+        world.failing[0] = ("the disk is full", True)
+        world.submit(0, b"no room")
+        world.settle()
+        world.push(self.core(0), StopAsked(True))
+        world.settle()
+        self.assertEqual(world.exits, [(0, "stopped")])
 
     def test_a_read_only_one_that_fails_again_stays(self) -> None:
         world = self.begin(b"a")

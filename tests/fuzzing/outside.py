@@ -42,8 +42,8 @@ from guest import About, Guest, Message, Reply, Trouble
 from handshake import ANY, LENGTH, Handshake, Identity, LinkRefused
 from links import HANDSHAKE_MAX, Link, Links
 from packets import NO_HASH, PACKET_MAX, AnyPacket, BadPacket, Batch, DamagedBatch, Member, View
-from policy import Timers
-from replication import HALTED, Replica, Start
+from policy import Start, Timers
+from replication import HALTED, Replica
 from snapshot_worker import rows_through_csv
 from state import ChatState
 from survivor import Survivor

@@ -54,7 +54,7 @@ BUGS = (
     planted(
         "failed_disk_trusted",
         "2.9: after a failed sync the disk is suspect, and its log is fetched anew",
-        Edit(POLICY, "        r.leave_process(reason, suspect=not full)\n", "        r.leave_process(reason)\n"),
+        Edit(POLICY, "                r.leave_process(why, suspect=True)\n", "                r.leave_process(why)\n"),
     ),
     planted(
         "journal_believed_unsynced",

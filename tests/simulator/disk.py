@@ -16,12 +16,13 @@ Read next: `tests/test_journal.py` (how it is used).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NoReturn
 
@@ -266,6 +267,16 @@ class SimDisk:
         self.effects = 0
         self.stop_at = 0  # number of the effect at which the process stops; 0: never
         self.stop_after = False  # whether that effect still happens
+
+    @contextlib.contextmanager
+    def unnoticed(self) -> Iterator[None]:
+        """Whoever checks looks at what is there: that is no effect of the process, and no fault strikes it."""
+        before = self.fault, self.effects, self.stop_at
+        self.fault, self.stop_at = None, 0
+        try:
+            yield
+        finally:
+            self.fault, self.effects, self.stop_at = before
 
     # --- the owner's side -----------------------------------------------------------------------------------------------------------------
 

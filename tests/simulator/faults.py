@@ -47,6 +47,7 @@ class Faults:
         self.turn = 0  # of the fault that comes next
         self.due_at_answers: int | None = None
         self.full: set[int] = set()
+        self.in_place = False  # whether what has room already can be written over on a full disk
         self.register_full = False
         self.flipped: set[int] = set()  # replicas in whose files a bit has turned over
         self.fuse: Process | None = None  # the power fails when this one stops at its effect
@@ -402,7 +403,7 @@ class Faults:
             self.checks.on_sync(process)
         if not path.startswith(f"{BASE}/replica-{process.id}/"):
             return None
-        if process.id in self.full and call in ("pwrite", "allocate", "symlink"):
+        if process.id in self.full and call in ("pwrite", "allocate", "symlink") and not (self.in_place and path.endswith("/superblock")):
             self.checks.touched.add(process.id)
             return OSError(errno.ENOSPC, "ENOSPC", path)
         what, until = self.failing.get(process.id, ("", 0.0))
@@ -478,12 +479,22 @@ class Faults:
         self._fail_soon("pread", "reading")
 
     def _full_disk(self) -> None:
-        process = self._any()
-        if process:
-            replica = process.id
-            self.say(f"the disk of {replica} is full")
-            self.full.add(replica)
-            self.world.push(self.world.now + self.world.dice.random() * 3, None, self._empty_disk, replica)
+        dice, process = self.world.dice, self._any()
+        if process is None:
+            return
+        self.in_place = dice.random() < 0.7
+        if dice.random() < 0.5:
+            return self.fill([process.id], 3 * dice.random())
+        if dice.random() < 0.3:
+            self._register_full()
+        self.fill(list(range(self.world.count)), 6 * dice.random())
+
+    def fill(self, replicas: list[int], seconds: float) -> None:
+        """They may share one file system, which is full now; when there is room again one notices it before the other."""
+        self.say(f"the disk of {', '.join(map(str, replicas))} is full")
+        self.full.update(replicas)
+        for replica in replicas:
+            self.world.push(self.world.now + seconds, None, self._empty_disk, replica)
 
     def _empty_disk(self, replica: int) -> None:
         self.full.discard(replica)

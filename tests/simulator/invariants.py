@@ -302,7 +302,8 @@ class Invariants:
         self.promises.commits(process, self.others_needed())
         journal = process.server.storage.journal
         if journal.head_op >= op:
-            self.tips[op] = journal.head_hash if journal.head_op == op else journal.hash_at(op) or NO_HASH
+            with process.disk.unnoticed():
+                self.tips[op] = journal.head_hash if journal.head_op == op else journal.hash_at(op) or NO_HASH
         self.hold("commit", getattr(process.server.policy, "joint", None))
 
     def others_needed(self) -> int:

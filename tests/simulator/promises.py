@@ -82,7 +82,8 @@ class Promises:
         if theirs.me != r.primary or theirs.view != r.view:
             return
         held = {theirs.head_op: theirs.head_hash, theirs.parent_op: theirs.parent_hash}  # it may have sent more than its disk took
-        known = held.get(r.head_op) or primary.server.storage.journal.hash_at(r.head_op)
+        with primary.disk.unnoticed():
+            known = held.get(r.head_op) or primary.server.storage.journal.hash_at(r.head_op)
         if theirs.head_op < r.head_op or known not in (r.head_hash, None):
             raise Violation(
                 f"learner {process.id} takes op {r.head_op} in view {r.view}, whose primary's log ends at op {theirs.head_op} and lacks it"

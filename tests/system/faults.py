@@ -317,7 +317,6 @@ class Faults:
     async def full_disk(self) -> None:
         assert self.small is not None
         campaign, victim = self.campaign, self.small_at
-        process = self.cluster.processes[victim]
         self.small.fill()
         campaign.figures.injected["disks full"] += 1
         if self.is_likely(0.6):
@@ -327,7 +326,8 @@ class Faults:
             await campaign.rest(1.5)
         else:
             for _ in range(FILL_MESSAGES):
-                if process.poll() is not None:
+                row = await campaign.status(victim)
+                if row is not None and row["waiting"].startswith("for room"):
                     campaign.figures.injected["disks full until the replica had to leave"] += 1
                     break
                 await campaign.bulk.send(campaign.talkers[0].name)
