@@ -36,8 +36,8 @@ Ports that are not given come from the configuration, if the given ones are in i
     @wayne hello
     EOF
 
-Type help for the commands (in the menu 0; the room ends with tata). Passwords are best not typed on a line: login ID, passwd
-and the menu ask for them, and show and keep nothing of them. What is kept for the next client is in $XDG_STATE_HOME/understudy
+Type help for the commands (in the menu 0; the room ends with tata). Passwords are best not typed on a line: login ID, passwd,
+the menu and --grpc ask for them, and show and keep nothing of them. What is kept for the next client is in $XDG_STATE_HOME/understudy
 (~/.local/state/understudy)."""
 
 

@@ -47,6 +47,7 @@ class Screen:
         self.waiting: list[tuple[list[Fragment], Message | None]] = []
         self.drawing: asyncio.Future[None] | None = None
         self.drawn = 0.0
+        self.has_typed = False
         self.unanswered: dict[asyncio.Future[str], tuple[float, str]] = {}  # when it was typed, and what
         client.on_messages = self.show
         client.on_move = lambda moved: self.tell(moved_words(moved))
@@ -88,6 +89,7 @@ class Screen:
 
     async def enter(self, typed: str) -> bool:
         """A line was typed. Returns whether it was the last."""
+        self.has_typed = True
         word = self.mode.typed(typed, self.client.account)
         if word.say:
             self.tell(word.say)
@@ -130,7 +132,8 @@ class Screen:
         with contextlib.suppress(NoAnswer):
             cluster = await self.client.about()
             at = label(self.client.address) if self.client.address else "?"
-            for line in self.mode.banner(cluster, at, self.client.account):
+            again = "" if self.has_typed else self.client.account
+            for line in self.mode.banner(cluster, at, again):
                 self.tell(line)
 
     def show(self, batch: list[Message]) -> None:

@@ -12,6 +12,7 @@ filled; they are measured in turn.
     idle       10,000 connections that say nothing                              at most 150 MB a replica
     large      messages of 4 KiB and of 64 KiB                                  (reported)
     slow       a backup that stands still for 20 ms of every 100                (reported)
+    reads      history, lists and patterns, one after the other, and W1 beside  (reported)
 
 Read next: `tests/bench/load.py`, docs/performance.md.
 """
@@ -40,11 +41,20 @@ if __name__ == "__main__":
 from tests.bench.load import Order, Result
 from tests.bench.systems import Understudy, run_load
 from tests.system.cluster import rss_of, until
+from tests.system.guests import Numbered
 
-PARTS = ("memory", "load", "snapshot", "restart", "rejoin", "idle", "large", "slow")
+PARTS = ("memory", "load", "snapshot", "restart", "rejoin", "idle", "large", "slow", "reads")
 FILL_AT_ONCE = 5000  # messages between two looks at the mailboxes: never more than that, and what is under way, is undelivered
 IDLE = 10_000
 SLOW_S, SLOW_EVERY_S = 0.02, 0.1
+READS = {
+    "history, newest 20": "history|u0000",
+    "history, 20 in the middle": "history|u0000|20|{middle}",
+    "history of nobody": "history|account0000001",
+    "2|.*99, all accounts": "2|.*99",
+    "2, all accounts": "2",
+}
+READS_S = 3.0  # seconds of each
 HEAVY_S = 6.0  # seconds of W3 that make a journal of 64 MiB, which brings a snapshot on
 
 
@@ -200,6 +210,33 @@ class Growth:
             f" W1 {share:.2f} of before, p50 {before.times.p50:.1f} → {during.times.p50:.1f} ms,"
             f" p99 {before.times.p99:.1f} → {during.times.p99:.1f} ms"
         )
+
+    def _beside(self, during: list[Result]) -> None:
+        during.append(self.measure(self.full, 8, 1, seconds=READS_S))
+
+    def reads(self) -> None:
+        """A guest who reads one thing after the other, and what 8 who write notice of it."""
+        guest = Numbered(self.full.port())
+        guest.request(1, "0|filler0123")
+        quiet = self.measure(self.full, 8, 1, seconds=READS_S)
+        number, middle = 1, self.messages // 2
+        for what, line in READS.items():
+            during: list[Result] = []
+            beside = threading.Thread(target=self._beside, args=(during,))
+            beside.start()
+            took = []
+            while beside.is_alive():
+                number, began = number + 1, time.monotonic()
+                words = guest.request(number, line.format(middle=middle))
+                took.append((time.monotonic() - began) * 1e3)
+            beside.join()
+            took.sort()
+            pairs = [(getattr(quiet.times, q), getattr(during[0].times, q)) for q in ("p50", "p99", "worst")]
+            say(
+                f"reads     {what}: {len(took)}, of {len(words)} bytes, p50 {statistics.median(took):.1f}, worst {took[-1]:.1f} ms;"
+                f" W1 of 8 beside it p50, p99, worst {', '.join(f'{before:.1f} → {after:.1f}' for before, after in pairs)} ms"
+            )
+        guest.socket.close()
 
 
 def directory_bytes(path: str) -> int:

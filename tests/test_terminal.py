@@ -13,6 +13,7 @@ import tempfile
 import unittest
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from prompt_toolkit.application import create_app_session
@@ -237,6 +238,21 @@ class LineEditor(Place):
         for line in lines:
             self.keys.send_text(line + "\r")
         await self.until(lambda: sees in self.shown())
+
+    async def test_who_has_just_come_in_is_not_greeted_as_back(self) -> None:
+        """The banner comes late, and the person is quick."""
+        real, late = ChatClient.about, asyncio.Event()
+
+        async def about(client: ChatClient) -> Any:
+            await late.wait()
+            return await real(client)
+
+        with mock.patch.object(ChatClient, "about", about):
+            self.begin()
+            await self.type("create mason", sees="Your new Account ID: mason123")
+            late.set()
+            await self.until(lambda: "survives 2 deaths" in self.shown())
+        self.assertNotIn("you are mason again", self.shown())
 
     async def test_a_sheet(self) -> None:
         """Where there is no screen: a half-typed line stays below what comes, and what is secret is not shown."""

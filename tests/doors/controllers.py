@@ -29,6 +29,8 @@ from doors.gen.chat_pb2 import (
     ChatMessageRequest,
     CreateAccountRequest,
     DeleteAccountRequest,
+    HistoryRequest,
+    HistoryResponse,
     LogInRequest,
     WildCardRequest,
 )
@@ -86,6 +88,7 @@ class Controller:
     has_receipts = True
     deletes_mail = False  # whether an account is deleted with what waits for it
     counts_all = True  # whether a wrong password and an unknown name are told apart
+    looks_back = False  # whether the door shows conversations
 
     def __init__(self, house: House, replica: int) -> None:
         self.house, self.name = house, ""
@@ -187,6 +190,7 @@ class NumberedPipe(Pipe):
     """
 
     entering_lines: tuple[str, ...] = ("0|", "1|")
+    looks_back = True
 
     def __init__(self, house: House, replica: int) -> None:
         super().__init__(house, replica)
@@ -199,6 +203,15 @@ class NumberedPipe(Pipe):
     def hello(self, more: str) -> bytes:
         words = self.house.exchange(self.person, f"understudy 1 {self.session}\n{more}".encode())
         return words.removeprefix(GREETING)
+
+    def history(self, whom: str, count: int, before: int = 0) -> tuple[Mail, int]:
+        """A page of the conversation, and where to ask on."""
+        head, *rows, rest = self.ask(f"history|{whom}|{count}|{before}").split("\n")
+        found = re.fullmatch(
+            rf"conversation with {whom}: {len(rows)} messages?(, older before (\d+))?(, an earlier {whom} up to \d+)?", head
+        )
+        assert found and not rest, head
+        return [tuple(row.split("|", 3)[2:]) for row in rows], int(found[2] or 0)  # type: ignore[misc]
 
     def move(self) -> None:
         """To the next replica, with the session. Numbers that the log never saw, of reads and of nonsense, are filled up."""
@@ -349,7 +362,7 @@ class NumberedFrames(NumberedPipe):
     door = "framed"
     has_receipts = False
     deletes_mail = True
-    counts_all = False
+    counts_all = looks_back = False
     entering_lines = ("1|", "3|")
 
     def create(self, name: str) -> str:
@@ -487,7 +500,7 @@ class Grpc(Controller):
 
     door = "grpc"
     has_receipts = False
-    deletes_mail = True
+    deletes_mail = looks_back = True
 
     def __init__(self, house: House, replica: int) -> None:
         self.house, self.name, self.front = house, "", house.desks[replica]
@@ -581,6 +594,17 @@ class Grpc(Controller):
 
     def read(self) -> Mail:
         return self.heard()
+
+    def history(self, whom: str, count: int, before: int = 0) -> tuple[Mail, int]:
+        request = HistoryRequest(client_id=self.name, partner_id=whom, count=count, before=before, password=PASSWORD)
+        answers: list[str] = []
+        self.exchange.look_back(messages.looking_back(request.SerializeToString()), "127.0.0.1", answers.append)
+        if self.house.is_troubled:
+            self.house.change_view()
+        self.settle()
+        (reply,) = answers
+        found = HistoryResponse.FromString(messages.page(reply))
+        return [(one.sender_id, one.message) for one in found.messages], found.older
 
     def delete(self) -> str:
         word = self.ask_call("DeleteAccount", DeleteAccountRequest(client_id=self.name))

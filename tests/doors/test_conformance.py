@@ -159,6 +159,32 @@ class Conformance(unittest.TestCase):
         self.assertIn(mason.send("wayne", "still here"), ONLINE)
         self.assertEqual(wayne.heard(), [("mason", "still here")])
 
+    @between_any_two
+    def test_history(self, mason: Any, wayne: Any) -> None:
+        """Where a door shows conversations: one's own, all of it and in order, a page at a time; nothing of an earlier account."""
+        zoe = type(wayne)(wayne.house, 2)
+        zoe.create("zoe")
+        said: list[tuple[str, str]] = []
+        for n in range(3):
+            for one, whom in ((mason, wayne), (wayne, mason)):
+                self.assertIn(one.send(whom.name, f"text {n} | ü"), ONLINE)
+                self.assertEqual(whom.heard(), [(one.name, f"text {n} | ü")])
+                said.append((one.name, f"text {n} | ü"))
+            self.assertIn(zoe.send("wayne", "between"), ONLINE)
+            wayne.heard()
+        for one, whom in ((mason, "wayne"), (wayne, "mason")):
+            if one.looks_back:
+                newest, older = one.history(whom, 4)
+                rest, end = one.history(whom, 4, older)
+                self.assertEqual((rest + newest, end), (said, 0))
+                self.assertEqual(one.history("nobody", 4), ([], 0))
+        self.assertEqual(wayne.delete(), "done")
+        self.assertEqual(wayne.create("wayne"), "done")
+        if wayne.looks_back:
+            self.assertEqual(wayne.history("mason", 9), ([], 0))
+        if mason.looks_back:
+            self.assertEqual(mason.history("wayne", 9), (said, 0))
+
     @at_every_door
     def test_a_full_mailbox(self, enter: Any) -> None:
         with mock.patch.object(state, "MAILBOX_MAX", 2):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import tempfile
 import time
+from typing import Any
+
+import grpc
 
 from client import ChatClient
+from tests.system.callers import Caller
+from tests.system.cluster import Cluster
 from tests.system.guests import Numbered, Plain
 from tests.system.stage import SystemTest
 from tests.system.test_framed import Line
@@ -15,6 +22,13 @@ from waiting import HASHES_MAX
 PASSWORD, NEWER, GUESS = "correct-horse-battery", "staple-of-the-horse", "guess-of-a-stranger"
 CROWD, TRIES, LOG_INS = 500, 40, 10_000  # connections, log-ins of each, and of all of them at the least
 FLOOD = 60  # log-ins at once; each is some 30 ms of a processor
+
+
+def forms(word: str) -> list[bytes]:
+    """As it is, in 16 bits, in hexadecimal, and in base64 at any place of a longer text: there its ends depend on their neighbours."""
+    raw = word.encode()
+    base64s = [base64.b64encode(b"." * at + raw)[-(-at * 4 // 3) : (at + len(raw)) // 3 * 4] for at in range(3)]
+    return [raw, word.encode("utf-16-le"), word.encode("utf-16-be"), raw.hex().encode(), *base64s]
 
 
 class Passwords(SystemTest):
@@ -28,11 +42,15 @@ class Passwords(SystemTest):
         return client
 
     async def test_a_password_works_everywhere_and_stands_nowhere(self) -> None:
+        cluster = Cluster(grpc=True)
+        self.addCleanup(cluster.end)
+        self.begin(cluster)
         primary = await self.start()
         backup = next(i for i in self.cluster.ids if i != primary)
         mason = await self.client(backup)
         self.assertIn("Success", await mason.request(f"1|mason|{PASSWORD}"))
         await self.aside(self.use_every_door, backup)
+        await self.aside(self.use_the_grpc_door, backup)
         other = await self.client(primary)
         self.assertEqual(await other.request(f"0|mason123|{GUESS}"), "wrong password for mason123\n")
         self.assertIn("logged in", await other.request(f"0|mason123|{PASSWORD}"))
@@ -52,7 +70,7 @@ class Passwords(SystemTest):
         await self.aside(self.cluster.wait_level)
         self.assertEqual(self.cluster.differences(), [])
         kept = {row["name"]: row["secret"] for row in self.cluster.table(backup, "accounts")}
-        self.assertEqual(list(kept), ["mason", "plain", "teller"])
+        self.assertEqual(list(kept), ["mason", "plain", "teller", "caller"])
         for secret in kept.values():
             self.assertTrue(secret.startswith("$argon2id$v=19$m=19456,t=2,p=1$"))
         await self.aside(self.look_for, PASSWORD, NEWER, GUESS, word)
@@ -83,6 +101,27 @@ class Passwords(SystemTest):
             sum("is now logged in" in words or "Successful Login" in words or words == "mason123\n" for words in heard), 6, heard
         )
 
+    def use_the_grpc_door(self, replica: int) -> None:
+        """Every call and the stream, with the right and with a wrong one."""
+        caller = Caller(self.cluster.doors["grpc"][replica])
+        self.addCleanup(caller.close)
+        caller.call("CreateAccount", client_id="caller", password=PASSWORD)
+        mine = {"client_id": "caller"}
+        asked: dict[str, dict[str, Any]] = {
+            "LogIn": mine,
+            "WildCard": {**mine, "pattern": ".*"},
+            "Acknowledge": {**mine, "upto": 1},
+            "History": {**mine, "partner_id": "mason"},
+            "SendMessage": {"sender_id": "caller", "recipient_id": "caller", "message": "to myself"},
+            "LogOut": mine,
+        }
+        for call, fields in asked.items():
+            self.assertEqual(caller.refusal(call, password=GUESS, **fields)[0], grpc.StatusCode.UNAUTHENTICATED, call)
+            caller.start(call, password=PASSWORD, **fields).result()
+        self.assertEqual(caller.refusal("DeleteAccount", password=GUESS, **mine)[0], grpc.StatusCode.UNAUTHENTICATED)
+        self.assertEqual(caller.listen("caller", password=GUESS).ended()[0], grpc.StatusCode.UNAUTHENTICATED)
+        self.assertEqual(caller.listen("caller", password=PASSWORD).ended()[0], grpc.StatusCode.OK)
+
     async def test_ten_thousand_log_ins_starve_nobody(self) -> None:
         """Whoever cannot be answered soon is told so at once; those who talk go on."""
         await self.start()
@@ -111,9 +150,18 @@ class Passwords(SystemTest):
         writer.close()
         return refused
 
+    def test_any_form_of_a_password_would_be_seen(self) -> None:
+        for form in forms(PASSWORD):
+            with tempfile.NamedTemporaryFile(dir=self.cluster.where) as file:
+                file.write(b"\x00" + form + b"\xff")
+                file.flush()
+                with self.assertRaisesRegex(AssertionError, "stands in"):
+                    self.look_for(PASSWORD)
+
     def look_for(self, *words: str) -> None:
         """In every file the cluster has written: journals, snapshots, logs, what was printed."""
         looked = 0
+        wanted = [(word, form) for word in words for form in forms(word)]
         for directory, _, names in os.walk(self.cluster.where):
             for name in names:
                 path = os.path.join(directory, name)
@@ -121,8 +169,8 @@ class Passwords(SystemTest):
                     looked += 1
                     with open(path, "rb") as file:
                         content = file.read()
-                    for word in words:
-                        self.assertNotIn(word.encode(), content, path)
+                    for word, form in wanted:
+                        self.assertFalse(form in content, f"{word} stands in {path} as {form!r}")
         self.assertGreater(looked, 20)
 
     async def test_accounts_are_blocked_and_removed(self) -> None:
