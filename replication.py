@@ -434,6 +434,7 @@ class Replica:
             self.in_flight, self.flying_since = self.last, self.now
         self.enter_view()
         self.acks.add(self.me.replica)
+        self.apply_ready()  # what it was told of before its own disk had it: nobody tells a primary
         self.commit_if_safe()
         self.policy.on_quiet()
 

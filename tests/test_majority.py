@@ -331,6 +331,20 @@ class FailoverTest(HostsStory):
         self.assertEqual(world.primary(), 1)
         self.assertEqual(self.replica(1).commit, 2, "both backups had it")
 
+    def test_the_next_primary_applies_what_was_committed_before_its_disk_had_it(self) -> None:
+        """It was told of the commit when it could not apply the batch yet, and nobody tells a primary."""
+        world = self.begin(b"a")
+        world.hold(1)
+        world.say(0, b"b")
+        world.run(0.2)
+        self.assertEqual((self.replica(1).commit, self.replica(1).applied), (2, 1))
+        world.kill(0)
+        world.release(1)
+        world.run(1)
+        self.assertEqual((world.primary(), self.replica(1).applied), (1, 2))
+        world.say(1)
+        self.assertEqual(self.replica(1).applied, 3)
+
     def test_a_primary_that_never_commits_is_not_believed(self) -> None:
         world = self.begin(b"a")
         world.lose = {PrepareOk}

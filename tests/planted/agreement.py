@@ -129,6 +129,29 @@ BUGS = (
         redundant="H1: a learner acknowledges nothing while its id stands in the view, and later only in joint mode, by its own name",
     ),
     planted(
+        "own_snapshot_not_compared",
+        "L12: a replica whose digest is not that of its own snapshot ends its process, the primary, too",
+        Edit(
+            CORE,
+            '        self.leave_process(f"my state differs from what the log leads',
+            '        self.trace(f"my state differs from what the log leads',
+        ),
+    ),
+    planted(
+        "digest_of_the_wrong_op",
+        "L12: a digest is compared at the op to which it belongs",
+        Edit(
+            CORE,
+            "        self.learn_commit(packet.commit, packet.applied, packet.digest)\n",
+            "        self.learn_commit(packet.commit, packet.commit, packet.digest)\n",
+        ),
+    ),
+    planted(
+        "batch_ahead_of_a_new_view",
+        "S2: no batch leaves in a view while the core is proposing the next one",
+        Edit(SERVER, "        if self.replica.effects[-1:] == [effect] and self.desk.open_runs", "        if self.desk.open_runs"),
+    ),
+    planted(
         "two_in_flight",
         "S2: the next batch is formed when the last one is committed",
         Edit(CORE, "        return self.in_flight is None and self.status == NORMAL and", "        return self.status == NORMAL and"),

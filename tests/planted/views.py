@@ -232,6 +232,21 @@ BUGS = (
         ),
     ),
     planted(
+        "joint_mode_left_open",
+        "L9: a read_only primary closes joint mode, too, when the learner does not answer",
+        Edit(
+            POLICY,
+            """        self._watch_joint()
+        if r.status == READ_ONLY:
+            return self._retry_disk()
+""",
+            """        if r.status == READ_ONLY:
+            return self._retry_disk()
+        self._watch_joint()
+""",
+        ),
+    ),
+    planted(
         "register_last_writer_wins",
         "S1: whoever creates a view's file first has decided",
         Edit(

@@ -11,7 +11,7 @@ from tests.planted import Edit
 from tests.planted import planted as planted_anywhere
 from tests.planted.agreement import NO_LOG_VIEW
 
-POLICY = "majority.py"
+CORE, POLICY = "replication.py", "majority.py"
 planted = partial(planted_anywhere, policy="majority")
 
 BUGS = (
@@ -130,5 +130,15 @@ BUGS = (
         Edit(
             POLICY, "        r = self.replica\n        r.round += 1\n        self.rounds", "        r = self.replica\n        self.rounds"
         ),
+    ),
+    planted(
+        "cuts_what_it_fetched",
+        "2.6.4: what was fetched from a primary in its view is newer than its StartView, and is not cut for it",
+        Edit(CORE, " and self.commit < self.head_op and self.taken_view != self.view\n", " and self.commit < self.head_op\n"),
+    ),
+    planted(
+        "committed_and_never_applied",
+        "2.5.4: a new primary applies what it was told of before its own disk had it",
+        Edit(CORE, "        self.apply_ready()  # what it was told of before its own disk had it: nobody tells a primary\n", ""),
     ),
 )

@@ -59,6 +59,7 @@ class LogChecks(Invariants):
         what = (count, time, body)
         if known is not None and known != what:
             self.fail(f"two commits of op {first_op}: replica {process.id} applies another batch than the others")
+        self.saw_wrong |= process.was_wrong
         # One whose memory is wrong may lead, alone, before anybody is there to be compared with it.
         if not process.was_wrong and self.digests.setdefault(first_op + count - 1, digest) != digest:
             self.fail(f"state of replica {process.id} differs after op {first_op + count - 1}")

@@ -286,11 +286,10 @@ class Faults:
             self.world.push(self.world.now + 3.5 + self.world.dice.random(), None, self.world.start, process.id)
 
     def _wrong_memory(self) -> None:
-        """The next batch leads a backup to another state than the others have."""
-        backups = [p for p in self.world.living() if hasattr(p.server, "replica") and p.server.replica.status == NORMAL]
-        backups = [p for p in backups if not p.server.replica.is_primary]
-        if backups:
-            process = self.world.dice.choice(backups)
+        """The next batch leads a member to another state than the others have."""
+        members = [p for p in self.world.living() if hasattr(p.server, "replica") and p.server.replica.status == NORMAL]
+        if members:
+            process = self.world.dice.choice(members)
             self.say(f"the memory of {process.id} will be wrong")
             process.misremembers = True
 
@@ -429,8 +428,12 @@ class Faults:
 
     def _is_segment(self, replica: int, file: SimFile) -> bool:
         """Whether the file belongs to the log. By itself, not by the path it was opened with: a segment was `spare.tmp` once."""
+        return any(segment is file for segment in self._segments(replica))
+
+    def _segments(self, replica: int) -> list[SimFile]:
         journal = self.world.files_of(replica).find(f"{BASE}/replica-{replica}/journal")
-        return isinstance(journal, SimDirectory) and any(n.endswith(".seg") and e is file for n, e in journal.entries.items())
+        entries = journal.entries.items() if isinstance(journal, SimDirectory) else ()
+        return [entry for name, entry in entries if name.endswith(".seg") and isinstance(entry, SimFile)]
 
     def may_spoil(self, replica: int) -> bool:
         """One disk at a time, and never the only one that could go on."""

@@ -86,6 +86,7 @@ class OnHosts(LogChecks):
         self.newest_view = 0
         self.wishes: dict[int, set[int]] = {}  # view -> who has asked for it
         self.has_log: set[int] = set()  # replicas that have had the log of a view
+        self.halved: set[int] = set()  # replicas that stored several batches with one sync when their power failed
 
     def look_at_register(self) -> None:
         """There is none."""
@@ -125,7 +126,9 @@ class OnHosts(LogChecks):
             self.newest_inc[process.id] = 0
         super().on_start(process)
         damage = process.server.replica.damage
-        if damage and process.id not in self.spoiled and process.id not in self.rotten:
+        if not damage:
+            self.halved.discard(process.id)
+        elif process.id not in self.spoiled and process.id not in self.rotten and process.id not in self.halved:
             self.fail(f"replica {process.id} distrusts a disk that nothing was done to: {damage}")
 
     def others_needed(self) -> int:
@@ -178,13 +181,15 @@ class HostsFaults(Faults):
     def may_spoil(self, replica: int) -> bool:
         """As many as a majority can do without, and only where all others would know what the lost disk had promised."""
         checks = self.checks
-        unsure = {i for i in range(self.world.count) if i in checks.spoiled or i in checks.rotten or i not in checks.has_log}
+        unsure = {
+            i for i in range(self.world.count) if i in checks.spoiled or i in checks.rotten or i in checks.halved or i not in checks.has_log
+        }
         return len(unsure - {replica}) < self.world.count - checks.enough
 
     def _rest(self) -> None:
         """Some replicas stay away, as many as a majority can do without, if nobody needs them to tell what a lost disk had promised."""
         checks, dice = self.checks, self.world.dice
-        if checks.spoiled or len(checks.has_log) < self.world.count or dice.random() < 0.4:
+        if checks.spoiled or checks.halved or len(checks.has_log) < self.world.count or dice.random() < 0.4:
             return
         for replica in dice.sample(range(self.world.count), dice.randint(1, self.world.count - checks.enough)):
             self._keep_away(replica)
@@ -198,6 +203,8 @@ class HostsFaults(Faults):
             process = world.processes.get(replica)
             if process is not None:
                 process.die("power cut")
+                if any(len(file.pending) > 1 for file in self._segments(replica)):
+                    self.checks.halved.add(replica)
             world.files_of(replica).crash()
             self.checks.newest_inc.pop(replica, None)
             self.checks.dark.add(replica)

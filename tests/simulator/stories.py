@@ -544,13 +544,24 @@ def the_last_disk(s: Stage) -> Story:
         if hasattr(guest.shell, "connection"):
             guest.shell.break_off()  # what is under way is asked for again
     yield 1.5
-    if is_full:
-        s.faults.full.discard(last)
-        for _ in range(3):
-            if (yield lambda: s.core(last).status != READ_ONLY):
-                break
+    if s.dice.random() < 0.5:
+        yield from _taken_in(s, last, others[0])
+        s.down(others[0])  # before it has heard that commits wait for it
+    s.faults.full.discard(last)
+    for _ in range(3 if is_full else 0):
+        if (yield lambda: s.core(last).status != READ_ONLY):
+            break
     s.up(*others)
     yield lambda: not s.runs(last) or s.core(last).status != READ_ONLY
+
+
+def _taken_in(s: Stage, primary: int, learner: int) -> Part:
+    """The primary is about to send what opens joint mode; the answer: the packet, or None."""
+    s.up(learner)
+    packet = yield Sent(NewState, primary, learner)
+    while packet is not None and not packet.joint:
+        packet = yield Sent(NewState, primary, learner)
+    return packet
 
 
 # --- guests -------------------------------------------------------------------------------------------------------------------------------
