@@ -431,7 +431,9 @@ class Faults:
         return any(segment is file for segment in self._segments(replica))
 
     def _segments(self, replica: int) -> list[SimFile]:
-        journal = self.world.files_of(replica).find(f"{BASE}/replica-{replica}/journal")
+        directory = self._directory(replica)
+        own = directory.entries.get(f"replica-{replica}") if directory is not None else None
+        journal = own.entries.get("journal") if isinstance(own, SimDirectory) else None
         entries = journal.entries.items() if isinstance(journal, SimDirectory) else ()
         return [entry for name, entry in entries if name.endswith(".seg") and isinstance(entry, SimFile)]
 
