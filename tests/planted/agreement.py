@@ -252,7 +252,7 @@ BUGS = (
         "2.9: a batch is believed when its hash is right",
         Edit(
             "packets.py",
-            "        if digest(header, body) != bytes(image[end - TRAILER_SIZE : end - len(END)]):\n",
+            "        if digest(header, body) != hash:\n",
             "        if len(image) < 0:\n",
         ),
     ),
