@@ -238,10 +238,10 @@ BUGS = (
             POLICY,
             """        self._watch_joint()
         if r.status == READ_ONLY:
-            return self._retry_disk()
+            return
 """,
             """        if r.status == READ_ONLY:
-            return self._retry_disk()
+            return
         self._watch_joint()
 """,
         ),
