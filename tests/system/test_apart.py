@@ -114,14 +114,14 @@ class Five(Hosts):
         primary = await self.whole()
         near = [primary, self.cluster.others(primary)[0]]
         self.spaces.isolate(*near, but=[self.spaces.here])
-        self.assertGreater(await self.refused(*near), 0)
+        self.assertGreater(await self.refused(*near, seconds=0.3), 0)
         await self.more_talk()
         await self.whole()
         for far in self.cluster.others(*near):
             self.spaces.isolate(far)
         words = "this side of the network is cut off; 2 of 5 replicas reachable"
         await self.soon("they read why", lambda: all(any(words in trouble for trouble in t.troubles) for t in self.talkers))
-        self.assertGreater(await self.refused(*near), 0)
+        self.assertGreater(await self.refused(*near, seconds=0.3), 0)
         await self.whole()
         await self.more_talk()
         await self.end_talk()
