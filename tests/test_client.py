@@ -90,6 +90,21 @@ class Requests(ClientTest):
         self.assertIn("to mason", await asked)
         self.assertEqual((len(self.troubles), self.log().count("3|mason|hello")), (1, 1))
 
+    async def test_one_that_met_silence_first_is_told_as_well(self) -> None:
+        with mock.patch("client.WORRY_AFTER", 0.05):
+            client = await self.entered("mason")
+            for replica in range(3):
+                await self.replicas[replica].die()
+            asked = client.ask("3|mason|hello")
+            await self.until(lambda: self.troubles)
+            self.assertIn("nobody answers", self.troubles[0])
+            self.replicas[0].reaches = 1
+            await self.replicas[0].revive()
+            await self.until(lambda: len(self.troubles) > 1)
+            self.assertEqual(self.troubles[1:], ["this side of the network is cut off; 1 of 3 replicas reachable; trying on"])
+            self.replicas[0].reaches = 0
+            self.assertIn("to mason", await asked)
+
     async def test_a_script_gives_up_with_the_same_words(self) -> None:
         self.replicas[0].reaches = 2
         client = self.client(ports=self.replicas.ports[:1], give_up_after=0.3)
