@@ -95,7 +95,7 @@ def _save_log_view(storage: Storage, order: SaveLogView) -> Event:
 
 
 def _save_view(storage: Storage, order: SaveView) -> Event:
-    storage.save(view=order.view)
+    storage.save(view=order.view, began=order.began)
     return ViewSaved(order.generation, order.view)
 
 

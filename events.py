@@ -214,10 +214,14 @@ class SaveLogView(NamedTuple):
 
 
 class SaveView(NamedTuple):
-    """Write the view into the superblock and sync, before anything is said in it; then ViewSaved. Policy `majority`."""
+    """Write the view into the superblock and sync, before anything is said in it; then ViewSaved. Policy `majority`.
+
+    `began`: and that nobody had ever stored anything when this disk promised its first view.
+    """
 
     generation: int
     view: int
+    began: bool
 
 
 class Remember(NamedTuple):

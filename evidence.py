@@ -156,7 +156,7 @@ def may_restart(found: Evidence, view: View | None, cluster: str, replicas: tupl
     if sb is None:
         return False
     ends = (found.op, found.hash, found.parent_op, found.parent_hash, found.last)
-    start = Start(sb.inc + 1, sb.view, sb.log_view, *ends, digest=0, damage=found.doubt, time=0, born=sb.born)
+    start = Start(sb.inc + 1, sb.view, sb.log_view, *ends, digest=0, damage=found.doubt, time=0, born=sb.born, began=sb.began)
     policy = Survivor(Replica(found.replica, replicas, cluster, Timers(), start, 0.0), None)
     policy.last = view
     return policy.is_eligible()

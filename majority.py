@@ -19,6 +19,7 @@ What safety rests on:
   majority therefore holds all that was ever committed.
 - Whoever has adopted a view acknowledges nothing of an older one. Nobody adopts one that a majority has not asked for.
 - A primary that starts again never goes on in its old view: it does not know what it has sent.
+- Who promises a view before anybody has stored anything writes that down with it: so a disk without a log is told from one that lost it.
 - What an incarnation said is forgotten when a later one is met: it may have lost its disk. A directory that is older than what others
   remember of it (its incarnation, an op it has acknowledged) is not trusted.
 - A view that an operator has forced (`last_resort.py`) begins an era: it is above every view that anybody can come to by asking, and a
@@ -69,7 +70,8 @@ class Majority(Policy):
         self.others = tuple(r for r in replica.replicas if r != replica.me.replica)
         self.enough = len(replica.replicas) // 2 + 1
         self.peers = {r: Voter(met.get(r, 0)) for r in self.others}
-        self.has_begun = self.is_new = self.is_recovered = False
+        self.has_begun = self.is_recovered = False
+        self.is_new = replica.began and replica.empty  # what it promised before it had a log stands in its superblock
         self.since = replica.now  # when this view was taken
         self.found = replica.view  # the view that this process found on its disk
         self.moving, self.reason = 0, ""  # the view that is being written down, and why
@@ -169,7 +171,7 @@ class Majority(Policy):
             return r.leave_process(f"{why}: all is fetched anew", suspect=True, forced=view - view % ERA)
         if view > max(r.view, self.moving):
             self.moving, self.reason = view, why
-            r.order(SaveView(r.generation, view))
+            r.order(SaveView(r.generation, view, self.is_new))
 
     def on_view_saved(self, event: ViewSaved) -> None:
         if event.view == self.moving:

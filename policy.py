@@ -49,6 +49,7 @@ class Start(NamedTuple):
     damage: str  # why this disk may not speak for the cluster; empty: it is intact
     time: int  # microseconds that no batch after the snapshot at head may go below, if it ends there
     born: int  # the incarnation in which it began; it knows nothing of what its replica promised before
+    began: bool  # it took part in the first view of all, before anybody had stored anything
 
 
 class Policy(Protocol):

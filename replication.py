@@ -141,7 +141,7 @@ class Replica:
         self.digest = start.digest
         self.synced = start.head_op
         self.time = start.last.time + start.last.count if start.last else start.time
-        self.damage, self.born = start.damage, start.born
+        self.damage, self.born, self.began = start.damage, start.born, start.began
         self.empty = not start.log_view and not start.damage  # its log never was a view's, whatever it has fetched
         self.start_op = 0
         self.in_flight: Batch | None = None

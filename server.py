@@ -185,6 +185,7 @@ class Server:
             time=self.state.time,
             damage=self.storage.damage,
             born=sb.born,
+            began=sb.began,
         )
         c = self.settings
         wait = (c.heartbeat_ms, c.suspect_after_ms, c.ack_after_ms, c.restart_wait_ms, c.join_wait_ms)

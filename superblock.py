@@ -43,6 +43,7 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     `born`: the incarnation that made this superblock. What older incarnations promised, another disk promised.
     `met`: the newest incarnation of each other replica that was linked with this one (policy `majority`).
     `forced`: the newest view known here that an operator has decided; a log of an older view counts for nothing.
+    `began`: it takes part in the first view: until it has a log, it remembers all that it ever promised (policy `majority`).
     `policy`, `peers`: what cluster.yaml said when this replica started last, replica by replica; empty: an earlier build wrote it.
     """
 
@@ -64,6 +65,7 @@ class Superblock(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     forced: int = 0
     policy: str = ""
     peers: tuple[str, ...] = ()
+    began: bool = False
 
 
 def load(disk: Disk, path: str, report: Callable[[str], None] | None = None) -> Superblock | None:

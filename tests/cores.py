@@ -83,6 +83,7 @@ class Store:
     log_view: int = 0
     damage: str = ""
     born: int = 0
+    began: bool = False
     met: dict[int, int] = field(default_factory=dict)
 
     def tip(self) -> tuple[int, bytes]:
@@ -128,6 +129,7 @@ class Core:
             time=store.base_time,
             damage=store.damage,
             born=store.born,
+            began=store.began,
         )
         self.replica = Replica(me, world.ids, "dormitory", timers, start, world.now)
         self.policy = world.make_policy(self)
@@ -387,7 +389,7 @@ class World:
     def _save_view(self, core: Core, effect: SaveView) -> None:
         if self.fails(core, effect):
             return
-        core.store.view = effect.view
+        core.store.view, core.store.began = effect.view, effect.began
         self.answer(core, ViewSaved(effect.generation, effect.view))
 
     def _remember(self, core: Core, effect: Remember) -> None:

@@ -32,6 +32,7 @@ OTHERS = 40  # of a bank, and of a counter
 ON_HOSTS = "118,147,246,334,357,1001,1033"  # under majority: seeds that once failed
 HOSTS = 150  # fresh ones
 FORCED = 6  # in which an operator forces a view
+HALF_WAY = 4  # in which the first view begins half-way
 LIMIT_S = 900
 
 
@@ -82,6 +83,15 @@ class Seeds(unittest.TestCase):
             self.assertEqual(report.violation, "", f"seed {seed}")
             forced += report.struck.get("forced view", 0)
         self.assertGreater(forced, FORCED // 2)
+
+    def test_the_first_view_begins_half_way(self) -> None:
+        """All but its primary have promised it and die before they have a log: nobody has to wait for the operator."""
+        begun = 0
+        for seed in range(HALF_WAY):
+            report = SCRIPT.simulate(seed, policy="majority", story=host_stories.FIRST)
+            self.assertEqual(report.violation, "", f"seed {seed}")
+            begun += report.struck.get("first view", 0)
+        self.assertGreater(begun, HALF_WAY // 2)
 
     def test_the_same_seed_tells_the_same_story_in_another_process(self) -> None:
         """To the last character, whatever order sets have there."""

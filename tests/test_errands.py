@@ -30,7 +30,7 @@ class ErrandsTest(unittest.TestCase):
 
     def test_what_is_done_is_answered(self) -> None:
         self.errands.run(Cut(7))
-        self.errands.run(SaveView(7, 3))
+        self.errands.run(SaveView(7, 3, False))
         self.assertEqual((self.heard, self.timers), ([CutDone(7), ViewSaved(7, 3)], []))
 
     def test_a_full_disk_is_told_once_and_the_order_answered_when_there_is_room(self) -> None:
@@ -48,7 +48,7 @@ class ErrandsTest(unittest.TestCase):
     def test_orders_are_kept_in_their_order(self) -> None:
         self.storage.cut.side_effect = self.storage.save.side_effect = FULL
         self.errands.run(Cut(7))
-        self.errands.run(SaveView(7, 4))
+        self.errands.run(SaveView(7, 4, True))
         self.again()
         self.storage.cut.side_effect = None
         self.again()

@@ -32,6 +32,7 @@ from packets import (
     Leave,
     Member,
     NewState,
+    Prepare,
     PrepareOk,
     RecoveryResponse,
     StartView,
@@ -39,6 +40,7 @@ from packets import (
 )
 from policy import ERA, Timers
 from replication import LEARNER, NORMAL, VIEW_CHANGE
+from tests.cores import Store
 from tests.separate import TIMERS, Hosts
 from tests.test_replication import Story
 
@@ -848,6 +850,53 @@ class LyingDisksTest(HostsStory):
 
 
 class AmnesiaTest(HostsStory):
+    def begin_half_way(self, replicas: int) -> Hosts:
+        """All but 0 have promised the first view, and have nothing of it; 0 leads it, and has stored a batch that nobody else has."""
+        self.world = world = Hosts(replicas)
+        world.lose = {(0, StartView), (0, Prepare)}
+        world.start()
+        world.run(0.3)
+        self.assertEqual({(r.replica.view, r.replica.log_view) for i, r in world.cores.items() if i}, {(replicas, 0)})
+        world.submit(0, b"a")
+        world.settle()
+        world.kill(*range(1, replicas))
+        world.lose = set()
+        return world
+
+    def test_who_dies_before_it_has_the_first_views_log_knows_what_it_has_promised(self) -> None:
+        for replicas in (3, 5):
+            with self.subTest(replicas=replicas):
+                world = self.begin_half_way(replicas)
+                world.start(*range(1, replicas))
+                world.run(3)
+                self.assertEqual({core.replica.commit for core in world.cores.values()}, {1})
+                world.kill(*range(replicas // 2 + 1, replicas))
+                world.say(world.primary(), b"b")
+
+    def test_the_same_after_a_power_cut_of_all(self) -> None:
+        world = self.begin_half_way(5)
+        world.kill(0)
+        world.start()
+        world.run(3)
+        world.say(world.primary(), b"b")
+        self.assertEqual(self.bodies(1)[-1], b"b")
+
+    def test_an_emptied_disk_promises_nothing_for_the_one_before(self) -> None:
+        world = self.begin_half_way(3)
+        world.stores[1] = Store()
+        world.start(1)
+        world.run(3)
+        self.assertFalse(self.policy(1).is_eligible())
+        world.start(2)
+        world.run(3)
+        self.assertEqual({core.replica.commit for core in world.cores.values()}, {1})
+
+    def test_a_mark_of_the_first_view_does_not_speak_for_a_disk_that_is_not_trusted(self) -> None:
+        world = self.begin_half_way(3)
+        world.stores[1].damage = "it is damaged"
+        world.start(1)
+        self.assertFalse(self.policy(1).is_eligible())
+
     def test_34_an_empty_disk_votes_nothing_away(self) -> None:
         """It acknowledged b with the primary; without the primary it must not go on with the one that never had b."""
         world = self.begin(b"a")

@@ -582,7 +582,7 @@ class PieceTarget(Target):
         """How many ops a replica with an empty log takes from these packets."""
         me, other = Member(1, 1701), Member(2, 1702)
         view = View("simulated", 1, self.lead, (self.lead, me, other) if is_member else (self.lead, other), 0, NO_HASH, "test", WALL)
-        replica = Replica(1, (0, 1, 2), "simulated", Timers(), Start(1701, 0, 0, 0, NO_HASH, 0, NO_HASH, None, 0, "", 0, 1700), 1.0)
+        replica = Replica(1, (0, 1, 2), "simulated", Timers(), Start(1701, 0, 0, 0, NO_HASH, 0, NO_HASH, None, 0, "", 0, 1700, False), 1.0)
         replica.policy = Survivor(replica, view)
         events: list[Event] = [Ticked(), Linked(self.lead)]
         if not is_member:

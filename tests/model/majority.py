@@ -262,11 +262,13 @@ class MajorityModel:
         batches, crashes, spoilings = state.left
         view = r.log_view if self.bug == "volatile_view" else r.view
         dead = EMPTY._replace(up=False, inc=r.inc, log=r.log, view=view, log_view=r.log_view, bad=r.bad, lost=r.lost)
+        # That it promised its first view when nobody had stored anything is written down with the view, and counts until there is a log.
+        dead = dead._replace(new=r.new and view > 0 and not r.log_view)
         yield ("crash", i), put(state, i, dead)._replace(left=(batches, crashes - 1, spoilings))
         if spoilings and not any(q.lost for j, q in enumerate(state.replicas) if j != i):
             left = batches, crashes - 1, spoilings - 1
             yield ("lose", i), put(state, i, EMPTY._replace(up=False, inc=r.inc, lost=True))._replace(left=left)
-            yield ("rot", i, r.log[:-1]), put(state, i, dead._replace(log=r.log[:-1], bad=True, lost=True))._replace(left=left)
+            yield ("rot", i, r.log[:-1]), put(state, i, dead._replace(log=r.log[:-1], bad=True, lost=True, new=False))._replace(left=left)
 
     def restart(self, state: State, i: int, r: Replica) -> Step:
         """What is on the disk decides how to go on. A primary that finds its view on it does not know what it has sent there."""

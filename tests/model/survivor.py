@@ -10,8 +10,9 @@ What it is not: it knows no time, so every timer may fire at any moment and ever
                     a primary's batch is sent first and on its disk later; a join is proposed first and registered later;
                     an install cuts in one step, adds, syncs and acknowledges in another
     a view's packet StartView and Prepare are one: both say where the primary's log ends, and bring its last batch
-    spoiling        a dead replica's directory is emptied, or its log rots; the disk of the last member takes no more: it answers, takes
-                    nothing new, tries again, or gives way to a learner that holds everything up to its commit
+    spoiling        a dead replica's directory is emptied, or its log rots; the disk of a primary has no room for its batch: nothing of
+                    it goes on but by a view. Without anybody else in the view it answers, takes nothing new, tries again, or gives way
+                    to a learner that holds everything up to its commit; voted out it is a learner once there is room
 
     promise                                                              checked
     who would answer a query knows exactly what was acknowledged         in every state
@@ -57,10 +58,11 @@ class Replica(NamedTuple):
     pending: str  # the batch a primary has sent, but not on its disk yet
     joining: bool  # a learner that has acknowledged in this view
     log_view: int = 0  # here and below: `walk.py`
-    plan: tuple[Any, ...] | None = None
+    plan: tuple[Any, ...] | None = None  # here: alone in a view that has not begun
     born: int = 1  # the incarnation that found this disk new
     sound: bool = True  # nothing is known to be wrong with it
     hands_over: bool = False  # what it proposes is a view without itself
+    full: bool = False  # its disk has no room for what is pending
 
 
 class View(NamedTuple):
@@ -169,9 +171,13 @@ class SurvivorModel:
                 yield from self.spoil(state, i, r)
                 continue
             yield from self.crash(state, i, r)
-            if r.view < state.register[-1].number and not r.pending:
+            if r.view < state.register[-1].number and (r.full or not r.pending):
                 yield from self.adopt(state, i, r)
             view = self.view_of(state, r)
+            if r.full:
+                yield ("retry", i, r.pending), self.finds_room(state, i, r)
+                if r.status in (LEARNER, VIEW_CHANGE):
+                    continue
             if self.bug == "ack_old_view" and (i, r.inc) in view.members:
                 yield from (
                     self.store(state, i, r, p[1], p[2])
@@ -236,14 +242,12 @@ class SurvivorModel:
         last = state.register[-1]
         me = (i, r.inc)
         status = VIEW_CHANGE if me in last.members else LEARNER
-        if r.status == READ_ONLY and status == LEARNER:
-            # Its process ends, and says on the disk, if that can be, that nothing may be believed there.
-            yield ("gives_way", i, last.number), put(state, i, dead(r._replace(sound=False), r.log))
-            return
         new = r._replace(
             hands_over=False, view=last.number, status=status, served=False, joint=None, proposing=None, joining=False, plan=None
         )
-        if last.primary == me and self.starts_at_once:
+        if r.full and last.members == (me,):
+            yield ("alone", i, last.number, r.pending), put(state, i, new._replace(status=READ_ONLY, served=True, plan=("alone",)))
+        elif last.primary == me and self.starts_at_once and not r.full:
             yield ("start", i, last.number, r.log), self.started(state, i, new)
         else:
             yield ("adopt", i, last.number, "a learner" if status == LEARNER else "a member"), put(state, i, new)
@@ -316,11 +320,12 @@ class SurvivorModel:
     def lead(self, state: State, i: int, r: Replica, view: View) -> Iterator[Step]:
         """Form a batch, sync it, commit it."""
         batches, crashes, restarts, spoilings = state.left
-        if r.status == READ_ONLY:
-            yield ("retry", i, r.pending), put(state, i, r._replace(log=r.log + r.pending, pending="", status=NORMAL))
+        if r.full:
             return
-        if r.pending and spoilings and view.members == ((i, r.inc),):
-            yield ("full", i, r.pending), put(state, i, r._replace(status=READ_ONLY), left=(batches, crashes, restarts, spoilings - 1))
+        if r.pending and spoilings:
+            status = READ_ONLY if view.members == ((i, r.inc),) else NORMAL
+            left = (batches, crashes, restarts, spoilings - 1)
+            yield ("full", i, r.pending), put(state, i, r._replace(status=status, full=True), left=left)
         if r.pending:
             yield ("sync", i, r.pending), put(state, i, r._replace(log=r.log + r.pending, pending=""))
         elif batches and r.served and (r.commit == len(r.log) or self.bug == "pipelines"):
@@ -336,6 +341,14 @@ class SurvivorModel:
             raise Violation(f"{i} commits {log!r}, acknowledged was {acked!r}")
         done = r._replace(log=log, commit=len(log), served=True) if log == r.log else r
         yield ("commit", i, log), put(state, i, done, (COMMIT, r.view, log))._replace(acked=max(acked, log, key=len))
+
+    def finds_room(self, state: State, i: int, r: Replica) -> State:
+        """What was pending is on the disk now, in whatever view; a primary that has not begun its view begins it."""
+        new = r._replace(log=r.log + r.pending, pending="", full=False)
+        if r.status == LEARNER or self.view_of(state, r).primary != (i, r.inc):
+            return put(state, i, new)
+        has_begun = r.status in (NORMAL, READ_ONLY) and r.plan is None
+        return put(state, i, new._replace(status=NORMAL)) if has_begun else self.started(state, i, new._replace(plan=None))
 
     def has_enough(self, state: State, i: int, r: Replica, view: View, log: str) -> bool:
         """Every member but me has this log, and the joint learner: that very incarnation."""
@@ -529,9 +542,9 @@ SENTENCES = {
     "crash": "replica {0} crashes{1}",
     "empty": "the directory of replica {0} is emptied",
     "rot": "the log of replica {0} rots: it has lost {1!r}",
-    "full": "the disk of the last member {0} does not take batch {1}: read_only",
+    "full": "the disk of {0} has no room for batch {1}",
+    "alone": "replica {0} reads view {1}, in which it is alone: read_only, and without room for batch {2}",
     "retry": "the disk of {0} takes batch {1} after all",
-    "gives_way": "replica {0} reads view {1}, without it: its process ends",
     "hand_over": "read_only replica {0} gives way to {1}: view {2}",
     "restart": "replica {0} restarts as incarnation {1} and reads view {2}",
     "adopt": "replica {0} reads view {1}: it is {2}",

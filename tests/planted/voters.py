@@ -41,7 +41,7 @@ BUGS = (
         "2.9: a view is on the disk before anything is said in it",
         Edit(
             POLICY,
-            "            self.moving, self.reason = view, why\n            r.order(SaveView(r.generation, view))\n",
+            "            self.moving, self.reason = view, why\n            r.order(SaveView(r.generation, view, self.is_new))\n",
             "            self.reason = why\n            self._adopt(view, why)\n",
         ),
     ),

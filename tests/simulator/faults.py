@@ -66,10 +66,10 @@ class Faults:
 
     # --- the schedule ---------------------------------------------------------------------------------------------------------------------
 
-    def begin(self, story: Callable[[], Stage] | None) -> None:
+    def begin(self, story: Callable[[], Stage] | None, *, at_once: bool = False) -> None:
         """The story of this seed first, if it has one."""
         if story is not None:
-            self.world.push(self.world.dice.uniform(0.5, 2.0), None, self._tell, story)
+            self.world.push(0.0 if at_once else self.world.dice.uniform(0.5, 2.0), None, self._tell, story)
         else:
             self._next()
         if "old directory" in self.world.mix.faults:

@@ -6,6 +6,7 @@ What it is not: as `stories.py`; "asked while it stood still" is told under both
     a lost memory and an outdated primary    the same, and whom it finds is a primary of long ago
     longer and older       a primary that was cut off holds a long batch, the others have committed a short one since
     an operator goes on from one disk    the others are lost; one that was away comes back later, with what it has
+    the first view half way    all but its primary have promised the very first view, and die before they have a log
     begun twice            a primary dies before its own disk has what it has sent, and comes back while nobody could move on
 
 Read next: `stage.py`.
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from last_resort import LastResort
-from packets import Prepare
+from packets import Prepare, StartView
 from replication import NORMAL
 from superblock import load
 from tests.simulator.disk import Entry, SimDirectory, SimDisk, SimFile
@@ -229,8 +230,27 @@ def an_operator_goes_on_from_one_disk(s: Stage) -> Story:
     s.faults.struck["forced view"] += 1
 
 
+def the_first_view_half_way(s: Stage) -> Story:
+    """Told from the first moment on. What was promised stands on the disks, and nothing else does; the primary has a batch of its own."""
+    lead, *others = range(s.world.count)
+    if (yield Sent(StartView, lead, others[0])) is None:
+        return
+    s.block(*((lead, other) for other in others))
+    if not (yield lambda: s.runs(lead) and s.head(lead) > 0 and all(s.runs(i) and s.core(i).view == s.core(lead).view for i in others)):
+        return
+    s.down(*others, *([lead] if s.dice.random() < 0.3 else []))
+    yield 0.01
+    s.release(*((lead, other) for other in others))
+    s.up(lead, *others)
+    s.feed(20)
+    if not (yield lambda: s.checks.commit > 0):
+        s.checks.fail("nobody goes on where the first view had begun half-way")
+    s.faults.struck["first view"] += 1
+
+
 FORCED = an_operator_goes_on_from_one_disk.__name__.replace("_", " ")  # told when it is asked for, and drawn by no seed
 STORIES: dict[str, Callable[[Stage], Story]] = {
     play.__name__.replace("_", " "): play for play in (a_lost_memory, a_lost_memory_and_an_outdated_primary, longer_and_older, begun_twice)
 }
-OPERATORS = {FORCED: an_operator_goes_on_from_one_disk}
+FIRST = the_first_view_half_way.__name__.replace("_", " ")  # likewise
+ASKED_FOR = {FORCED: an_operator_goes_on_from_one_disk, FIRST: the_first_view_half_way}

@@ -29,7 +29,7 @@ ANSWER_S = 5.0  # simulated seconds in which a healed cluster answers
 CONVERGE_S = 130.0  # simulated seconds in which all replicas are members again: joins that failed often wait up to a minute
 BEFORE_FAULTS = 20  # requests that may be asked before the first fault
 AHEAD = 120  # requests that may be waiting to be asked: when nothing is answered for long, more of them prove nothing
-PLAYS = {**stories.STORIES, **host_stories.STORIES, **host_stories.OPERATORS}
+PLAYS = {**stories.STORIES, **host_stories.STORIES, **host_stories.ASKED_FOR}
 CALM_S = 3.0  # simulated seconds between the end of the faults and the first request that must be answered in time
 
 
@@ -100,7 +100,7 @@ def _run(world: World, checks: LogChecks, faults: Faults, make_guest: Callable[.
     checks.guests = guests = [make_guest(world, checks, f"g{i}", 0) for i in range(mix.guests)]
     load = Load(world, checks, faults, guests)
     play = PLAYS.get(mix.story)
-    faults.begin(play and (lambda: Stage(faults, play, load.feed)))
+    faults.begin(play and (lambda: Stage(faults, play, load.feed)), at_once=mix.story == host_stories.FIRST)
     world.run(seconds, load.is_over)
     faults.heal()
     load.rest()
