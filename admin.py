@@ -21,11 +21,11 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import errno
 import gc
 import logging
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +33,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import descriptors
 from credentials import CredentialsRefused
 from disk import NETWORKED, file_system
 from doors import DOORS
@@ -74,8 +75,11 @@ LOCK_S = 5.0  # seconds a start waits for the lock of an incarnation that is jus
 
 def run_replica(settings: Settings, replica: int, base: str, *, console: bool, loop: str) -> int:
     """One replica in this process, until it is stopped. Returns the exit code."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        limit = descriptors.raise_limit()
+    except descriptors.TooFewDescriptors as error:
+        print(f"replica {replica} cannot start: {error}", file=sys.stderr)
+        return 2
     os.umask(0o077)
     start_log(settings, os.path.join(base, f"replica-{replica}", "log"), console=True)
     if settings.policy == SURVIVOR and (kind := file_system(base)) in NETWORKED:
@@ -85,15 +89,9 @@ def run_replica(settings: Settings, replica: int, base: str, *, console: bool, l
             file=sys.stderr,
         )
         return 2
-    logging.info(
-        "replica %d of cluster %s: policy %s, %d replicas, survives %s",
-        replica,
-        settings.name,
-        settings.policy,
-        len(settings.replicas),
-        survives(settings),
-    )
-    for warning in (*settings.warnings(), *reminders_of(settings, [replica])):
+    words = (replica, settings.name, settings.policy, len(settings.replicas), survives(settings))
+    logging.info("replica %d of cluster %s: policy %s, %d replicas, survives %s", *words)
+    for warning in (*settings.warnings(), *descriptors.warnings(settings, replica, limit), *reminders_of(settings, [replica])):
         logging.warning("warning: %s", warning)
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         return runner.run(_run_replica(settings, replica, base, console=console))
@@ -152,7 +150,10 @@ def _spare_collector() -> None:
 
 def on_bug(host: LoopHost, server: Server, context: dict[str, Any]) -> None:
     """A bug of ours. In the core it ends this incarnation, since nothing it believes can be relied on; at a door, one connection."""
-    host.logger.error(context["message"], exc_info=context.get("exception"))
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE) and not server.depth:
+        return host.log(f"a connection was refused: {error.strerror}")
+    host.logger.error(context["message"], exc_info=error)
     if server.depth:
         host.logger.error("the core broke a promise to itself: this process ends")
         logging.shutdown()

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import credentials
+import descriptors
 from desk import Desk
 from doors.stream import StreamShell
 from doors.turns import Turns
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096  # connections that wait to be accepted
 GRPC = "grpc"
-NEWCOMERS_MAX = 2048  # TLS handshakes under way at all doors together: each costs a descriptor and some 50 KiB
 MOMENT_S = 1.0  # seconds in which a newcomer is not turned away for the next: guests who all come back at once are no attack
 REPEAT_S = 10.0  # seconds in which no other refusal is logged
 
@@ -58,7 +58,8 @@ class Doorways:
         self.turns = Turns(asyncio.get_running_loop().call_soon)
         self.sockets: list[tuple[str, socket.socket]] = []
         self.servers: list[asyncio.Server | Gate] = []
-        self.newcomers = Newcomers(NEWCOMERS_MAX, credentials.HANDSHAKE_S, moment=MOMENT_S)
+        self.room = descriptors.room(settings, replica)
+        self.newcomers = Newcomers(self.room.newcomers, credentials.HANDSHAKE_S, moment=MOMENT_S)
         self.refused_until = 0.0
         self.is_open = False
         self.grpc: GrpcDoor | None = None
@@ -80,7 +81,7 @@ class Doorways:
                 print(f"socket binded to port {port}", flush=True)
         addresses = [written(*bound.getsockname()[:2]) for door, bound in self.sockets if door == GRPC]
         if addresses:
-            self.grpc = _load_grpc()(addresses, self.desk, self.is_serving, self.log, chain)
+            self.grpc = _load_grpc()(addresses, self.desk, self.is_serving, self.log, chain, self.room.calls)
 
     async def open(self) -> None:
         """Listen, unless they are to be closed again meanwhile: `is_open` is set by whoever has this done."""
@@ -101,7 +102,7 @@ class Doorways:
             print("socket is listening", flush=True)
 
     def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
-        most = self.settings.clients_max
+        most = self.room.guests
         return lambda: StreamShell(self.desk(), door, self.shells, self.turns, log=self.log, announce=self.announce, clients_max=most)
 
     def _refuse(self, why: str) -> None:

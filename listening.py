@@ -50,8 +50,8 @@ class Listener(Connection):
     """One stream. `wake()`: there may be something to take. `turn_away(reply)`: it may not hear, and why."""
 
     __slots__ = (
-        *("acknowledges", "after", "asked", "at", "heard_upto", "is_over", "is_saying", "is_tuned", "is_tuning", "matched", "name", "seq"),
-        *("tuned_to", "turn_away", "waiting", "wake", "written"),
+        *("acknowledges", "after", "asked", "at", "heard_upto", "is_over", "is_refused", "is_saying", "is_tuned", "is_tuning", "matched"),
+        *("name", "seq", "tuned_to", "turn_away", "waiting", "wake", "written"),
     )
 
     def __init__(self, desk: Desk, shell: Shell, door: str, number: int) -> None:
@@ -61,7 +61,7 @@ class Listener(Connection):
         self.at = self.seq = self.after = 0  # newest position taken; seq of the newest message taken; position to begin at
         self.tuned_to = 0  # number of the account that it came in as; 0: there is none of this name
         self.written = self.heard_upto = 0
-        self.is_tuned = self.is_tuning = self.is_saying = self.acknowledges = self.is_over = False
+        self.is_tuned = self.is_tuning = self.is_saying = self.acknowledges = self.is_over = self.is_refused = False
         self.waiting: deque[Item] = deque()  # taken, and not shown yet
         self.matched: tuple[int, str] | None = None  # position of a word, and the answer to its query
 
@@ -125,10 +125,11 @@ class Listener(Connection):
 
     def _tuned(self, reply: str) -> None:
         self.is_tuning = False
-        if reply.startswith("!") and reply != Refusal.NO_SUCH_ACCOUNT:
-            return self.turn_away(reply)
         if self.after > position(self.desk.state.time, is_word=True):
-            return self.turn_away(Refusal.INVALID)
+            reply = Refusal.INVALID
+        if reply.startswith("!") and reply != Refusal.NO_SUCH_ACCOUNT:
+            self.is_refused = True  # for good: it came in all the same, which is news for it, too
+            return self.turn_away(reply)
         self.is_tuned = True
         number = int(reply.rpartition("|")[2]) if reply[0] == "l" else 0
         if number != self.tuned_to:
@@ -164,6 +165,8 @@ class Listener(Connection):
     def _fill(self) -> None:
         """What waits in the state is taken, as far as there is room: another stream may have shown it in a moment."""
         account, room = self.desk.state.accounts.get(self.name), TAKE_MAX - len(self.waiting)
+        if self.is_refused:
+            return
         if account is not None and account.number != self.tuned_to:
             return self._tune()
         if self.is_tuned and room > 0:

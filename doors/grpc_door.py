@@ -50,7 +50,6 @@ STREAMS_MAX = 20_000
 ONE_CONNECTION = 1_024
 UNWRITTEN_S = 10.0
 IDLE_S, ALIVE_S, DEAD_S, SHAKE_S = 600, 10, 5, 10
-CONNECTIONS_MAX = 20_000
 FULL_S = 0.005  # seconds between looks whether the replica is still full
 WATCH_S = 0.1
 SERVICE = DESCRIPTOR.services_by_name["ChatService"].full_name
@@ -64,7 +63,6 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),  # two servers would share the port, and nobody would hear of it
     ("grpc.max_receive_message_length", REQUEST_MAX),
     ("grpc.max_concurrent_streams", ONE_CONNECTION),
-    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
     ("grpc.max_connection_idle_ms", IDLE_S * 1000),
     ("grpc.keepalive_time_ms", ALIVE_S * 1000),
     ("grpc.keepalive_timeout_ms", DEAD_S * 1000),
@@ -156,7 +154,9 @@ class GrpcDoor:
         is_serving: Callable[[], bool],
         log: Callable[[str], None],
         chain: tuple[bytes, bytes] | None = None,
+        connections_max: int = CALLS_MAX,
     ) -> None:
+        self.connections_max = connections_max
         self.addresses, self._desk, self.is_serving, self.log = addresses, desk, is_serving, log
         self.credentials = grpc.ssl_server_credentials([chain]) if chain is not None else None
         self.loop = asyncio.get_running_loop()
@@ -178,7 +178,7 @@ class GrpcDoor:
             if self.server is not None:
                 return
             self.exchange = Exchange(self.desk)
-            server = grpc.aio.server(options=OPTIONS)
+            server = grpc.aio.server(options=[*OPTIONS, ("grpc.max_allowed_incoming_connections", self.connections_max)])
             server.add_generic_rpc_handlers((self._handlers(), self._health_handlers()))
             reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)  # type: ignore[no-untyped-call]
             for address in self.addresses:

@@ -29,7 +29,7 @@ UNREACHED = {
     "credentials.named_replica": "a certificate that `ssl` has found to be of the cluster's own CA",
     "disk.file_system": "the kernel's own table, of what is mounted",
     "host.LoopHost.console": "the clock",
-    "grpc_mode.enter": "what the gRPC door has answered",
+    "grpc_mode.knock": "what the gRPC door has answered",
     "last_resort.LastResort._cut_tail": "names of segments, which `evidence.examine` has read before",
     "host.LoopHost._ask_worker": "what this server's own worker answers",
     "settings.load": "opens the file; what stands in it is target settings",

@@ -15,7 +15,7 @@ from unittest import mock
 import msgspec
 
 import credentials
-import doorways
+from descriptors import NEWCOMERS_MAX
 from doorways import Doorways
 from gate import Gate, Newcomers
 from settings import parse
@@ -168,7 +168,7 @@ class DoorsTest(Knocking):
             await self.silent(self.port)
         self.assertEqual(await self.greeted(self.ours), b"hello\n")
         self.assertLessEqual(len(self.doors.newcomers.since), 4)
-        self.assertLess(doorways.NEWCOMERS_MAX, 1 << 12, "descriptors are few")
+        self.assertLess(NEWCOMERS_MAX, 1 << 12, "descriptors are few")
 
 
 if __name__ == "__main__":

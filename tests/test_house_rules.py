@@ -99,7 +99,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doors.stream": {"connection", "desk", "doors", "doors.lines", "doors.turns"},
     "doors.turns": set(),
     # ring 3, the house
-    "doorways": {"credentials", "desk", "doors", "doors.grpc_door", "doors.stream", "doors.turns", "gate", "settings"},
+    "descriptors": {"settings"},
+    "doorways": {"credentials", "descriptors", "desk", "doors", "doors.grpc_door", "doors.stream", "doors.turns", "gate", "settings"},
     "host": {
         *("credentials", "desk", "disk", "doors", "doors.operator", "doorways", "handshake", "links", "packets", "passwords", "settings"),
     },
@@ -116,7 +117,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "operators": {"credentials", "disk", "doorways", "evidence", "growing", "host", "last_resort", "settings"},
     "logbook": {"settings"},
     "certificates": {"credentials", "settings"},
-    "admin": {"certificates", "credentials", "disk", "doors", "host", "logbook", "operators", "server", "settings", "storage"},
+    "admin": {
+        "certificates",
+        "credentials",
+        "descriptors",
+        "disk",
+        "doors",
+        "host",
+        "logbook",
+        "operators",
+        "server",
+        "settings",
+        "storage",
+    },
     # the guest
     "ports": {"settings"},
     "dialects": {"commands", "doors.ledger", "doors.lines", "doors.menu", "doors.pipe_words", "doors.room"},
