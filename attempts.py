@@ -56,7 +56,7 @@ class Attempts:
         return free_at - now
 
     def forgive(self, name: str) -> None:
-        """Somebody has logged in to this account with its password."""
+        """Somebody has proved to know this account's password, or it has another one."""
         count = self.counts.pop("=" + name, None)
         at = self.counts.get("@" + count.address) if count else None
         if count and at:

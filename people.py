@@ -105,5 +105,5 @@ class Outcome:
         self.closed: list[str] = []  # homes whose `close` was executed
         self.filled: set[str] = set()
         self.expelled: list[bytes] = []  # sessions that somebody else has logged out
-        self.proved: list[str] = []  # accounts that somebody has logged in to with a password
+        self.proved: list[str] = []  # accounts whose password somebody knows, or has set, or which are no more: no guess counts any longer
         self.left: set[str] = set()  # places whose sessions have no home any more

@@ -72,7 +72,7 @@ def erase(state: ChatState, session: Session, line: str, op: int, time: int, out
         return account
     if account is not session.account:
         return Refusal.WRONG_PASSWORD
-    state.remove(account)
+    state.remove(account, out)
     return "d"
 
 
@@ -110,7 +110,7 @@ def _unblock(state: ChatState, account: Account, rest: list[str], out: Outcome) 
 
 def _remove(state: ChatState, account: Account, rest: list[str], out: Outcome) -> None:
     state.expel(account, None, out)
-    state.remove(account)
+    state.remove(account, out)
 
 
 def _reset(state: ChatState, account: Account, rest: list[str], out: Outcome) -> None:

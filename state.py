@@ -258,7 +258,7 @@ class ChatState:
             return account
         if account.mailbox:
             return Refusal.MAILBOX_NOT_EMPTY
-        self.remove(account)
+        self.remove(account, out)
         return "d"
 
     # --- system commands ------------------------------------------------------------------------------------------------------------------
@@ -326,8 +326,9 @@ class ChatState:
         for name, secret in people:
             self.hidden[name] = self.add(Account(name, op, secret, since=self.message_count))
 
-    def remove(self, account: Account) -> None:
-        """The account is gone, and its name is free."""
+    def remove(self, account: Account, out: Outcome) -> None:
+        """The account is gone, and its name is free; who takes it next does not pay for guesses at this one's password."""
+        out.proved.append(account.name)
         folded = fold(account.name)
         self.hidden.pop(account.name, None)
         self.told.threads.pop(account.name, None)
@@ -345,6 +346,7 @@ class ChatState:
 
     def lock(self, account: Account, secret: str, session: Session | None, out: Outcome) -> None:
         """The account has this password now; only this session of it stays."""
+        out.proved.append(account.name)
         account.secret = secret
         self.expel(account, session, out)
 

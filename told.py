@@ -255,7 +255,7 @@ def _match(state: ChatState, call: Call, out: Outcome) -> str:
 
 
 def _delete(state: ChatState, call: Call, out: Outcome) -> str:
-    state.remove(state.accounts[call.name])
+    state.remove(state.accounts[call.name], out)
     return "d"
 
 

@@ -146,7 +146,7 @@ class RightsTest(unittest.TestCase):
             self.assertEqual(self.chat.do(A, line), reply)
         self.assertEqual(self.rich.secret, "hash")
         reply, out = self.one(A, "H|rich123|hash|new")
-        self.assertEqual((reply, self.rich.secret, out.expelled), ("h", "new", [C]))
+        self.assertEqual((reply, self.rich.secret, out.expelled, out.proved), ("h", "new", [C], ["rich"]))
         self.assertEqual(self.chat.do(C, "S|mason|x"), Refusal.NOT_LOGGED_IN)
         self.assertEqual(self.chat.do(A, "S|mason|x"), "m")
         self.chat.do(A, "O")

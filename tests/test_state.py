@@ -245,7 +245,7 @@ class MessagesTest(unittest.TestCase):
         self.chat.state.add(other)
         self.assertEqual(self.chat.do(A, "S|wayne123|for the name"), "m")
         self.assertEqual([m[4] for m in other.mailbox], ["for the name"])
-        self.chat.state.remove(other)
+        self.chat.state.remove(other, Outcome())
 
     def test_what_a_message_is(self) -> None:
         chat = self.chat

@@ -90,6 +90,12 @@ class CommandsTest(Case):
         self.assertEqual(self.ask(wayne, "5\nwayne\nsecret"), "0\naccount deleted")
         self.assertEqual(self.ask(mason, "2\nwayne\nhello"), "-1\ninvalid recipient")
 
+    def test_a_name_that_is_made_and_deleted_again_and_again(self) -> None:
+        """Each deletion checks the password; what is right is no guess, and the next owner does not pay for guesses at the last one's."""
+        for n in range(12):
+            wayne = self.member("wayne")
+            self.assertEqual(self.ask(wayne, "5\nwayne\nsecret"), "0\naccount deleted", n)
+
     def test_an_open_account_of_another_door(self) -> None:
         self.front.connect().say("1|open\n")
         person = self.front.connect("framed")
