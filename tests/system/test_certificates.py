@@ -12,9 +12,12 @@ from typing import Any
 import grpc
 
 import credentials
+from doors.pipe_words import INVALID
+from packets import encode
 from tests import certified
 from tests.system.callers import Caller
 from tests.system.cluster import ROOT, Cluster
+from tests.test_links import frame, handshake, identity, ok
 
 
 class WithCertificates(unittest.TestCase):
@@ -49,6 +52,7 @@ class WithCertificates(unittest.TestCase):
             self.assertEqual((second.returncode, second.stdout.splitlines()[-1]), (0, "Showing all accounts: mason"), second.stderr)
             backup = next(i for i in cluster.ids if i != primary)
             self.assert_the_peer_port_takes_nobody(cluster, backup)
+            self.assert_a_door_takes_no_replica(cluster, backup, ca)
             self.assert_the_grpc_door_is_secured(cluster, backup, ca)
             doors = [str(port) for port in cluster.doors["grpc"]]
             for ports, options in ((doors, ("--ca", ca)), ([], ("--config", cluster.config))):  # the CA stands in the configuration, too
@@ -78,6 +82,21 @@ class WithCertificates(unittest.TestCase):
             stranger.settimeout(10)
             self.assertNotIn(b"understudy", stranger.recv(4096))
         cluster.wait("it is refused", lambda: "no TLS connection came about" in cluster.log(replica))
+
+    def assert_a_door_takes_no_replica(self, cluster: Cluster, replica: int, ca: str) -> None:
+        """The words of a handshake and a packet are a guest's mistake there."""
+        side = handshake(identity(2, policy="majority"), 0)
+        with (
+            socket.create_connection(("127.0.0.1", cluster.pipes[replica]), 5) as line,
+            credentials.of_client(ca).wrap_socket(line, server_hostname="127.0.0.1") as stranger,
+        ):
+            stranger.sendall(frame(side.hello) + frame(encode(ok(1))) + b"\n")
+            stranger.settimeout(10)
+            heard = stranger.recv(1 << 16)
+            while INVALID not in heard:
+                self.assertTrue(more := stranger.recv(1 << 16), heard)
+                heard += more
+        self.assertNotIn(b"understudy-", heard)
 
 
 if __name__ == "__main__":
