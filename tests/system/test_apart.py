@@ -104,26 +104,22 @@ class Five(Hosts):
 
     async def test_two_may_be_lost_and_not_three(self) -> None:
         self.spaces.weather(delay=RTT_S / 2)
-        lost = await self.start()
+        primary = await self.start()
         await self.begin_talk("ann", "bob")
-        others = self.cluster.others(lost)
-        self.spaces.isolate(others[0])
-        await self.aside(self.cluster.kill, lost)
-        await self.more_talk()
-        self.cluster.start(lost)
-        primary = await self.whole()
         near = [primary, self.cluster.others(primary)[0]]
         self.spaces.isolate(*near, but=[self.spaces.here])
         self.assertGreater(await self.refused(*near, seconds=0.3), 0)
         await self.more_talk()
-        await self.whole()
         for far in self.cluster.others(*near):
             self.spaces.isolate(far)
         words = "this side of the network is cut off; 2 of 5 replicas reachable"
         await self.soon("they read why", lambda: all(any(words in trouble for trouble in t.troubles) for t in self.talkers))
         self.assertGreater(await self.refused(*near, seconds=0.3), 0)
-        await self.whole()
+        lost = await self.whole()
+        dead = (lost, self.cluster.others(lost)[0])
+        await self.aside(self.cluster.kill, *dead)
         await self.more_talk()
+        self.cluster.start(*dead)
         await self.end_talk()
 
 
