@@ -43,6 +43,13 @@ class Seeds(unittest.TestCase):
         stories = [simulate(FIFTY[0], trace=True, write_rows=write).story for write in (rows_through_csv, rows_through_pandas)]
         self.assertEqual(*stories)
 
+    def test_some_of_them_are_rushes(self) -> None:
+        rushes = [seed for seed in FIFTY if mixes.rushed(seed, mixes.draw(random.Random(seed))).rushes]
+        self.assertEqual(len(rushes), len(FIFTY) // mixes.RUSH_EVERY)
+        report = simulate(rushes[0])
+        self.assertGreater(report.counted["acknowledged"], 1000)
+        self.assertLess(report.steps, 10 * report.counted["acknowledged"], "answers come one by one")
+
     def test_the_counter_has_under_forty_lines(self) -> None:
         self.assertLess(sum(bool(line.strip()) for line in inspect.getsource(Counter).splitlines()), 40)
 

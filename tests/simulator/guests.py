@@ -20,7 +20,7 @@ QUIET_AFTER = 0.04
 SILENCE_CHECK = 0.1
 LOST = 0.3  # of the connections that break, with all that is on the wire
 HASTY = 0.05  # of the times that a guest sends again, it begins with the newest, and the log must not take that
-LEISURE_S, PATIENT_S = 0.15, 3.0  # between two requests of a guest that mostly reads; how long it waits for a sign of life
+PATIENT_S = 3.0  # how long a guest that mostly reads waits for a sign of life
 
 
 class Shell:
@@ -290,11 +290,9 @@ class BareGuest:
         """Think of the next request, unless that is under way already, or nothing more may be asked now."""
         if self.todo > 0 and not self.held and not self.is_thinking and len(self.under_way) < self.world.mix.window:
             self.is_thinking = True
-            self.world.push(
-                self.world.now + (self.world.mix.think + (LEISURE_S if self.reads else 0.0005)) * self.world.dice.uniform(0.5, 1.5),
-                None,
-                self.think,
-            )
+            mix = self.world.mix
+            pause = mix.think + (mix.leisure if self.reads else 0.0005)
+            self.world.push(self.world.now + pause * self.world.dice.uniform(0.5, 1.5), None, self.think)
 
     def think(self) -> None:
         """What next? A guest that has to wait for an answer first thinks again when it comes."""

@@ -97,6 +97,10 @@ STORIES: dict[str, dict[str, Any]] = {
 }
 
 
+RUSH_EVERY, RUSH_AT = 20, 10  # which seeds are rushes: their number modulo the first
+RUSH_WINDOWS = (16, 32, 64)  # requests that a guest has under way there
+
+
 class Mix(NamedTuple):
     """See the module's page. Times are seconds."""
 
@@ -123,6 +127,21 @@ class Mix(NamedTuple):
     sizes: dict[str, int]
     settings: Settings
     story: str
+
+    @property
+    def rushes(self) -> bool:
+        """Whether guests ask without a thought, many requests at once."""
+        return self.window >= RUSH_WINDOWS[0]
+
+    @property
+    def leisure(self) -> float:
+        """Seconds between two requests of a guest that mostly reads."""
+        return 0.002 if self.rushes else 0.15
+
+    @property
+    def ahead(self) -> int:
+        """Requests that may be waiting to be asked: when nothing is answered for long, more of them prove nothing."""
+        return max(120, 2 * self.requests // self.fault_count)
 
 
 def draw(dice: random.Random) -> Mix:
@@ -173,6 +192,15 @@ def draw_from(dice: random.Random, themes: dict[str, tuple[str, ...]], stories: 
         settings=settings,
         story=story,
     )
+
+
+def rushed(seed: int, mix: Mix) -> Mix:
+    """Some seeds are a rush: full windows, batches of many commands, and several times as many requests. All else is as it was drawn."""
+    if seed % RUSH_EVERY != RUSH_AT:
+        return mix
+    dice = random.Random(seed)
+    sizes = {**mix.sizes, "window": max(mix.sizes["window"], RUSH_WINDOWS[-1]), "messages": max(mix.sizes["messages"], 40)}
+    return mix._replace(requests=dice.randint(1200, 2000), window=dice.choice(RUSH_WINDOWS), think=0.0, sizes=sizes)
 
 
 def make_settings(dice: random.Random) -> Settings:

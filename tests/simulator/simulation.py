@@ -28,7 +28,6 @@ SAFETY_S = 60.0  # simulated seconds at most in which things go wrong
 ANSWER_S = 5.0  # simulated seconds in which a healed cluster answers
 CONVERGE_S = 130.0  # simulated seconds in which all replicas are members again: joins that failed often wait up to a minute
 BEFORE_FAULTS = 20  # requests that may be asked before the first fault
-AHEAD = 120  # requests that may be waiting to be asked: when nothing is answered for long, more of them prove nothing
 PLAYS = {**stories.STORIES, **host_stories.STORIES, **host_stories.ASKED_FOR}
 CALM_S = 3.0  # simulated seconds between the end of the faults and the first request that must be answered in time
 
@@ -62,9 +61,11 @@ def simulate(
     """Run one seed; `state`: who takes the place of the chat (`tenants.py`); `write_rows`: what makes rows into CSV; `story`: not drawn."""
     dice = random.Random(seed)
     is_one_host = policy == SURVIVOR
-    mix = mixes.draw(dice) if is_one_host else hosts.draw(dice, story)
-    mixes.shrink(mix.sizes)
     tenant = TENANTS[state]
+    mix = mixes.draw(dice) if is_one_host else hosts.draw(dice, story)
+    if not story and tenant.rushes:
+        mix = mixes.rushed(seed, mix)
+    mixes.shrink(mix.sizes)
     move_in(tenant)
     world = (World if is_one_host else hosts.Hosts)(seed, mix, dice, trace=trace)
     world.write_rows = write_rows
@@ -131,7 +132,7 @@ class Load:
 
     def feed(self, requests: int) -> None:
         """A story needs them."""
-        self._grant(max(0, min(requests, AHEAD - sum(g.todo for g in self.guests))))
+        self._grant(max(0, min(requests, self.world.mix.ahead - sum(g.todo for g in self.guests))))
 
     def _grant(self, requests: int) -> None:
         for _ in range(requests):
@@ -145,7 +146,7 @@ class Load:
         is_enough = faults.count >= mix.fault_count and self.granted >= mix.requests
         if faults.count != self.seen and not is_enough:
             share = -(-mix.requests // mix.fault_count)
-            self._grant(max(0, min(share * (faults.count - self.seen), AHEAD - sum(g.todo for g in self.guests))))
+            self._grant(max(0, min(share * (faults.count - self.seen), mix.ahead - sum(g.todo for g in self.guests))))
             self.seen = faults.count
         return is_enough and all(g.todo <= 0 for g in self.guests)
 
