@@ -57,7 +57,7 @@ class Search(unittest.TestCase):
                 operations.append(Operation(called, None if is_unknown else called + dice.randrange(1, 6), asked, outcome))
             result = check(operations, 0, register_step).result
             self.assertEqual(result == OK, by_force(operations), operations)
-            self.assertEqual(check(operations, 0, register_step, is_look=lambda asked: asked[0] == "read").result, result, operations)
+            self.assertEqual(check(operations, 0, register_step, is_look=lambda o: o.asked[0] == "read").result, result, operations)
             found[result] += 1
         self.assertGreater(min(found.values()), 50, "both kinds must have come up")
 
@@ -66,7 +66,7 @@ class Search(unittest.TestCase):
         looks = [Operation(2, 9, ("read", 0), 1) for _ in range(20)]
         operations = [Operation(0, 1, ("write", 1), None), *looks, Operation(2, 9, ("read", 0), 2)]
         self.assertEqual(check(operations, 0, register_step, tries=1000).result, UNDECIDED)
-        self.assertEqual(check(operations, 0, register_step, tries=1000, is_look=lambda asked: asked[0] == "read").result, ILLEGAL)
+        self.assertEqual(check(operations, 0, register_step, tries=1000, is_look=lambda o: o.asked[0] == "read").result, ILLEGAL)
 
     def test_what_it_cannot_decide_in_time_it_does_not_call_good(self) -> None:
         self.assertEqual(check([Operation(0, 1, ("write", 1), None)] * 3, 0, register_step, tries=2).result, UNDECIDED)

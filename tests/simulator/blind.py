@@ -65,12 +65,12 @@ def judge(history: Iterable[Seen], displays: list[Displayed]) -> tuple[int, int,
     windows = count = 0
     for name in accounts:
         operations = account_window(name, history, displays)
-        verdict = check(operations, NOBODY, account_step)
+        verdict = check(operations, NOBODY, account_step if _shows_unsure(operations) else _sure_step, is_look=_looks_at_account)
         windows, count = windows + 1, count + len(operations)
         if verdict.result != OK:
             return windows, count, describe(f"account {name}", verdict.result, operations, verdict.order)
     operations = names_window(history)
-    names = check(operations, (), names_step, is_look=lambda asked: asked[0] == "2")
+    names = check(operations, (), names_step, is_look=lambda operation: operation.asked[0] == "2")
     if names.result != OK:
         return windows + 1, count, describe("the list of names", names.result, operations, names.order)
     return windows + 1, count + len(operations), ""
@@ -138,6 +138,20 @@ def account_step(box: Box, asked: tuple[str, str, int], outcome: tuple[str, ...]
             yield NOBODY._replace(sent=box.sent)
         if said in ("not empty", "") and (box.waiting or box.unsure):
             yield box
+
+
+def _sure_step(box: Box, asked: tuple[str, str, int], outcome: tuple[str, ...]) -> Iterator[Box]:
+    return (following._replace(unsure=False) for following in account_step(box, asked, outcome))
+
+
+def _shows_unsure(operations: list[Operation]) -> bool:
+    """Whether anybody could have noticed that something shown still waits: otherwise all states in which it may are one."""
+    return any(o.asked[0] == "5" and o.outcome != ("ok",) for o in operations)
+
+
+def _looks_at_account(operation: Operation) -> bool:
+    """A log-in, a refusal, and a read of nothing, which at most makes sure that nothing waits: that allows nothing new."""
+    return operation.asked[0] == "0" or operation.outcome in (("absent",), ("taken",), ("read",))
 
 
 # --- the list of names --------------------------------------------------------------------------------------------------------------------

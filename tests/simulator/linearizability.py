@@ -7,7 +7,7 @@ What it is not: it knows no chat. The sequential specification is a function `st
                     begin again at the front
     a dead end      a return is reached whose operation was not taken yet: put the last one back, try what comes after it
     memo            (set of operations taken, state): a second way to the same place leads nowhere new
-    at once         what only looks at the state may as well be taken now as later, if it is allowed now: nothing else is tried for it
+    at once         what only looks at the state may as well be taken now as later, if it is allowed now: nothing else is tried instead
 
 An operation whose outcome nobody knows (`returned` is None) may be taken at any time after its call, or never.
 
@@ -76,9 +76,9 @@ def check(
     step: Step,
     tries: int = TRIES_MAX,
     *,
-    is_look: Callable[[Any], bool] = lambda asked: False,
+    is_look: Callable[[Operation], bool] = lambda operation: False,
 ) -> Verdict:
-    """Search for an order. States must be hashable. `is_look`: whether what was asked changes no state, whatever it is."""
+    """Search for an order. States must be hashable. `is_look`: where this leaves the state as it is, it helps nobody to take it later."""
     events = _Events(operations)
     left = sum(o.returned is not None for o in operations)
     taken, state = 0, first
@@ -86,7 +86,7 @@ def check(
     path: list[tuple[int, Hashable, int]] = []  # operation, the state before it, which of its next states was tried; -1: taken at once
     longest: list[int] = []
     kinds, after, of = events.kinds, events.after, events.operations
-    looks = [is_look(o.asked) for o in operations]
+    looks = [is_look(o) for o in operations]
     place, branch = after[0], 0
     for _ in range(tries):
         if not left:
@@ -97,7 +97,7 @@ def check(
             _, _, asked, outcome = operations[i]
             states = tuple(step(state, asked, outcome))
             found = _first_new(states, branch, taken | 1 << i, seen) if states else None
-            is_dead = found is None and bool(states) and looks[i]
+            is_dead = found is None and looks[i] and states == (state,)
         if is_dead:
             if len(path) > len(longest):
                 longest = [i for i, _, _ in path]
@@ -113,7 +113,7 @@ def check(
         elif found is None:
             place, branch = after[place], 0
         else:
-            path.append((i, state, -1 if looks[i] else found[0]))
+            path.append((i, state, -1 if looks[i] and found[1] == state else found[0]))
             taken, state = taken | 1 << i, found[1]
             left -= operations[i].returned is not None
             events.take(i)
