@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import functools
 import os
 import sys
 import tempfile
@@ -39,6 +40,7 @@ class Case(unittest.TestCase):
         self.addCleanup(mixes.restore)
 
 
+@functools.cache
 def counted() -> dict[type[Story], dict[tuple[int, Site], int]]:
     """Calls by story, replica and site."""
     counts = {}

@@ -260,6 +260,7 @@ class Faults:
         self.say("power cut")
         for process in self.world.living():
             process.die("power cut")
+        self.checks.dark.update(i for i in range(self.world.count) if any(len(file.pending) > 1 for file in self._segments(i)))
         self.world.files.crash()
         self.checks.on_power_cut()
 

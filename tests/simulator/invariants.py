@@ -96,7 +96,7 @@ class Invariants:
         self.eyes = [self._eye(world.files_of(replica)) for replica in range(world.count)]
         self.looked: Counter[int] = Counter()
         self.promises = Promises()
-        self.dark: set[int] = set()  # replicas whose power has failed since they began last
+        self.dark: set[int] = set()  # replicas whose power failed in the middle of a catch-up, until their disk is trusted again
         self.saw_wrong = False  # whether some replica's memory was made wrong
         self.steps = 0
 
@@ -129,6 +129,7 @@ class Invariants:
             self._acks(process, r)
             self.promises.counted(process, r)
             self._reach(process)
+            self._leave_dark(process)
             self.joint[process.id] = (r.view, joint)
             process.seen = seen
         if not self.steps % BOUNDS_EVERY:
@@ -220,6 +221,11 @@ class Invariants:
                 f" of op {storage.superblock.snapshot_op}"
             )
 
+    def _leave_dark(self, process: Process) -> None:
+        """What the power took has been made whole, however many starts that has needed."""
+        if not process.server.storage.damage:
+            self.dark.discard(process.id)
+
     def bounds(self, process: Process) -> None:
         """How much waits here."""
         desk = process.server.desk
@@ -244,7 +250,7 @@ class Invariants:
             self.fail(f"replica {process.id} starts with another state of op {state.op} than the others had")
         self.promises.remembers(process, self.commit, self.tips)
         was_dark = process.id in self.dark
-        self.dark.discard(process.id)
+        self._leave_dark(process)
         if process.id in self.spoiled:
             return
         if journal.parent_op > self.commit:
@@ -405,7 +411,6 @@ class Invariants:
         Nobody is left who has seen an incarnation that no view names, and a disk may have forgotten it.
         """
         self.newest_inc = {}
-        self.dark = set(range(self.world.count))
         while self.views and self._record(self.views[-1].number) != self.views[-1]:
             lost = self.views.pop()
             self.world.say(f"the record of view {lost.number} is lost with the power")
