@@ -282,7 +282,10 @@ class Storage:
     def save_log_view(self, view: int, log_view: int) -> None:
         """The log is the log of this view: from here on it may speak for it. Raises OSError."""
         self.save(view=view, log_view=log_view, suspect=False)
-        self.damage = ""
+        if self.damage:
+            self.damage = ""
+            # The lock file may know of more than this log holds, which nobody needs from it any more.
+            self.note_durable(self.journal.head_op, sync=True)
 
     def note_durable(self, op: int, *, sync: bool = False) -> None:
         """Say in the lock file how far this log goes, unless it is not trusted. Raises OSError."""

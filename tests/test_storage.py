@@ -194,6 +194,23 @@ class OldCopies(StorageTest):
         self.end(storage)
         self.assertEqual(self.start().damage, "")
 
+    def test_a_log_that_was_made_whole_need_not_be_as_long_as_the_one_before(self) -> None:
+        """Its last batch was cut by all others, and the lock file has known it."""
+        first = self.start()
+        batch = Batch(first_op=1, count=1, view=1, time=WALL, prev_hash=NO_HASH, body=b"committed")
+        first.append([batch])
+        first.save_log_view(1, 1)
+        copy = clone(self.directory().entries["replica-0"])
+        first.append([Batch(first_op=2, count=1, view=1, time=WALL, prev_hash=batch.hash, body=b"not committed")])
+        first.note_durable(2)
+        self.end(first)
+        self.directory().entries["replica-0"] = copy
+        second = self.start()
+        self.assertIn("ends at op 1, but it was synced up to op 2", second.damage)
+        second.save_log_view(2, 2)
+        self.end(second)
+        self.assertEqual(self.start().damage, "")
+
 
 if __name__ == "__main__":
     unittest.main()
