@@ -104,7 +104,7 @@ WITHOUT_DISK = {
     "marked_yaml.read_file": "cluster.yaml, read",
     **dict.fromkeys(("memory.history", "memory.claim", "memory._free_files"), "a client's files; without them it remembers nothing"),
     **dict.fromkeys(("memory.Memory.save", "memory.Memory.remove"), "the same"),
-    "terminal.converse": "the terminal",
+    "terminal.hush": "the terminal",
 }
 FILE_CALLS = {
     *("open", "fdopen", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "rename", "replace", "link", "unlink", "remove", "mkdir"),
