@@ -11,6 +11,7 @@ and it is loaded only where cluster.yaml gives a replica such a port.
     CALLS_MAX          calls under way: RESOURCE_EXHAUSTED
     HELD_MAX           bytes of calls that wait because the replica is full: RESOURCE_EXHAUSTED
     STREAMS_MAX        streams, of chat and of health: RESOURCE_EXHAUSTED
+    BEGUN_MAX          all of these, and calls of which only the beginning has come: RESOURCE_EXHAUSTED
     ONE_CONNECTION     calls and streams of one connection: HTTP/2 makes the guest wait
     UNWRITTEN_S        seconds in which a stream took nothing although something waits: cancelled; what it was not shown stays
     IDLE_S             seconds in which a connection had no call and no stream: closed
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 CALLS_MAX = 4_096
 HELD_MAX = 32 << 20
 STREAMS_MAX = 20_000
+BEGUN_MAX = STREAMS_MAX + CALLS_MAX  # 20 KiB each: some 500 MiB when hostile guests begin so many
 ONE_CONNECTION = 1_024
 UNWRITTEN_S = 10.0
 IDLE_S, ALIVE_S, DEAD_S, SHAKE_S = 600, 10, 5, 10
@@ -178,7 +180,8 @@ class GrpcDoor:
             if self.server is not None:
                 return
             self.exchange = Exchange(self.desk)
-            server = grpc.aio.server(options=[*OPTIONS, ("grpc.max_allowed_incoming_connections", self.connections_max)])
+            options = [*OPTIONS, ("grpc.max_allowed_incoming_connections", self.connections_max)]
+            server = grpc.aio.server(options=options, maximum_concurrent_rpcs=BEGUN_MAX)
             server.add_generic_rpc_handlers((self._handlers(), self._health_handlers()))
             reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)  # type: ignore[no-untyped-call]
             for address in self.addresses:
