@@ -19,6 +19,7 @@ Read next: `connection.py`, `waiting.py` (what a proof is).
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
@@ -29,6 +30,7 @@ from doors.calls import Asked, CallTranslator
 
 COMMON_MAX = WINDOW // 2  # calls under way on a common line, half of what its session may have
 TOGETHER_MAX = 64 << 10  # characters of calls in one run, which is never split
+GATHER_S, GATHER_MOST_S = 0.002, 0.01  # seconds calls wait for one more caller who was answered just now, and in all
 FREE_KEPT = 8  # lines that wait for the next calls; more are closed
 PROOFS_MAX = 10_000  # passwords remembered as right
 
@@ -63,24 +65,30 @@ class LineShell:
 class Exchange:
     """The lines of one replica's door."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, desk: Desk, later: Callable[[float, Callable[[], None]], object]) -> None:
+        self.desk, self.later = desk, later
         self.common: list[Connection] = []
         self.free: list[Connection] = []
         self.lines: dict[Connection, None] = {}
         self.filled: dict[Connection, int] = {}  # common lines with calls that are not sent yet: characters of them
+        self.gathered = 0  # such calls
+        self.returning: Counter[str] = Counter()  # by caller, calls that were answered: it will call again
+        self.answered_at = 0.0
+        self.is_waiting = False  # for those who return
         self.dropped: list[Connection] = []
         self.proofs: dict[tuple[str, bytes], str] = {}
         self.key = desk.dice(len(NO_SESSION))
 
-    def ask(self, asked: Asked, address: str, answer: Answer) -> None:
-        """A call from this address."""
+    def ask(self, asked: Asked, address: str, answer: Answer, caller: str = "") -> None:
+        """A call from this address; `caller`: one connection's name."""
         self.sweep()
         old, new = asked.passwords
         if new:
             return self._ask_alone(asked, address, lambda command, reply: answer(reply))
         if not old:
-            return self._ask_together(f"{asked.command}|{WRONG if self.desk.is_strict else ''}", lambda command, reply: answer(reply))
+            return self._ask_together(
+                f"{asked.command}|{WRONG if self.desk.is_strict else ''}", lambda command, reply: answer(reply), caller
+            )
         key = asked.name, hashlib.blake2b(old.encode(), key=self.key, digest_size=16).digest()
 
         def proved(command: str, reply: str) -> None:
@@ -97,13 +105,12 @@ class Exchange:
                 return self._ask_alone(asked, address, proved)
             answer(reply)
 
-        proof = self.proofs.get(key)
-        if proof is None:
+        if key not in self.proofs:
             self._ask_alone(asked, address, proved)
         else:
-            self._ask_together(f"{asked.command}|{proof}", again)
+            self._ask_together(f"{asked.command}|{self.proofs[key]}", again, caller)
 
-    def look_back(self, asked: Asked, address: str, answer: Answer) -> None:
+    def look_back(self, asked: Asked, address: str, answer: Answer, _caller: str = "") -> None:
         """A page of a conversation: its own account's, so the line is logged in for as long."""
         self.sweep()
         line = self._open()
@@ -157,24 +164,58 @@ class Exchange:
         else:
             self.drop(line)
 
-    def _ask_together(self, command: str, done: Callable[[str, str], None]) -> None:
+    def _ask_together(self, command: str, done: Callable[[str, str], None], caller: str) -> None:
         for line in self.common:
             if line.unanswered < COMMON_MAX:
                 break
         else:
             line = self._open()
             self.common.append(line)
-        cast(CallTranslator, line.translator).ask(command, None, done)
-        is_first = not self.filled
+
+        def answered(command: str, reply: str) -> None:
+            self.returning[caller] += 1
+            self.answered_at = self.desk.now()
+            done(command, reply)
+
+        cast(CallTranslator, line.translator).ask(command, None, answered)
         self.filled[line] = self.filled.get(line, 0) + len(command)
-        if self.filled[line] > TOGETHER_MAX:
+        self.gathered += 1
+        if self.returning[caller] > 1:
+            self.returning[caller] -= 1
+        else:
+            del self.returning[caller]
+        if self.filled[line] > TOGETHER_MAX or (self.is_waiting and not self.returning):
             self._send()
-        elif is_first:
-            self.desk.soon(self._send)
+        elif self.gathered == 1:
+            self.desk.soon(self._gather)
+
+    def _gather(self) -> None:
+        """What came in the same turn is there. Who was answered together calls again, but gRPC takes a while for each."""
+        now = self.desk.now()
+        if now - self.answered_at > GATHER_S:
+            self.returning.clear()  # they have something else to do
+        if self.gathered and not self.returning:
+            self._send()
+        elif self.gathered and not self.is_waiting:
+            self.is_waiting = True
+            self._wait(self.gathered, now + GATHER_MOST_S)
+
+    def _wait(self, before: int, until: float) -> None:
+        def look() -> None:
+            if not self.is_waiting:
+                return
+            if self.gathered == before or self.desk.now() >= until:
+                self.returning.clear()
+                self._send()
+            else:
+                self._wait(self.gathered, until)
+
+        self.later(GATHER_S, look)
 
     def _send(self) -> None:
-        """The calls that came in this turn of the loop travel as one run."""
+        """The calls that have gathered travel as one run."""
         filled, self.filled = self.filled, {}
+        self.gathered, self.is_waiting = 0, False
         for line in filled:
             if line in self.lines:
                 line.flush()

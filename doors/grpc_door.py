@@ -65,6 +65,8 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),  # two servers would share the port, and nobody would hear of it
     ("grpc.max_receive_message_length", REQUEST_MAX),
     ("grpc.max_concurrent_streams", ONE_CONNECTION),
+    ("grpc.server.max_pending_requests", CALLS_MAX),  # else it cancels what has not reached us; we refuse with a sentence
+    ("grpc.server.max_pending_requests_hard_limit", CALLS_MAX),
     ("grpc.max_connection_idle_ms", IDLE_S * 1000),
     ("grpc.keepalive_time_ms", ALIVE_S * 1000),
     ("grpc.keepalive_timeout_ms", DEAD_S * 1000),
@@ -72,7 +74,7 @@ OPTIONS = [
     ("grpc.server_handshake_timeout_ms", SHAKE_S * 1000),
 ]
 
-Ask = Callable[[Exchange, calls.Asked, str, Callable[[str], None]], None]
+Ask = Callable[[Exchange, calls.Asked, str, Callable[[str], None], str], None]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -179,7 +181,7 @@ class GrpcDoor:
         async with self.turns:
             if self.server is not None:
                 return
-            self.exchange = Exchange(self.desk)
+            self.exchange = Exchange(self.desk, self.loop.call_later)
             options = [*OPTIONS, ("grpc.max_allowed_incoming_connections", self.connections_max)]
             server = grpc.aio.server(options=options, maximum_concurrent_rpcs=BEGUN_MAX)
             server.add_generic_rpc_handlers((self._handlers(), self._health_handlers()))
@@ -255,7 +257,8 @@ class GrpcDoor:
 
         if self.exchange is None or self.desk.reached[1]:
             raise Refused(UNAVAILABLE, LEFT if self.exchange is None else CUT_OFF)
-        ask(self.exchange, asked, address_of(context.peer()) if any(asked.passwords) else "", answered)
+        caller = context.peer()
+        ask(self.exchange, asked, address_of(caller) if any(asked.passwords) else "", answered, caller)
         return await future
 
     async def _wait(self, size: int) -> None:

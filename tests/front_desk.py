@@ -103,7 +103,7 @@ class FrontDesk:
             now=lambda: self.time,
             dice=self._dice,
             work=lambda *work: self.works.append(work),
-            soon=lambda callback: self.works.append((0.0, lambda: None, lambda _: callback())),
+            soon=lambda callback: self.later(0.0, callback),
             archive=self.archive,
             hasher=QUICK,
             describe_cluster=lambda door: b'{"cluster":"dormitory"}',
@@ -114,6 +114,10 @@ class FrontDesk:
 
     def _poke(self) -> None:
         self.pokes += 1
+
+    def later(self, after: float, callback: Callable[[], None]) -> None:
+        """In a turn to come."""
+        self.works.append((after, lambda: None, lambda _: callback()))
 
     def _dice(self, size: int) -> bytes:
         assert size == 16, "a session or a salt"

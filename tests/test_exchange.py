@@ -6,22 +6,22 @@ import unittest
 
 from commands import count_ops
 from doors import calls
-from exchange import TOGETHER_MAX, Exchange
+from exchange import GATHER_S, TOGETHER_MAX, Exchange
 from tests.front_desk import FrontDesk
 
 
 class Together(unittest.TestCase):
     def setUp(self) -> None:
         self.front = FrontDesk(watched=False)
-        self.exchange = Exchange(self.front.desk)
+        self.exchange = Exchange(self.front.desk, self.front.later)
         self.answers: list[str] = []
         self.ask("mason")
         self.front.turn()  # the line is open
         self.answers.clear()
 
-    def ask(self, name: str, text: str = "") -> None:
+    def ask(self, name: str, text: str = "", caller: str = "") -> None:
         asked = calls.send("mason", name, text, 0, "", "") if text else calls.call("c", name)
-        self.exchange.ask(asked, "127.0.0.1", self.answers.append)
+        self.exchange.ask(asked, "127.0.0.1", self.answers.append, caller)
 
     def turn(self) -> list[int]:
         """Commands in each run that left in this turn of the loop."""
@@ -45,6 +45,43 @@ class Together(unittest.TestCase):
         self.assertEqual([count_ops(run) for run in self.front.desk.open_runs], [3])
         self.ask("mason", "x")
         self.assertEqual(self.turn(), [3, 1])
+
+    def answer_three(self) -> None:
+        for caller in "abc":
+            self.ask(f"first-{caller}", caller=caller)
+        self.front.turn()
+
+    def test_calls_wait_for_callers_who_were_answered_just_now(self) -> None:
+        """They come back one after the other, and others meanwhile."""
+        self.answer_three()
+        for caller in "adb":
+            self.ask(f"next-{caller}", caller=caller)
+            self.assertEqual(self.turn(), [], "c will call again")
+        self.ask("next-c", caller="c")
+        self.assertEqual([count_ops(run) for run in self.front.desk.open_runs], [4], "at once, they are all here")
+
+    def test_nobody_waits_for_long(self) -> None:
+        self.answer_three()
+        self.ask("wayne", caller="a")
+        self.turn()
+        self.assertEqual(self.turn(), [1], "nobody else came in time")
+        self.front.turn()
+        self.ask("bob", caller="d")
+        self.turn()
+        for number in range(20):  # one who never comes, and somebody always does
+            self.ask(f"more{number}", caller="e")
+            self.front.time += GATHER_S
+            if self.turn():
+                break
+        self.assertLess(number, 10)
+
+    def test_a_caller_who_is_alone_does_not_wait(self) -> None:
+        self.answer_three()
+        self.front.time += 2 * GATHER_S
+        for number in range(3):
+            self.ask(f"alone{number}", caller="a")
+            self.assertEqual(self.turn(), [1])
+            self.front.turn()
 
     def test_what_was_not_sent_is_not_done(self) -> None:
         """Who waits on a line that is given up hears that nobody knows; so it must not be done later."""

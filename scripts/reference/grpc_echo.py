@@ -23,6 +23,8 @@ import uvloop
 
 from doors.gen.chat_pb2 import DESCRIPTOR, ChatMessageRequest, ChatMessageResponse
 
+PENDING_MAX = 10_000  # calls; by itself it cancels some of 2,000
+
 
 async def serve(port: int) -> None:
     """Until the process is killed."""
@@ -34,7 +36,7 @@ async def serve(port: int) -> None:
     read, write = ChatMessageRequest.FromString, ChatMessageResponse.SerializeToString
     handler = grpc.unary_unary_rpc_method_handler(send, read, write)
     name = DESCRIPTOR.services_by_name["ChatService"].full_name
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[(f"grpc.server.max_pending_requests{which}", PENDING_MAX) for which in ("", "_hard_limit")])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"SendMessage": handler}),))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

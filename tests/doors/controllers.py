@@ -504,7 +504,7 @@ class Grpc(Controller):
 
     def __init__(self, house: House, replica: int) -> None:
         self.house, self.name, self.front = house, "", house.desks[replica]
-        self.exchange = Exchange(self.front.desk)
+        self.exchange = Exchange(self.front.desk, self.front.later)
         self.ear: Ear | None = None
         self.mail: Mail = []
 

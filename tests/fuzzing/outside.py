@@ -299,7 +299,7 @@ class GrpcTarget(Target):
     def run(self, image: bytes) -> str:
         if not self.left:
             self.front, self.left = FrontDesk(), self.life
-            self.exchange = Exchange(self.front.desk)
+            self.exchange = Exchange(self.front.desk, self.front.later)
             self.ask(CALLS["CreateAccount"](CreateAccountRequest(client_id="ann").SerializeToString()))
         self.left -= 1
         call, raw = self.calls[image[0] % len(self.calls) if image else 0], image[1:]
