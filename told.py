@@ -31,6 +31,7 @@ Read next: `listening.py`.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,12 +69,15 @@ def is_channel(name: str) -> bool:
 
 
 class Told:
-    """`words`: by name and time. `order`: all of them by time. `threads`: by account and seq of the message."""
+    """`words`: by name and time. `order`: all of them by time. `threads`: by account and seq of the message.
+
+    Where the oldest goes again and again, a plain dict would look for it through all the places of those that have gone.
+    """
 
     def __init__(self) -> None:
         self.words: dict[str, dict[int, Word]] = {}
-        self.order: dict[int, str] = {}
-        self.requests: dict[tuple[str, str, str], str] = {}  # name, verb, request -> reply
+        self.order: OrderedDict[int, str] = OrderedDict()
+        self.requests: OrderedDict[tuple[str, str, str], str] = OrderedDict()  # name, verb, request -> reply
         self.threads: dict[str, dict[int, int]] = {}
 
     def after(self, name: str, place: int) -> Iterator[Word]:
