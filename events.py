@@ -160,6 +160,12 @@ class DiskFailed(NamedTuple):
     full: bool
 
 
+class RoomLooked(NamedTuple):
+    """Whether more would fit on this disk; looked at each second while the replica is not in the view."""
+
+    has_room: bool
+
+
 class SnapshotRead(NamedTuple):
     """The newest snapshot was read again, long after it was written; `damage`: what is wrong with it, empty when nothing is."""
 

@@ -64,6 +64,7 @@ from events import (
     ReadLog,
     Received,
     RegisterRead,
+    RoomLooked,
     Saved,
     SaveLogView,
     Send,
@@ -153,6 +154,7 @@ class Replica:
         self.taken_view = 0  # view in which a piece of its primary's log was taken last
         self.writing = 0  # disk orders under way; one that failed is under way for ever
         self.trouble, self.is_full = "", False  # why the disk does not answer; whether it will as soon as there is room
+        self.lacks_room = False  # whether nothing more would fit on it
         self.start_view: StartView | None = None
         self.installed: set[int] = set()  # members that have answered StartView
         self.told_commit = 0
@@ -381,6 +383,9 @@ class Replica:
         op, digest = self.expected
         if op == self.digest_op and digest != self.digest and not self.is_primary:
             self.leave_process(f"my state differs from the primary's after op {op}: it must be rebuilt from snapshot and journal")
+
+    def on_room_looked(self, event: RoomLooked) -> None:
+        self.lacks_room = not event.has_room
 
     def on_snapshot_differed(self, event: SnapshotDiffered) -> None:
         """A primary has nobody to be compared with: it would send one backup after the other away."""
@@ -784,5 +789,6 @@ HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     StopAsked: Replica.on_stop_asked,
     Ticked: Replica.on_ticked,
     SnapshotDiffered: Replica.on_snapshot_differed,
+    RoomLooked: Replica.on_room_looked,
     **dict.fromkeys(TO_POLICY, Replica.to_policy),
 }

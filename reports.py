@@ -65,7 +65,7 @@ def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: fl
         "reason": policy.reason,
         "changed": policy.changed,
         "forced": max(policy.forced, storage.superblock.forced),
-        "waiting": (f"for room: {replica.trouble}" if replica.is_full else policy.waiting) if replica.status == LEARNER else "",
+        "waiting": waiting(replica) if replica.status == LEARNER else "",
         "trouble": cut_off(replica) or read_only(replica) or trouble or replica.damage,
         "version": VERSION,
     }
@@ -74,6 +74,12 @@ def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: fl
 def reached(replica: Replica) -> tuple[int, int]:
     """How many of how many replicas this one reaches, where those are too few for anybody to be served here; else zeros."""
     return (replica.policy.reachable(), len(replica.replicas)) if replica.policy.is_cut_off() else (0, 0)
+
+
+def waiting(replica: Replica) -> str:
+    """What a replica outside the view waits for."""
+    lacking = replica.trouble or "nothing more fits on this disk"
+    return f"for room: {lacking}" if replica.is_full or (replica.lacks_room and replica.primary is not None) else replica.policy.waiting
 
 
 def read_only(replica: Replica) -> str:

@@ -65,6 +65,7 @@ from events import (
     ReadRegister,
     Received,
     Remember,
+    RoomLooked,
     SaveLogView,
     SaveView,
     Send,
@@ -195,6 +196,7 @@ class Server:
 
     def run(self) -> None:
         """Begin to tick."""
+        self.feed(RoomLooked(self.storage.has_room()))
         self.feed(Ticked())
 
     # --- the loop -----------------------------------------------------------------------------------------------------------------------
@@ -361,6 +363,8 @@ class Server:
             return self._exit(Exit(self.storage.spent, suspect=False))
         if self.replica.serving and self.state.has_stale(self.host.wall()):
             self.desk.submit(system_run("expire|"))
+        if self.replica.status == LEARNER:
+            self.feed(RoomLooked(self.storage.has_room()))
         if len(self.policy.members()) == len(self.settings.replicas):
             self.storage.ballast.take_in_again()  # not before: those who are out need the room more
         try:

@@ -41,6 +41,8 @@ from register import Register, RegisterFull
 from state import ChatState
 from superblock import Superblock
 
+ROOM_BYTES = 1 << 20  # as the first segment of a journal
+
 
 class BootFailed(Exception):
     """This replica cannot start; the text says why and what to do. `may_pass`: trying again in a moment may help."""
@@ -291,6 +293,11 @@ class Storage:
         """Say in the lock file how far this log goes, unless it is not trusted. Raises OSError."""
         if not self.damage:
             self.lock.write(self.inc, op, sync=sync)
+
+    def has_room(self) -> bool:
+        """Whether something more would fit on this disk."""
+        trial = Ballast(self.disk, os.path.join(self.path, "room.tmp"), ROOM_BYTES)
+        return trial.take_in() and trial.release()
 
     def propose(self, view: View) -> View | None:
         """The register's last view after an attempt to make this one; None: there is no room, not even without the ballast."""

@@ -16,6 +16,7 @@ from events import (
     Proposed,
     Received,
     RegisterRead,
+    RoomLooked,
     Send,
     SnapshotRead,
     StopAsked,
@@ -1007,6 +1008,20 @@ class DiskTroubleTest(Story):
         self.assertEqual((world.exits, world.members()), ([], (0, 1, 2)))
         self.assertIn(b"b", self.bodies(0))
         self.assertNotIn(b"no room", self.bodies(0))
+
+    def test_who_comes_back_on_a_full_disk_takes_nothing_over(self) -> None:
+        world = self.fill(0, 1, 2)
+        world.kill(1)
+        del world.failing[1]
+        world.lose = {NewState}
+        world.start(1)
+        world.feed(1, RoomLooked(has_room=False))
+        world.lose = set()
+        world.run(5)
+        self.assertEqual((world.primary(), world.members(), self.replica(1).status), (0, (0,), LEARNER))
+        world.feed(1, RoomLooked(has_room=True))
+        world.run(3)
+        self.assertEqual((world.primary(), world.members()), (1, (1,)))
 
     def test_all_disks_are_full_and_the_primary_is_dead(self) -> None:
         world = self.begin(b"a")

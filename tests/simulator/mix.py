@@ -25,6 +25,7 @@ import segments
 import server
 import snapshots
 import state
+import storage
 import survivor
 import transfer
 from settings import Address, Settings
@@ -226,6 +227,7 @@ def _places(sizes: dict[str, int]) -> list[tuple[Any, str, Any]]:
         (journal, "ZEROS", bytes(16 << 10)),
         (server, "BATCH_MAX", 8 << 10),
         (transfer, "CHUNK", sizes["chunk"]),
+        (storage, "ROOM_BYTES", 16 << 10),
         (snapshots, "MESSAGES_PER_FILE", sizes["messages"]),
         (survivor, "CATCH_UP_BYTES", sizes["catch_up"]),
         (majority, "CATCH_UP_BYTES", sizes["catch_up"]),

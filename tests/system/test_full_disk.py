@@ -91,6 +91,9 @@ class FullDisk(unittest.TestCase):
         self.cluster.start()
         sent = self.fill(before)
         self.assert_read_only()
+        last = self.last()
+        assert last is not None
+        self.assertEqual({row["waiting"][:9] for row in self.rows() if row["id"] != last["id"]}, {"for room:"})
         self.disk.free()
         self.cluster.wait_members()
         with Plain(self.cluster.pipes[1]) as guest:
