@@ -231,6 +231,8 @@ class LastResort:
                 f"  the register ends at view {last.number}, of replica {names(last.replicas)} ({last.reason}), decided at op {last.op}"
             )
             lines += [f"  ops {found.op + 1} to {last.op} were acknowledged before that view"] if last.op > found.op else []
+        if last is None or last.forced > found.log_view:
+            lines.append("  everything that was acknowledged in a view that an operator forced without this disk, if there is one")
         absent = [i for i, o in self.found.items() if not o.is_there]
         if absent:
             lines.append(f"  nothing is known here of what replica {names(absent)} acknowledged, alone or together")

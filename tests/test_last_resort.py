@@ -213,6 +213,7 @@ class SurvivorTest(LastResortTest):
             self.shows(words)
         self.shows("nothing is known here of what replica 0, 1 acknowledged")
         self.shows("its last batch, ops 5 to 5, may never have been acknowledged")
+        self.assertNotIn("without this disk", "\n".join(self.said))
         columns, row = self.decisions()
         self.assertEqual(columns[2:7], ["command", "cluster", "replica", "view", "op"])
         self.assertEqual(row[2:7], ["force-new-view", NAME, "2", "3", "5"])
@@ -225,6 +226,9 @@ class SurvivorTest(LastResortTest):
         lost = self.lose(0, 1)
         self.force(2)
         self.come_back(0, lost[0])
+        self.lose(2)
+        self.refuses("that is not the cluster's name", lambda: self.force(0, name=""))
+        self.shows("in a view that an operator forced without this disk")
         storage = self.open(0)
         self.assertIn("view 3 was forced by an operator", storage.damage)
         self.assertEqual((storage.journal.head_op, storage.superblock.log_view, storage.superblock.suspect), (0, 0, True))
@@ -463,6 +467,7 @@ class MajorityTest(LastResortTest):
             self.assertNotIn(i, dict(sb.met))
             self.end(storage)
         self.assertEqual(self.decisions()[1][5], str(era + 2))
+        self.shows("in a view that an operator forced without this disk, if there is one")
 
     def test_a_later_era_outranks_one_that_a_clock_put_into_the_future(self) -> None:
         ahead = (WALL // 10**6 + 1000) * ERA + 7
