@@ -183,6 +183,8 @@ class Scripts(Place):
                 connection.on_ack = lambda upto: None  # type: ignore[method-assign]
         self.replicas.send("wayne", "mason", "shown")
         await process.stdout.readline()
+        file = Path(memory.directory(), "session-00")
+        await self.until(lambda: str(self.replicas.ports[1]) in file.read_text())  # where else to go, it asks its replica
         process.kill()
         await process.wait()
         self.assertEqual(self.files(), ["session-00"])
