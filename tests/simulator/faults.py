@@ -287,8 +287,9 @@ class Faults:
             self.world.push(self.world.now + 3.5 + self.world.dice.random(), None, self.world.start, process.id)
 
     def _wrong_memory(self) -> None:
-        """The next batch leads a member to another state than the others have."""
-        members = [p for p in self.world.living() if hasattr(p.server, "replica") and p.server.replica.status == NORMAL]
+        """The next batch leads a member to another state than the others have; one that was wrong already might be right again."""
+        running = [p for p in self.world.living() if hasattr(p.server, "replica") and p.server.replica.status == NORMAL]
+        members = [p for p in running if not p.was_wrong]
         if members:
             process = self.world.dice.choice(members)
             self.say(f"the memory of {process.id} will be wrong")
