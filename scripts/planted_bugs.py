@@ -45,13 +45,17 @@ STEPS = (1, 3, 10, 30, 100, 300, SEEDS)  # seeds: a row of the table in docs/tes
 
 
 class Hunt(NamedTuple):
-    """What came of one mutation. `seed`: of the find, 0: none; `seeds`: run so far; `passed_over`: finds that did not count."""
+    """What came of one mutation. `seed`: of the find, 0: none; `seeds`: run so far; `passed_over`: finds that did not count.
+
+    `draws`: of some of these seeds only those were run that draw this.
+    """
 
     name: str
     seed: int = 0
     seeds: int = 0
     sentence: str = ""
     passed_over: int = 0
+    draws: str = ""
 
     @property
     def mutation(self) -> Mutation:
@@ -114,6 +118,8 @@ def listen(name: str, policy: str, first: int, count: int, draws: Iterable[str] 
 def hunt(known: Hunt, asked: argparse.Namespace, results: Results, until: float) -> Hunt:
     """Run seeds over the mutation until a find that counts, or until it is time to stop."""
     mutation, last = known.mutation, asked.seed + asked.seeds
+    if not known.seed and asked.draws:
+        known = known._replace(draws=", ".join(asked.draws))
     while not known.seed and asked.seed + known.seeds < last and time.monotonic() < until:
         for said in listen(mutation.name, mutation.policy, asked.seed + known.seeds, last - asked.seed - known.seeds, asked.draws):
             known = known._replace(seeds=said.seed - asked.seed + 1)
@@ -155,12 +161,17 @@ def tables(results: Results) -> Iterator[str]:
         yield f"\n**{policy}**: {sum(bool(h.seed) for h in own)} of {len(own)} are found.\n"
         yield "| within | bugs (the seed) |\n| --- | --- |"
         for before, most in zip((0, *STEPS), STEPS, strict=False):
-            names = [f"`{h.name}` {h.seeds}" for h in sorted(own, key=lambda h: (h.seeds, h.name)) if h.seed and before < h.seeds <= most]
+            names = [
+                f"`{h.name}` {'≤ ' * bool(h.draws)}{h.seeds}"
+                for h in sorted(own, key=lambda h: (h.seeds, h.name))
+                if h.seed and before < h.seeds <= most
+            ]
             if names:
                 yield f"| {most} | {', '.join(names)} |"
-    missed = [f"`{h.name}` ({h.seeds} seeds)" for h in found if not h.seed]
+    missed = [f"`{h.name}` ({'at most ' * bool(h.draws)}{h.seeds} seeds)" for h in found if not h.seed]
     seeds = sum(h.seeds for h in found)
-    yield f"\n{len(found) - len(missed)} of {len(found)} found, in {seeds} seeds all together. Not found: {', '.join(missed) or 'none'}."
+    about, none = "at most " * any(h.draws for h in found), ", ".join(missed) or "none"
+    yield f"\n{len(found) - len(missed)} of {len(found)} found, in {about}{seeds} seeds all together. Not found: {none}."
     yield "\n| redundant | what covers it |\n| --- | --- |"
     yield from (f"| `{m.name}` | {m.redundant} |" for m in MUTATIONS.values() if m.redundant)
 
