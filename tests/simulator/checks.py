@@ -190,7 +190,7 @@ class Checks(LogChecks):
         self.history.append(Seen(guest.name, asked.called, self.world.now, asked.line, outcome))
         expected = self.logged(guest, asked, words)
         if outcome[0] == "read":
-            self._check_read(guest, outcome[1:], expected)
+            self._check_read(guest, asked, outcome[1:], expected)
         elif outcome != expected:
             self.fail(f"{guest.name}'s request {asked.number} {asked.line!r} was answered {outcome}, the log says {expected}")
         return outcome
@@ -220,18 +220,19 @@ class Checks(LogChecks):
         if words == UNREADABLE:
             return  # its disk fails, and may say so
         _, whom, count = asked.line.split("|")
-        me, got = self._account(guest), [tuple(row.split("|", 3)[2:]) for row in words.splitlines()[1:]]
+        me, got = self._accounts(guest)[-1], [tuple(row.split("|", 3)[2:]) for row in words.splitlines()[1:]]
         said = [one for one in self.spec.said if (one[1] is me and one[2].name == whom) or (one[2] is me and one[1].name == whom)]
         ours, least = [(sender.name, text) for _, sender, _, text in said], sum(op <= asked.acked_op for op, *_ in said)
         if not any(ours[:end][-int(count) :] == got for end in range(least, len(ours) + 1)):
             self.fail(f"{guest.name}'s request {asked.number} {asked.line!r} shows {got}, the log says {ours[-int(count) :]}")
         self.counted["looked back"] += len(got)
 
-    def _check_read(self, guest: SimGuest, texts: Outcome, expected: Outcome) -> None:
+    def _check_read(self, guest: SimGuest, asked: Asked, texts: Outcome, expected: Outcome) -> None:
         """What a read shows is what waited, without what this guest was shown already."""
         if expected[0] != "read":
             self.fail(f"{guest.name} read {texts}, the log says {expected}")
-        account = self._account(guest)
+        op, _ = self.spec.results[guest.session, asked.number]
+        account = max((a for a in self._accounts(guest) if a.number < op), key=lambda a: a.number)
         shown = self.shown.setdefault((guest.name, account.number), [])
         waited = expected[1:]
         rest = waited[len(waited) - len(texts) :]
@@ -246,20 +247,27 @@ class Checks(LogChecks):
         shown += texts
         self.displays_seen += [Displayed(guest.name, self.world.now, text, pushed=False) for text in texts]
 
-    def _account(self, guest: SimGuest) -> Account:
-        """The newest account of this guest's name: nobody else makes or deletes it."""
-        return max((a for (name, _), a in self.spec.ever.items() if name == guest.name), key=lambda a: a.number)
+    def _accounts(self, guest: SimGuest) -> list[Account]:
+        """All that this guest ever had, the newest last: nobody else makes or deletes them."""
+        return sorted((a for (name, _), a in self.spec.ever.items() if name == guest.name), key=lambda a: a.number)
+
+    def _owner(self, guest: SimGuest, seq: int, sender: str, text: str) -> Account | None:
+        """Whose message that is: the newest account's, or while the guest has not heard that it has this one, the one's before."""
+        *before, newest = self._accounts(guest)
+        made = [self.spec.results.get((guest.session, number), (0, ()))[0] for number in guest.under_way]
+        may_own = (newest, *before[-1:]) if newest.number in made else (newest,)
+        return next((a for a in may_own if a.log.get(seq) == (sender, text)), None)
 
     def pushed(self, guest: SimGuest, seq: int, sender: str, text: str) -> None:
         """A delivery has come, perhaps once more."""
-        account = self._account(guest)
-        if account.log.get(seq) != (sender, text):
-            self.fail(f"{guest.name} got message {seq} {sender}: {text!r}, the log says {account.log.get(seq)}")
+        if self._owner(guest, seq, sender, text) is None:
+            self.fail(f"{guest.name} got message {seq} {sender}: {text!r}, the log says {self._accounts(guest)[-1].log.get(seq)}")
 
     def displays(self, guest: SimGuest, seq: int, sender: str, text: str) -> None:
         """It is newer than all that was displayed."""
         self.counted["displayed"] += 1
-        account = self._account(guest)
+        account = self._owner(guest, seq, sender, text)
+        assert account is not None
         shown = self.shown.setdefault((guest.name, account.number), [])
         if text in shown:
             self.fail(f"{guest.name} was shown {text!r} twice")
@@ -317,7 +325,7 @@ class Checks(LogChecks):
                 texts = [text for _, text in account.log.values()]
                 waiting = {m[2] for m in account.box}
                 missing = [t for t in texts if t not in shown and t not in waiting]
-                if missing and account is self._account(guest) and guest.account:
+                if missing and account is self._accounts(guest)[-1] and guest.account:
                     self.fail(f"{name} was never shown {missing[:5]}, and nothing waits")
                 order = [t for t in texts if t in set(shown)]
                 if order != [t for t in shown if t in set(texts)]:
