@@ -48,6 +48,11 @@ class Queries:
         """The answers under this number and all below it."""
         return [answer for n in sorted(self.guarded) if n <= number for answer in self.guarded.pop(n)]
 
+    def forget(self, asker: int) -> None:
+        """Its link is gone. It asks again when there is one; another incarnation counts its tickets anew."""
+        self.asked = [(replica, query) for replica, query in self.asked if replica != asker]
+        self.guarded = {n: [a for a in answers if a[0] != asker] for n, answers in self.guarded.items()}
+
     def clear(self) -> None:
         """The view has changed: whoever asked asks again."""
         self.asked.clear()

@@ -393,6 +393,8 @@ class Server:
 
     def on_unlinked(self, replica: int, reason: str) -> None:
         """A link is gone."""
+        self.queries.forget(replica)
+        self.early = [(sender, packet) for sender, packet in self.early if sender != replica]
         self.feed(Unlinked(self.linked.pop(replica)))
 
     def on_packet(self, replica: int, packet: AnyPacket) -> None:

@@ -138,8 +138,8 @@ class Totals:
             f"{counted['seeds']} seeds, {counted['failed']} failed, {counted['short']} short,"
             f" {counted['ms'] / 3600_000:.2f} simulated hours,"
             f" {counted['faults']} faults, {counted['acknowledged']} answers, {counted['displayed']} displays, {counted['views']} views,"
-            f" {counted['windows']} windows of {counted['in windows']} operations judged without the log, {counted['steps']} steps"
-            f" in {spent:.1f} s"
+            f" {counted['windows']} windows of {counted['in windows']} operations judged without the log"
+            f" ({counted['undecided']} too wide to be decided), {counted['steps']} steps in {spent:.1f} s"
         )
 
 

@@ -45,7 +45,16 @@ class LogChecks(Invariants):
         self.acked_op = 0
         self.gaps = 0
         self.abandoned: list[tuple[str, Asked]] = []  # of sessions that never were
-        self.counted = {"acknowledged": 0, "displayed": 0, "views": 0, "windows": 0, "in windows": 0, "looked back": 0, "rows": 0}
+        self.counted = {
+            "acknowledged": 0,
+            "displayed": 0,
+            "views": 0,
+            "windows": 0,
+            "in windows": 0,
+            "undecided": 0,
+            "looked back": 0,
+            "rows": 0,
+        }
 
     # --- the log --------------------------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from tests.simulator.checks import LogChecks, Outcome
 from tests.simulator.counter import Counter
 from tests.simulator.guests import Asked, BareGuest
-from tests.simulator.linearizability import OK, Operation, check
+from tests.simulator.linearizability import ILLEGAL, UNDECIDED, Operation, check
 from tests.simulator.spec import LogSpec, Session
 from tests.simulator.world import World
 
@@ -142,11 +142,12 @@ class LedgerChecks(LogChecks):
         unknown = [a for g in self.guests for a in g.under_way.values()] + [a for _, a in self.abandoned]
         orders = [(a, a.line.partition("|")[2]) for a in unknown if a.line != "2"]
         self.operations += [Operation(a.called, None, order, None) for a, order in orders if moves_sum(order)]
-        verdict = check(self.operations, AT_FIRST * ACCOUNTS, sum_step)
+        verdict = check(self.operations, AT_FIRST * ACCOUNTS, sum_step, is_look=lambda operation: not operation.asked)
         self.counted["windows"] += 1
         self.counted["in windows"] += len(self.operations)
-        if verdict.result != OK:
-            self.fail(f"no order of what was paid in and out explains the sums that were read ({verdict.result})")
+        if verdict.result == ILLEGAL:
+            self.fail("no order of what was paid in and out explains the sums that were read")
+        self.counted["undecided"] += verdict.result == UNDECIDED  # many payments at once may be a sum in more ways than can be tried
 
     def compare_state(self, state: Any) -> None:
         """Balances: the log's, and without it: those of all that was acknowledged and of some that nobody knows of."""
