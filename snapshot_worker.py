@@ -364,8 +364,7 @@ class Worker:
                 self.maker.rest(self.directory)
             if not self.more.poll(IDLE_S * 1000):
                 return b""
-            piece = os.read(self.orders, 1 << 16)
-            if not piece:
+            if not (piece := os.read(self.orders, 1 << 16)):
                 return b""
             self.unread += piece
         line, _, rest = bytes(self.unread).partition(b"\n")
