@@ -9,7 +9,7 @@ bash scripts/environment.sh requirements-dev.txt
 python=.venv/bin/python
 unset PYTHONHOME PYTHONPATH PYTHONOPTIMIZE # assertions are part of the protocol
 unset PYTHONDONTWRITEBYTECODE # hundreds of processes are started: each would compile every module again
-seconds=780 # of which a thousand seeds of the simulator take most
+seconds=820 # of which a thousand seeds of the simulator take most
 
 # Three at a time, since the second waits more than it works:
 #   proofs   what throws dice (prove_*.py: simulation, model, wrecked disks, fuzz): it covers nothing new and would be slow under measurement.

@@ -141,4 +141,9 @@ BUGS = (
         "2.5.4: a new primary applies what it was told of before its own disk had it",
         Edit(CORE, "        self.apply_ready()  # what it was told of before its own disk had it: nobody tells a primary\n", ""),
     ),
+    planted(
+        "queries_of_a_dead_one_answered",
+        "queries: who begins again within its view numbers them anew, so what was asked before is forgotten with its link",
+        Edit("server.py", "        self.queries.forget(replica)\n", ""),
+    ),
 )
