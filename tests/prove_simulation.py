@@ -75,23 +75,22 @@ class Seeds(unittest.TestCase):
         print(told)
         self.assertIn(f"{HOSTS} seeds, 0 failed, 0 short", told)
 
+    def assert_clean(self, story: str, kind: str, count: int) -> None:
+        """The first seeds under majority, each with this story, which more than half of them come to (`kind` in what struck them)."""
+        struck = 0
+        for seed in range(count):
+            report = SCRIPT.simulate(seed, policy="majority", story=story)
+            self.assertEqual(report.violation, "", f"seed {seed}")
+            struck += report.struck.get(kind, 0)
+        self.assertGreater(struck, count // 2)
+
     def test_an_operator_goes_on_from_one_disk(self) -> None:
         """With the program's own command; who was away follows later, and nothing is lost that the chosen disk held."""
-        forced = 0
-        for seed in range(FORCED):
-            report = SCRIPT.simulate(seed, policy="majority", story=host_stories.FORCED)
-            self.assertEqual(report.violation, "", f"seed {seed}")
-            forced += report.struck.get("forced view", 0)
-        self.assertGreater(forced, FORCED // 2)
+        self.assert_clean(host_stories.FORCED, "forced view", FORCED)
 
     def test_the_first_view_begins_half_way(self) -> None:
         """All but its primary have promised it and die before they have a log: nobody has to wait for the operator."""
-        begun = 0
-        for seed in range(HALF_WAY):
-            report = SCRIPT.simulate(seed, policy="majority", story=host_stories.FIRST)
-            self.assertEqual(report.violation, "", f"seed {seed}")
-            begun += report.struck.get("first view", 0)
-        self.assertGreater(begun, HALF_WAY // 2)
+        self.assert_clean(host_stories.FIRST, "first view", HALF_WAY)
 
     def test_the_same_seed_tells_the_same_story_in_another_process(self) -> None:
         """To the last character, whatever order sets have there."""
