@@ -460,8 +460,9 @@ class Server:
     # --- effects: state and catching up ---------------------------------------------------------------------------------------------------
 
     def _apply(self, effect: Apply) -> None:
-        # A batch may leave before this one is answered, so that the others store it meanwhile; not if the core has more to say: a new view.
-        if self.replica.effects[-1:] == [effect] and self.desk.open_runs and self.replica.can_prepare:
+        # A batch may leave before this one is answered, so that the others store it meanwhile; not in a view of which the desk has not
+        # heard: its first batch names the members, and what was asked last would overtake what is asked again.
+        if self.desk.open_runs and self.replica.can_prepare and not self._has_new_role():
             self.unapplied = effect
             return self._submit()
         self._execute(effect.batch)

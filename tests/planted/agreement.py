@@ -148,8 +148,8 @@ BUGS = (
     ),
     planted(
         "batch_ahead_of_a_new_view",
-        "S2: no batch leaves in a view while the core is proposing the next one",
-        Edit(SERVER, "        if self.replica.effects[-1:] == [effect] and self.desk.open_runs", "        if self.desk.open_runs"),
+        "H11: no batch leaves in a view before the one that names its members, and in which what is unanswered is asked again",
+        Edit(SERVER, "self.replica.can_prepare and not self._has_new_role():\n", "self.replica.can_prepare:\n"),
     ),
     planted(
         "two_in_flight",

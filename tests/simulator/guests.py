@@ -355,6 +355,8 @@ class BareGuest:
                 self._begin_anew()
             if parts[1] == b"gap":
                 self.history.gaps += 1
+                if not self.is_hasty:
+                    raise Violation(f"{self.name} hears of a gap below {parts[2].decode()} and has left nothing out")
                 self.firm = min(self.firm, int(parts[2]) - 1)
 
     def _begin_anew(self) -> None:

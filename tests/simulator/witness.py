@@ -4,6 +4,7 @@ What it is not: it changes nothing that the code does.
 
     a query      was evaluated at an op not older than what anybody had heard of when it was asked: names alone would rarely show it
     a new view   of a healed cluster sends nobody away who lives, works, and does not want to go
+    a new view   begins, at its primary, with the list of its members and what is asked again
     a restart    of the cluster is not begun by who has heard that a member lives
     presence     as the primary of a view knows it is at members of this view
     a guest      is not kept by a replica that is not in the view; its newest connection is the one that hears of its session
@@ -18,12 +19,14 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from commands import RUN
 from packets import Packet, StartView, View
 from replication import LEARNER, LIVE, NORMAL
 from tests.simulator.world import Process, Violation, World
 
 UNJUST = ("was silent", "did not", "died", "restart by")  # reasons that are wrong about a member that lives and works
 SETTLED_S = 3.0  # seconds after the healing in which old evidence may still act
+MEMBERS = b"members|"  # how the first batch of a view begins, behind the header of its run
 TOLD_S = 0.02  # seconds between a new link and what was lost with the old one; less than between two repetitions
 
 
@@ -39,6 +42,7 @@ def attach(process: Process) -> None:
     _watch_queries(process)
     _watch_views(process)
     _watch_links(process)
+    _watch_batches(process)
     checks, damage = process.world.checks, process.server.storage.damage
     at = checks.unharmed.pop(process.id, None)
     if damage and at is not None and checks.spoiled.get(process.id) == at:
@@ -100,6 +104,22 @@ def _watch_queries(process: Process) -> None:
         answer(ticket, words)
 
     desk.evaluate, desk.answer = evaluated, answered  # type: ignore[method-assign, assignment]
+
+
+def _watch_batches(process: Process) -> None:
+    """What is asked again in a new view, members first, is not overtaken by what was asked last."""
+    server, begun = process.server, [0]
+    take_batch = server.desk.take_batch
+
+    def taken(limit: int) -> tuple[int, bytes]:
+        ops, body = take_batch(limit)
+        view = server.replica.view
+        if view != begun[0] and not body.startswith(MEMBERS, RUN.size):
+            raise Violation(f"replica {process.id} begins view {view} with something else than the list of its members")
+        begun[0] = view
+        return ops, body
+
+    server.desk.take_batch = taken  # type: ignore[method-assign]
 
 
 def _watch_links(process: Process) -> None:
