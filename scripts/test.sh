@@ -11,9 +11,10 @@ unset PYTHONHOME PYTHONPATH PYTHONOPTIMIZE # assertions are part of the protocol
 unset PYTHONDONTWRITEBYTECODE # hundreds of processes are started: each would compile every module again
 seconds=820 # of which a thousand seeds of the simulator take most
 
-# Three at a time, since the second waits more than it works:
-#   proofs   what throws dice (prove_*.py: simulation, model, wrecked disks, fuzz): it covers nothing new and would be slow under measurement.
-#            It works all the time, so it stands behind the others: their snapshots are made by processes that stand behind as well
+# Four at a time, since those of real processes wait more than they work, and one alone would leave a processor idle:
+#   seeds    the simulation (prove_simulation.py), on as many processors as there are
+#   proofs   what else throws dice (prove_*.py: model, wrecked disks, fuzz), one after the other. Both cover nothing new and would be slow
+#            under measurement. They work all the time, so they stand behind: the others' snapshots are made by processes that do so, too
 #   system   real processes
 #   tests    all others
 failed=()
@@ -27,14 +28,21 @@ part() { # part NAME MODULE…; INT, so that the tests' own clean-up ends the se
     [ "$status" = 0 ] || { [ "$status" = 5 ] && [ "$asked" != 0 ]; } || { echo "FAILED: $name (status $status; 124: longer than $seconds s)" && return 1; }
 }
 asked=$#
-mapfile -t tests < <(find tests -name 'test_*.py' -not -path 'tests/system/*' | LC_ALL=C sort | sed 's#/#.#g; s#\.py$##')
-(renice -n 10 "$BASHPID" > /dev/null && part "the proofs" unittest discover --top-level-directory . --start-directory tests --pattern 'prove_*.py' "$@") &
+modules() { # modules CONDITION…: of find, for files in tests
+    find tests "$@" | LC_ALL=C sort | sed 's#/#.#g; s#\.py$##'
+}
+mapfile -t tests < <(modules -name 'test_*.py' -not -path 'tests/system/*')
+mapfile -t others < <(modules -name 'prove_*.py' -not -name prove_simulation.py)
+(renice -n 10 "$BASHPID" > /dev/null && part "the seeds" unittest tests.prove_simulation "$@") &
+seeds=$!
+(renice -n 10 "$BASHPID" > /dev/null && part "the proofs" unittest "${others[@]}" "$@") &
 proofs=$!
 part "the system" coverage run -m unittest discover --top-level-directory . --start-directory tests/system "$@" &
 system=$!
 part "the tests" coverage run -m unittest "${tests[@]}" "$@" || failed+=("the tests")
 wait "$system" || failed+=("the system's tests")
 wait "$proofs" || failed+=("the proofs")
+wait "$seeds" || failed+=("the seeds")
 
 "$python" -m coverage combine --quiet || failed+=("coverage combine")
 rm -f .coverage.* # what a killed process left half-written
