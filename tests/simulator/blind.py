@@ -113,12 +113,12 @@ def account_step(box: Box, asked: tuple[str, str, int], outcome: tuple[str, ...]
     said = outcome[0] if outcome else ""
     if kind == "send":
         if box.lives and said in ("ok", "") and (rank < 0 or rank == box.sent):
-            yield box._replace(waiting=(*box.waiting, text), sent=box.sent + (rank >= 0))
+            yield Box(box.lives, (*box.waiting, text), box.unsure, box.sent + (rank >= 0))
         if not box.lives and said in ("absent", ""):
             yield box
     elif kind == "display":
         if box.lives and box.waiting[:1] == (text,):
-            yield box._replace(waiting=box.waiting[1:], unsure=True)
+            yield Box(box.lives, box.waiting[1:], True, box.sent)
     elif kind == "1":
         if not box.lives and said in ("ok", ""):
             yield Box(lives=True, waiting=(), unsure=False, sent=box.sent)
@@ -132,7 +132,7 @@ def account_step(box: Box, asked: tuple[str, str, int], outcome: tuple[str, ...]
             yield box
     elif kind == "4":
         if said == "" or (said == "read" and outcome[1:] == box.waiting):
-            yield box._replace(waiting=(), unsure=False)
+            yield Box(box.lives, (), False, box.sent)
     elif kind == "5":
         if said in ("ok", "") and not box.waiting:  # what was shown may have been acknowledged meanwhile
             yield NOBODY._replace(sent=box.sent)
@@ -141,7 +141,7 @@ def account_step(box: Box, asked: tuple[str, str, int], outcome: tuple[str, ...]
 
 
 def _sure_step(box: Box, asked: tuple[str, str, int], outcome: tuple[str, ...]) -> Iterator[Box]:
-    return (following._replace(unsure=False) for following in account_step(box, asked, outcome))
+    return (Box(lives, waiting, False, sent) for lives, waiting, _, sent in account_step(box, asked, outcome))
 
 
 def _shows_unsure(operations: list[Operation]) -> bool:

@@ -380,8 +380,8 @@ class Faults:
 
     def disk_fault(self, process: Process, call: str, path: str) -> OSError | None:
         """What this call to the disk shall raise."""
-        is_quiet = not (self.full or self.failing or self.doomed or self.aims or self.fuse or self.cut_short or self.register_full)
-        if is_quiet and not process.failed_files and call not in ("link", "rename"):
+        is_busy = self.full or self.failing or self.doomed or self.aims or self.fuse or self.cut_short or self.register_full
+        if not is_busy and not process.failed_files and call not in ("link", "rename"):
             return None
         if process is self.fuse and call == "sync" and path.endswith(".seg"):
             self.fuse_syncs -= 1
