@@ -38,7 +38,7 @@ from credentials import CredentialsRefused
 from disk import NETWORKED, file_system
 from doors import DOORS
 from host import VERSION, LoopHost
-from logbook import start_log
+from logbook import print_to_whoever_listens, start_log
 from operators import (
     DONE,
     FORCE,
@@ -367,6 +367,7 @@ def spelled_out(words: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point of `server.py`."""
+    print_to_whoever_listens()
     parser = make_parser()
     arguments = parser.parse_args(spelled_out(sys.argv[1:]))
     config, base = getattr(arguments, "config", "cluster.yaml"), os.path.abspath(getattr(arguments, "data", "data"))

@@ -1,19 +1,40 @@
-"""A replica's log: `data/replica-N/log/replica.log`, for people or as JSON, rotated; one fact a line.
+"""A replica's log: `data/replica-N/log/replica.log`, for people or as JSON, rotated; one fact a line. And what is printed.
 
 What it is not: it knows nothing of what is said. What a line may hold is the affair of whoever says it; no guest's text is among it.
+
+    server.py … | head    head has read enough, and goes: what is printed from then on is dropped, what is done is done to its end
 
 Read next: `admin.py`.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import logging.handlers
 import os
 import sys
+from typing import Any
 
 from settings import Settings
+
+
+class Unheard(io.FileIO):
+    """A file whose reader may go away: nobody stops half-way, or with other words than its own, because nobody listens."""
+
+    def write(self, words: Any, /) -> int:
+        try:
+            return super().write(words)
+        except BrokenPipeError:
+            return len(words)
+
+
+def print_to_whoever_listens() -> None:
+    """From here on `print` goes on when its reader has gone."""
+    was = sys.stdout
+    paper = io.BufferedWriter(Unheard(was.fileno(), "wb", closefd=False))
+    sys.stdout = io.TextIOWrapper(paper, was.encoding, was.errors, line_buffering=was.isatty())
 
 
 def start_log(settings: Settings, path: str, *, console: bool) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import time
 import unittest
 
+from operators import ask
 from tests.system.cluster import Cluster, rss_of, until
 from tests.system.guests import Plain
 from tests.system.stage import SystemTest
@@ -136,6 +137,31 @@ class Starting(unittest.TestCase):
                 self.assertEqual(done.returncode, 2, done.stdout)
                 self.assertRegex(done.stderr, rf"replica 0 cannot start: .*{port}.*; it is taken by process {os.getpid()} \(")
                 self.assertNotIn("Traceback", done.stderr)
+
+    def test_whoever_reads_what_is_printed_may_go(self) -> None:
+        """`… | head`: no complaint, the verb's own exit code; what a supervisor has begun it ends, though nobody hears of it."""
+        for verb in ("status", "stop"):
+            gone = self._unheard(verb)
+            self.assertEqual((gone.wait(30), self._complaint(gone)), (1, b""))  # nothing runs
+        supervisor = self._unheard()
+        self.cluster.wait("all are started", lambda: len(self._answer()) == len(self.cluster.ids))
+        supervisor.terminate()
+        self.assertEqual((supervisor.wait(30), self._complaint(supervisor)), (0, b""))
+        self.assertEqual(self._answer(), [])
+
+    def _unheard(self, *verb: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(self.cluster.command(*verb), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.close()
+        return process
+
+    def _complaint(self, process: subprocess.Popen[bytes]) -> bytes:
+        assert process.stderr is not None
+        with process.stderr:
+            return process.stderr.read()
+
+    def _answer(self) -> list[int]:
+        return [i for i in self.cluster.ids if ask(self.cluster.base, i, {"verb": "status"})]
 
     def test_the_same_replica_twice(self) -> None:
         """The second one goes; the first one does not notice."""
