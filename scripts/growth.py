@@ -6,7 +6,7 @@ filled; they are measured in turn.
     part       what is done                                                     wanted
     memory     of each replica, when nearly all is delivered                    at most 250 MB
     load       W1 and W3 on both                                                at most 10 % lost
-    snapshot   W1 for a while with a snapshot under way                         p99 at most doubled, nobody waits over 50 ms longer
+    snapshot   W1 until snapshots were made meanwhile                           p99 at most doubled, nobody waits over 50 ms longer
     restart    kill -9 of all three, start                                      serving within 3 s
     rejoin     a backup without its directory comes back while W1 runs          50 MB/s or more, W1 loses at most 25 %
     idle       10,000 connections that say nothing                              at most 150 MB a replica
@@ -20,6 +20,7 @@ Read next: `tests/bench/load.py`, docs/performance.md.
 from __future__ import annotations
 
 import argparse
+import array
 import os
 import signal
 import socket
@@ -39,6 +40,7 @@ if __name__ == "__main__":
 
 
 from tests.bench.load import Order, Result
+from tests.bench.makings import Making, Watch, sort_out
 from tests.bench.systems import Understudy, run_load
 from tests.system.cluster import rss_of, until
 from tests.system.guests import Numbered
@@ -55,18 +57,21 @@ READS = {
     "2, all accounts": "2",
 }
 READS_S = 3.0  # seconds of each
-HEAVY_S = 6.0  # seconds of W3 that make a journal of 64 MiB, which brings a snapshot on
+SETTLE_S = 3.0  # seconds of W1 before any counts: workers start, and load what they need
+CATCH_S = 40.0  # seconds of W1: the journal has grown by 64 MiB after half of them, and the replicas make a snapshot one after the other
+CATCH_MAX = 4  # so often at most
 
 
 class Growth:
     """One run."""
 
     def __init__(self, where: str, arguments: argparse.Namespace) -> None:
-        self.messages, self.accounts, self.rounds, self.seconds = (
+        self.messages, self.accounts, self.rounds, self.seconds, self.snapshots = (
             arguments.messages,
             arguments.accounts,
             arguments.rounds,
             arguments.seconds,
+            arguments.snapshots,
         )
         self.full, self.empty = (Understudy(os.path.join(where, name)) for name in ("full", "empty"))
 
@@ -113,16 +118,32 @@ class Growth:
             say(f"load      {name}: {share:.2f} of the empty cluster's; processor a message {cost:.2f} of it")
 
     def snapshot(self) -> None:
-        """Waits of W1 with and without a snapshot under way: a heavy load before it has made the journal long enough for one."""
-        quiet = self.measure(self.full, 64, 1, seconds=4)
-        before = self.full.cluster.csv_op(self.full.primary)
-        self.measure(self.full, 8, 256, seconds=HEAVY_S)
-        busy = self.measure(self.full, 64, 1, seconds=4)
-        made = self.full.cluster.csv_op(self.full.primary) != before
+        """W1 until so many snapshots were made meanwhile, and what requests beside them waited longer than all the others."""
+        moments, seconds, makings, made = array.array("d"), array.array("d"), list[Making](), list[tuple[int, float]]()
+        order = Order("numbered", self.full.port(), connections=64, window=1, warm=SETTLE_S, seconds=CATCH_S)
+        order.noted = os.path.join(self.full.where, "noted")
+        for _ in range(CATCH_MAX):
+            self.full.rest()  # so that all begins with a snapshot of everything
+            with Watch(self.full.cluster) as watch:
+                run_load(order)
+            makings, made = makings + watch.makings, made + watch.made
+            add_noted(order.noted, moments, seconds)
+            if len(made) >= self.snapshots:
+                break
+        if not made:
+            return say(f"snapshot  NO snapshot was made in {CATCH_MAX} times {CATCH_S:.0f} s of W1: nothing is known")
+        waits = sort_out(moments, seconds, makings)
+        without, beside = waits.without, waits.beside
         say(
-            f"snapshot  W1 p99 {quiet.times.p99:.1f} → {busy.times.p99:.1f} ms, worst {quiet.times.worst:.1f} → {busy.times.worst:.1f} ms"
-            f" ({'a snapshot was made meanwhile' if made else 'NO snapshot was made meanwhile'})"
+            f"snapshot  {len(made)} made beside W1, within {', '.join(f'{m.ended - m.began:.1f}' for m in makings)} s;"
+            f" of {without.count} requests without and {beside.count} with one"
+            f" p50 {without.p50:.1f} → {beside.p50:.1f} ms, p99 {without.p99:.1f} → {beside.p99:.1f} ms,"
+            f" p99.9 {without.p999:.1f} → {beside.p999:.1f} ms, worst {without.worst:.1f} → {beside.worst:.1f} ms"
         )
+        for took, moment in waits.worst:
+            at = moment - max(m.began for m in makings if m.began <= moment)
+            replica, placed = min(made, key=lambda one: abs(one[1] - moment))
+            say(f"          {took:.1f} ms, {at:.2f} s after that began, {moment - placed:+.2f} s from replica {replica}'s in place")
 
     def restart(self) -> None:
         """Everybody dies at once."""
@@ -245,6 +266,14 @@ def directory_bytes(path: str) -> int:
     return sum(os.path.getsize(os.path.join(newest, name)) for name in os.listdir(newest))
 
 
+def add_noted(path: str, moments: array.array[float], seconds: array.array[float]) -> None:
+    """What a load has noted, behind what others did."""
+    count = os.path.getsize(path) // (2 * moments.itemsize)
+    with open(path, "rb") as file:
+        moments.fromfile(file, count)
+        seconds.fromfile(file, count)
+
+
 def say(words: str) -> None:
     """A line of the report."""
     print(words, flush=True)
@@ -257,6 +286,7 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--snapshots", type=int, default=3, help="how many are to be made beside W1, at least")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, in this order; nothing is filled for idle, large and slow alone")
     arguments = parser.parse_args()
     parts = arguments.only.split(",")

@@ -34,27 +34,8 @@ class GrowingTest(resorts.LastResortTest):
         rows = [ROW.format(i, 7661 + i, 6666 + i) for i in range(replicas)]
         self.settings = parse((lines[: lines.index("replicas:\n") + 10] + "".join(rows)).encode(), "cluster.yaml")
 
-    def resort(self, replica: int, *, name: str = NAME, disk: SimDisk | None = None) -> Growing:
-        return Growing(
-            disk or SimDisk(random.Random(6), self.files),
-            self.settings,
-            BASE,
-            replica,
-            confirm=lambda: name,
-            say=self.said.append,
-            wall=lambda: WALL,
-            reaches=lambda address: False,
-        )
-
     def grow(self, replica: int, name: str = NAME) -> Callable[[], None]:
-        def act() -> None:
-            command = self.resort(replica, name=name)
-            try:
-                command.grow()
-            finally:
-                command.release()
-
-        return act
+        return lambda: self.carry_out(replica, Growing.grow, name)
 
     def start(self, replica: int, replicas: int) -> Storage:
         """Its next incarnation, with a cluster.yaml that lists so many."""

@@ -14,6 +14,7 @@ from unittest import mock
 from commands import system_run
 from disk import Ballast
 from evidence import examine, shown, stamp
+from growing import Growing
 from journal import Journal
 from last_resort import LastResort, Refused
 from packets import NO_HASH, Batch, Member, View
@@ -103,13 +104,14 @@ class LastResortTest(unittest.TestCase):
         register.propose(View(NAME, number, there[0], there, op, tip, "a test", 0, False, last.chain_hash() if last else NO_HASH))
         register.close()
 
-    def resort(self, replica: int, *, name: str = NAME, disk: SimDisk | None = None) -> LastResort:
+    def resort(self, replica: int, *, name: str = NAME, disk: SimDisk | None = None) -> Growing:
+        """As `server.py` makes one, whichever command it is for."""
         ports = {r.peer: r.id for r in self.settings.replicas}
 
         def reaches(address: Address) -> bool:
             return ports[address] in self.listening
 
-        return LastResort(
+        return Growing(
             disk or SimDisk(random.Random(6), self.files),
             self.settings,
             BASE,
@@ -120,19 +122,18 @@ class LastResortTest(unittest.TestCase):
             reaches=reaches,
         )
 
-    def force(self, replica: int, *copies: int, name: str = NAME) -> None:
+    def carry_out(self, replica: int, command: Callable[[Growing], None], name: str = NAME) -> None:
         last = self.resort(replica, name=name)
         try:
-            last.force_new_view(copies)
+            command(last)
         finally:
             last.release()
 
+    def force(self, replica: int, *copies: int, name: str = NAME) -> None:
+        self.carry_out(replica, lambda last: last.force_new_view(copies), name)
+
     def truncate(self, replica: int) -> None:
-        last = self.resort(replica)
-        try:
-            last.truncate_corrupt_tail()
-        finally:
-            last.release()
+        self.carry_out(replica, LastResort.truncate_corrupt_tail)
 
     def stopped(self, kinds: tuple[str, ...], copies: tuple[int, ...], least: int) -> Iterator[bool]:
         """From the same files again and again: the disk fails at an ever later call, then the power. Yields whether all was done."""

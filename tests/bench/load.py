@@ -62,6 +62,7 @@ class Order(msgspec.Struct):
     reads: bool = False
     count: int = 0
     pids: list[int] = []  # processes of the system, whose processor time is counted
+    noted: str = ""  # a file to be filled with doubles: when each was acknowledged (`time.monotonic`), then how long each took
 
 
 class Times(msgspec.Struct):
@@ -149,8 +150,8 @@ async def connect(port: int) -> Wire:
 class Sender:
     """A connection that keeps `window` requests outstanding."""
 
-    def __init__(self, wire: Wire, dialect: Dialect, window: int, tally: array.array[float]) -> None:
-        self.wire, self.dialect, self.window, self.tally = wire, dialect, window, tally
+    def __init__(self, wire: Wire, dialect: Dialect, window: int, tally: array.array[float], moments: array.array[float] | None) -> None:
+        self.wire, self.dialect, self.window, self.tally, self.moments = wire, dialect, window, tally, moments
         self.sent: collections.deque[float] = collections.deque()
         self.last = b""
 
@@ -174,6 +175,8 @@ class Sender:
         sent, tally = self.sent, self.tally
         for _ in range(count):
             tally.append(now - sent.popleft())
+        if self.moments is not None:
+            self.moments.extend([now] * count)
         if count:
             self.send(count)
 
@@ -227,7 +230,7 @@ class Reader:
 
 async def measure(order: Order) -> Result:
     """Everybody enters, the load runs, the clock looks."""
-    tally, shown, lists, mailboxes = (array.array("d") for _ in range(4))
+    tally, shown, lists, mailboxes, moments = (array.array("d") for _ in range(5))
     wires: list[Wire] = []
     senders: list[Sender] = []
     async with asyncio.timeout(ENTER_S):
@@ -239,7 +242,7 @@ async def measure(order: Order) -> Result:
             dialect = DIALECTS[order.dialect](number, order.text_bytes, shows=order.receivers)
             await dialect.enter(wire)
             wires.append(wire)
-            senders.append(Sender(wire, dialect, order.window, tally))
+            senders.append(Sender(wire, dialect, order.window, tally, moments if order.noted else None))
     tasks = []
     if order.reads:
         read = b"4|%s123\n-\n" % recipient(7).encode()  # of any number of lines; what is no command is answered after it
@@ -250,7 +253,7 @@ async def measure(order: Order) -> Result:
     gc.collect()
     gc.freeze()
     await asyncio.sleep(order.warm)
-    for times in (tally, shown, lists, mailboxes):
+    for times in (tally, shown, lists, mailboxes, moments):
         del times[:]
     used, own = [processor_of(pid) for pid in order.pids], time.process_time()
     before = sum(w.went for w in wires), sum(w.came for w in wires)
@@ -264,6 +267,9 @@ async def measure(order: Order) -> Result:
     used = [processor_of(pid) - before for pid, before in zip(order.pids, used, strict=True)]
     for task in tasks:
         task.cancel()
+    if order.noted:
+        with open(order.noted, "wb") as file:
+            file.write(moments[:count].tobytes() + tally[:count].tobytes())
     if not count:
         return Result(trouble=f"nothing was acknowledged; last words: {[s.last[-200:] for s in senders if s.last][:2]}")
     return Result(
