@@ -13,6 +13,7 @@ filled; they are measured in turn.
     large      messages of 4 KiB and of 64 KiB                                  (reported)
     slow       a backup that stands still for 20 ms of every 100                (reported)
     reads      history, lists and patterns, one after the other, and W1 beside  (reported)
+    guesses    200 guests who guess passwords, and W1 of 8 beside               p99 at most doubled
 
 Read next: `tests/bench/load.py`, docs/performance.md.
 """
@@ -45,8 +46,8 @@ from tests.bench.systems import Understudy, run_load
 from tests.system.cluster import rss_of, until
 from tests.system.guests import Numbered
 
-PARTS = ("memory", "load", "snapshot", "restart", "rejoin", "idle", "large", "slow", "reads")
-FILL_AT_ONCE = 5000  # messages between two looks at the mailboxes: never more than that, and what is under way, is undelivered
+PARTS = ("memory", "load", "snapshot", "restart", "rejoin", "idle", "large", "slow", "reads", "guesses")
+EMPTY = ("idle", "large", "slow", "guesses")  # of them, those that look at the empty cluster only
 IDLE = 10_000
 SLOW_S, SLOW_EVERY_S = 0.02, 0.1
 READS = {
@@ -57,6 +58,7 @@ READS = {
     "2, all accounts": "2",
 }
 READS_S = 3.0  # seconds of each
+GUESSERS, GUESSES_S = 200, 6.0  # connections, and seconds; a part of them is measured
 SETTLE_S = 3.0  # seconds of W1 before any counts: workers start, and load what they need
 CATCH_S = 40.0  # seconds of W1: the journal has grown by 64 MiB after half of them, and the replicas make a snapshot one after the other
 CATCH_MAX = 4  # so often at most
@@ -232,6 +234,21 @@ class Growth:
             f" p99 {before.times.p99:.1f} → {during.times.p99:.1f} ms"
         )
 
+    def guesses(self) -> None:
+        """A flood of log-ins, nearly all of which are refused at once."""
+        quiet = self.measure(self.empty, 8, 1)
+        flood: list[Result] = []
+        order = Order("pipe", self.empty.port(), "guess", connections=GUESSERS, seconds=GUESSES_S)
+        thread = threading.Thread(target=lambda: flood.append(run_load(order)))
+        thread.start()
+        during = self.measure(self.empty, 8, 1)
+        thread.join()
+        pairs = [(getattr(quiet.times, q), getattr(during.times, q)) for q in ("p50", "p99", "worst")]
+        say(
+            f"guesses   {flood[0].per_second:.0f} a second answered; W1 of 8 beside them p50, p99, worst"
+            f" {', '.join(f'{before:.1f} → {after:.1f}' for before, after in pairs)} ms"
+        )
+
     def _beside(self, during: list[Result]) -> None:
         during.append(self.measure(self.full, 8, 1, seconds=READS_S))
 
@@ -287,7 +304,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--snapshots", type=int, default=3, help="how many are to be made beside W1, at least")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, in this order; nothing is filled for idle, large and slow alone")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, in this order; nothing is filled for {', '.join(EMPTY)} alone")
     arguments = parser.parse_args()
     parts = arguments.only.split(",")
     with tempfile.TemporaryDirectory(prefix="understudy-growth-") as where:
@@ -296,7 +313,7 @@ def main() -> None:
         try:
             for system in (growth.full, growth.empty):
                 system.start()
-            if set(parts) - {"idle", "large", "slow"}:
+            if set(parts) - set(EMPTY):
                 growth.fill()
             for part in parts:
                 work[part]()

@@ -43,6 +43,7 @@ PATIENCE_S = 15.0  # seconds until nothing acknowledged means that nothing will 
 DRAIN = 50  # mailboxes read at a time: a guest that leaves 4 MiB unread is cut
 SENDERS = 64  # connections, at most
 FILL, FILLERS = 500, 4  # requests together, and guests that make them: below the window of a session
+GUESSED = 20  # accounts that guests try to get into
 STAMP = re.compile(rb"T(\d+\.\d{6}) ")
 STAMP_MAX = 31  # bytes of one that may have come in part
 
@@ -356,6 +357,25 @@ async def fill_messages(order: Order) -> Result:
     return Result()
 
 
+async def guess(order: Order) -> Result:
+    """Log-ins to accounts that do not exist, by guests who do not tire. How many were answered, not for how long they run."""
+    answered = 0
+
+    async def try_on(number: int) -> None:
+        nonlocal answered
+        wire = await connect(order.port)
+        await wire.until(b"documentation \n")
+        while True:
+            wire.write(b"0|nobody%d123|guess\n" % (number % GUESSED))
+            await wire.until(b"\n")
+            answered += 1
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(order.seconds):
+            await asyncio.gather(*(try_on(number) for number in range(order.connections)))
+    return Result(per_second=answered / order.seconds)
+
+
 async def stream(order: Order) -> Result:
     """The stream that NATS stores messages in."""
     async with asyncio.timeout(STREAM_S):  # servers that have not elected a leader yet say nothing
@@ -369,6 +389,7 @@ JOBS = {
     "drain": drain,
     "fill_accounts": fill_accounts,
     "fill_messages": fill_messages,
+    "guess": guess,
     "stream": stream,
 }
 
