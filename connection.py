@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from commands import NO_SESSION, NOT_AS_IT_IS, QUERIES, STRICT, WINDOW, Passwords, run, system_run
+from commands import NO_SESSION, NOT_AS_IT_IS, QUERIES, STRICT, WINDOW, Passwords, system_run
 from doors import TRANSLATORS, Render, Translator
 from noting import note, out_of_step
 from people import DEAF, Message, Opened
@@ -239,16 +239,10 @@ class Connection:
             self._place(filling)
 
     def _place(self, item: Run) -> None:
-        self._complete(item)
+        item.complete(self)
         self.line.append(item)
         if not self.blocked:
             self._send(item)
-
-    def _complete(self, full: Run) -> None:
-        commands = full.commands
-        full.image = image = run(self.session, full.first, self.low, full.skip, "\n".join(commands).encode(), len(commands))
-        self.bytes_unanswered += len(image)
-        self.desk.unanswered_bytes += len(image)
 
     def flush(self) -> None:
         """A chunk is read."""
@@ -387,7 +381,7 @@ class Connection:
         line = self.line
         if line and line[0] is proof:
             line[0] = settled = Run(proof.number, proof.skip, [command])
-            self._complete(settled)
+            settled.complete(self)
             self.blocked -= 1
             self._send_on()
 

@@ -54,6 +54,7 @@ class Desk:
         dice: Callable[[int], bytes],
         work: Work,
         soon: Callable[[Callable[[], None]], None],
+        later: Callable[[float, Callable[[], None]], object],
         archive: Archive,
         hasher: Hasher,
         describe_cluster: Callable[[str], bytes],
@@ -66,7 +67,7 @@ class Desk:
         self.describe_cluster, self.console = describe_cluster, console
         self.now, self.dice, self.work, self.hasher = now, dice, work, hasher
         self.is_strict = is_strict  # no open accounts
-        self.soon, self.searches = soon, Searches(soon)
+        self.soon, self.later, self.searches = soon, later, Searches(soon)
         self.archive = archive
         self.archive.state = state
         self.behind: list[tuple[int, Callable[[], None]]] = []  # what waits for the state to have applied this op

@@ -20,7 +20,7 @@ from commands import ID_SUFFIX
 from doors.ledger import ERROR
 from doors.lines import masked
 from doors.menu import COMPLAINTS
-from doors.pipe_words import GREETING, INVALID
+from doors.pipe_words import GREETING, INVALID, TOO_MANY
 from doors.room import NOT_SENT, WELCOME
 
 
@@ -29,7 +29,7 @@ class Dialect(NamedTuple):
 
     greeting: bytes  # how the door begins; empty: it waits for us
     reads: tuple[str, ...]  # beginnings of lines that only read: the log never sees them
-    refused: tuple[bytes, ...]  # beginnings of answers to lines that were no command
+    refused: tuple[bytes, ...]  # beginnings of answers to lines that were no command, or of which the log did not hear
     entering: tuple[str, ...]  # beginnings of lines after which the session may be somebody else's
     entered: Callable[[str, str, str], str | None]  # line, answer, account: whose it is then; None: as before
     hide: Callable[[str], str] = str  # the line without its passwords
@@ -63,7 +63,7 @@ def _without_password(line: str) -> str:
     return "|".join([code, fields[0], "***"]) if code in ("1", "3", "5") and len(fields) > 1 else line
 
 
-PIPE = Dialect(GREETING, ("2", "who", "history|"), (INVALID,), ("0|", "1|", "5|", "bye"), _at_the_pipe, masked)
+PIPE = Dialect(GREETING, ("2", "who", "history|"), (INVALID, TOO_MANY), ("0|", "1|", "5|", "bye"), _at_the_pipe, masked)
 LEDGER = Dialect(b"", ("4",), (ERROR,), (), _at_the_pipe, masked)
 ROOM = Dialect(b"", (), (NOT_SENT.encode(),), ("join ", "tata"), _in_the_room, leave="tata")
 MENU = Dialect(b"", ("4",), COMPLAINTS, ("1|", "3|", "5|", "-1"), _at_the_menu, _without_password, "-1")

@@ -162,6 +162,7 @@ class Server:
             dice=self.host.random,
             work=self.host.work,
             soon=self.host.soon,
+            later=lambda after, callback: self.host.at(self.host.now() + after, callback),
             archive=self.upkeep.archive,
             hasher=self.host.hasher,
             describe_cluster=lambda door: json.dumps(reports.describe(self.settings, self.replica, door)).encode(),

@@ -12,6 +12,7 @@ What it is not: it keeps no order (`connection.py` does), hashes nothing itself 
                                    waits if it must, checks aside: the command gets the hash that was right, or WRONG
         has a password to set      hashes it aside, with salt: the command gets the hash
         then                       the command leaves as any other; `apply` compares hashes, and decides
+        may not be tried now       told so. The log hears of it only if it may know another answer: `_refuse`
 
 Invariants:
 - A password is in no command, no packet and no log; it is forgotten as soon as it was hashed.
@@ -23,13 +24,16 @@ Read next: `connection.py`.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from attempts import WAIT_MAX
-from commands import CHANGE_PASSWORD, LOG_IN, LOG_IN_BY_EITHER, OPERATE, SECRET, WRONG, Passwords, Refusal
+from commands import CHANGE_PASSWORD, CREATE, LOG_IN, LOG_IN_BY_EITHER, OPERATE, SECRET, WRONG, Passwords, Refusal, run
 from passwords import SALT_SIZE
 
 HASHES_MAX = 128  # passwords that wait or are worked on, each 20 to 40 ms of a thread: nobody waits for long to hear yes or no
+REFUSED_S = 0.25  # seconds from then to its being told: nobody minds, and whoever guesses without a pause has one
+GUESSES = (LOG_IN, LOG_IN_BY_EITHER, CREATE)  # `apply` looks at no account before it refuses these for want of an attempt
 
 if TYPE_CHECKING:
     from connection import Connection
@@ -46,6 +50,15 @@ class Run:
         self.image = b""  # set when it is complete
         self.render: Render | None = None  # gives all replies their words at once; None: they are given theirs one by one
         self.sent = False
+
+    def complete(self, connection: Connection) -> None:
+        """Nothing is added any more. Once more when `skip` has changed: it is as long as before."""
+        before, commands = len(self.image), self.commands
+        lines = "\n".join(commands).encode()
+        self.image = run(connection.session, self.first, connection.low, self.skip, lines, len(commands))
+        more = len(self.image) - before
+        connection.bytes_unanswered += more
+        connection.desk.unanswered_bytes += more
 
 
 class Query:
@@ -103,16 +116,48 @@ class Proof(Query):
         _, wait, secret = words.split("|", 2)
         seconds = int(wait) / 1000
         if seconds > WAIT_MAX:
-            return connection.settle(self, f"{self.wanted}|{Refusal.TOO_MANY}:{round(seconds)}")
+            return self._refuse(connection, f"{Refusal.TOO_MANY}:{round(seconds)}")
         self._check(connection, seconds, secret)
 
     def _is_refused(self, connection: Connection) -> bool:
         """Too many others are waiting. An operator is never refused."""
         is_busy = connection.desk.hashing >= HASHES_MAX and self.wanted[0] != OPERATE
         if is_busy:
-            wanted = self.wanted.removesuffix("|") if self.wanted[0] == CHANGE_PASSWORD else self.wanted
-            connection.settle(self, f"{wanted}|{Refusal.BUSY}")
+            self._refuse(connection, Refusal.BUSY)
         return is_busy
+
+    def _refuse(self, connection: Connection, why: str) -> None:
+        """A moment later, so that guesses without a pause make little work; and of most refusals, which change nothing, no log hears.
+
+        Of a session that was taken up again the request may have been done by the connection before this one, or be under way still: then
+        the answer is what the log says it is. So it is where `apply` looks at something else first.
+        """
+        wanted, self.is_working, self.old, self.new = self.wanted, True, "", ""
+        if wanted[0] == CHANGE_PASSWORD:
+            wanted = wanted.removesuffix("|")
+        self.command = f"{wanted}|{why}"
+        is_for_the_log = connection.kind == "resumed" or wanted[0] not in GUESSES
+
+        def answer() -> None:
+            if is_for_the_log:
+                connection.settle(self, self.command)
+            else:
+                self._decline(connection, why.replace(":", "|"))
+
+        connection.desk.later(REFUSED_S, answer)
+
+    def _decline(self, connection: Connection, reply: str) -> None:
+        """Its number never enters the log: what is next to enter it says so, as behind a read."""
+        skipped = self.skip + 1
+        for item in itertools.islice(connection.line, 1, None):
+            if isinstance(item, (Run, Proof)):
+                item.skip += skipped
+                if isinstance(item, Run):
+                    item.complete(connection)
+                break
+        else:
+            connection.skip += skipped
+        connection.take_answer(self, reply)
 
     def _check(self, connection: Connection, wait: float, secret: str) -> None:
         if self._is_refused(connection):

@@ -15,12 +15,12 @@ Read next: `doors/framed.py`, `doors/lines.py`.
 from __future__ import annotations
 
 from commands import CREATE, ERASE, ID_MAX, LIST_ALL, LOG_IN, LOG_OUT, SEND, TEXT_MAX, Passwords, account_id, is_name, is_password
-from doors.framed import BAD_DELETION, BAD_LOGIN, BAD_NAME, BAD_PASSWORD, BAD_RECIPIENT, BAD_TEXT, UNKNOWN, visible, words_of
+from doors.framed import BAD_DELETION, BAD_LOGIN, BAD_NAME, BAD_PASSWORD, BAD_RECIPIENT, BAD_TEXT, BUSY, UNKNOWN, visible, words_of
 from doors.lines import LineTranslator, text_of
 
 LETTERS = {"1": LOG_IN, "3": CREATE, "5": ERASE}
 # How answers begin to lines that are no command, and to some that are.
-COMPLAINTS = tuple(words.encode() for words in (BAD_LOGIN, BAD_TEXT, BAD_RECIPIENT, BAD_PASSWORD, BAD_NAME, BAD_DELETION, UNKNOWN))
+COMPLAINTS = tuple(words.encode() for words in (BAD_LOGIN, BAD_TEXT, BAD_RECIPIENT, BAD_PASSWORD, BAD_NAME, BAD_DELETION, BUSY, UNKNOWN))
 
 
 class MenuTranslator(LineTranslator):

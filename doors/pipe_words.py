@@ -42,6 +42,7 @@ TOLD = "Sender %s sends a new message %s to %s\n"
 BUSY = "too many passwords are being checked: try again in a moment\n"
 NO_HISTORY = "there is no history of accounts that an earlier version has made\n"
 UNREADABLE = "the history cannot be read at this replica now: ask another one\n"
+TOO_MANY = b"too many "  # how answers begin to attempts that are refused before a password is looked at
 INVALID = b"Please give a valid input as instructed in the documentation"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import unittest
 
-from doors.pipe_words import GREETING, INVALID
+from doors.pipe_words import BUSY, GREETING, INVALID
 from guest import ACK_AFTER, ACK_EVERY, HEAD_MAX, LATE, LINE_MAX, PATIENCE, SILENCE, About, Event, Guest, Message, Opened, Reply, Trouble
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -91,6 +91,16 @@ class Connecting(GuestTest):
         self.assertEqual(
             self.guest.receive(reply(2, INVALID) + reply(3, INVALID) + reply(4, b"sent"), 1.0), [Reply(4, "3|wayne|a", "sent")]
         )
+
+    def test_of_log_ins_that_were_not_tried_the_log_has_not_heard(self) -> None:
+        self.enter()
+        for words in ("too many attempts for mason123: try again in 15 s\n", BUSY):
+            number = self.guest.request("0|nora123|guess")
+            self.guest.receive(reply(number, words.encode()), 0.0)
+        self.guest.request("3|wayne|a")
+        self.guest.lose()
+        self.guest.connect(1.0)
+        self.assertEqual(self.said()[2:], ["2 1 -", "3 2 -", "4 3 3|wayne|a"])
 
     def test_a_gap_is_filled_from_where_the_server_says(self) -> None:
         self.enter()

@@ -8,7 +8,7 @@ import unittest
 from commands import system_run
 from tests.front_desk import QUICK, FrontDesk, Person
 from tests.test_desk import lines_of
-from waiting import HASHES_MAX, Proof
+from waiting import HASHES_MAX, REFUSED_S, Proof
 
 HEX = "00112233445566778899aabbccddeeff"
 
@@ -71,7 +71,7 @@ class ProofTest(unittest.TestCase):
         self.assertEqual([line[:2] for line in self.commit()], ["C|", "S|"], "what was held back leaves with it")
         self.assertIn(b"to nora\n", person.read())
 
-    def test_a_queue_that_is_full_refuses_at_once(self) -> None:
+    def test_a_queue_that_is_full_refuses(self) -> None:
         """At every door, whatever the password is for; nothing is done, and when the queue is shorter all goes on."""
         self.person.say("1|mason|secret\n")
         crowd = [self.front.connect() for _ in range(HASHES_MAX)]
@@ -94,7 +94,8 @@ class ProofTest(unittest.TestCase):
             person.send(line)
             self.commit()
             self.answer_queries()
-            self.commit()
+            self.front.pass_by()
+            self.assertEqual(self.commit(), [], "the log need not know")
             with self.subTest(door=door, line=line):
                 self.assertTrue(person.read().endswith(answer))
         self.assertEqual(len(self.front.works), HASHES_MAX)
@@ -112,9 +113,74 @@ class ProofTest(unittest.TestCase):
         self.person.send(b"0|mason123|secret\n")
         self.front.desk.hashing += HASHES_MAX
         self.answer_queries()
-        self.commit()
+        self.front.pass_by()
         self.assertIn(b"too many passwords", self.person.read())
         self.front.desk.hashing -= HASHES_MAX
+
+    def test_of_a_refusal_the_log_hears_nothing_and_what_follows_it_follows(self) -> None:
+        """Between refused requests: others that wait behind, nothing, a read, a line that is none; on one connection, and on its next."""
+        self.person.say("1|mason|secret\n")
+        behind = ("3|mason|x", "", "2", "nonsense", "0|mason123|guess\n3|mason|x", "1|new|secret\n3|mason|x")
+        for nth, after in enumerate(behind):
+            with self.subTest(after=after):
+                self.front.desk.hashing += HASHES_MAX
+                person = self.front.connect()
+                person.say(f"understudy 1 {nth:032x}\n1 0 1|open{nth}\n")
+                lines = ["0|mason123|guess", "0|mason123|guess", *after.split("\n"), "3|mason|y"]
+                person.send("".join(f"{n} 0 {line}\n" for n, line in enumerate(lines, 2)).encode())
+                while self.front.desk.queries or self.front.desk.open_runs or self.front.works:
+                    self.assertFalse([line for line in self.commit() if line[:2] in ("L|", "C|")], "refused by the log")
+                    self.answer_queries()
+                    self.front.pass_by()
+                words = person.read()
+                self.assertEqual([int(n) for n in re.findall(rb"(?<!\* )([2-9]) \d+\n", words)], list(range(2, len(lines) + 2)))
+                self.assertNotIn(b"! gap", words)
+                self.assertEqual(words.count(b"Sender open"), 1 + ("|x" in after))
+                self.assertEqual(person.connection.bytes_unanswered, 0)
+                number = len(lines) + 2
+                self.assertIn(b"too many passwords", person.say(f"{number} 0 0|mason123|guess\n"))
+                self.assertIn(b"Sender open", person.say(f"{number + 1} 0 3|mason|z\n"))
+                self.front.desk.hashing -= HASHES_MAX
+
+    def test_a_thousand_refusals_in_one_breath(self) -> None:
+        """Each a moment after the one before, not inside it: whoever guesses without a pause has one."""
+        self.front.desk.hashing += HASHES_MAX
+        self.person.send(b"1|nora|secret\n" * 1500)
+        began = self.front.time
+        self.front.turn()
+        self.assertAlmostEqual(self.front.time - began, 1500 * REFUSED_S)
+        self.assertEqual(self.person.read().count(b"too many passwords"), 1500)
+        self.front.desk.hashing -= HASHES_MAX
+
+    def test_who_came_back_hears_what_the_log_says(self) -> None:
+        """The connection before may have been let in, or still be: a request that was refused is never executed."""
+        self.person.say("1|mason|secret\n")
+        first = self.front.connect()
+        first.say(f"understudy 1 {HEX}\n")
+        first.send(b"1 0 0|mason123|secret\n")
+        self.commit()
+        self.answer_queries()
+        self.work()
+        under_way = self.front.desk.take(1 << 20)
+        again = self.front.connect()
+        again.say(f"understudy 1 {HEX}\nresume 0 1\n")
+        self.front.desk.hashing += HASHES_MAX
+        again.send(b"1 0 0|mason123|secret\n")
+        self.front.log.commit(under_way)
+        self.front.turn()
+        self.assertIn(b"mason is now logged in", again.read())
+        self.front.desk.hashing -= HASHES_MAX
+
+    def test_a_refused_guest_is_gone_before_it_is_told(self) -> None:
+        self.front.desk.hashing += HASHES_MAX
+        for hello in ("", f"understudy 1 {HEX}\n1 0 "):
+            person = self.front.connect()
+            person.send(f"{hello}1|nora|secret\n".encode())
+            self.commit()
+            person.connection.lost()
+            self.front.turn()
+        self.front.desk.hashing -= HASHES_MAX
+        self.assertEqual(self.front.desk.connections.keys(), {self.person.connection.home})
 
     def test_an_open_account_that_cannot_have_a_password_now_stays_open(self) -> None:
         self.person.say(f"understudy 1 {HEX}\n")

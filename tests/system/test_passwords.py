@@ -17,10 +17,10 @@ from tests.system.cluster import Cluster
 from tests.system.guests import Numbered, Plain
 from tests.system.stage import SystemTest
 from tests.system.test_framed import Line
-from waiting import HASHES_MAX
+from waiting import HASHES_MAX, REFUSED_S
 
 PASSWORD, NEWER, GUESS = "correct-horse-battery", "staple-of-the-horse", "guess-of-a-stranger"
-CROWD, TRIES, LOG_INS = 500, 40, 10_000  # connections, log-ins of each, and of all of them at the least
+CROWD, TRIES = 500, 20  # connections, and log-ins of each at the most
 FLOOD = 60  # log-ins at once; each is some 30 ms of a processor
 
 
@@ -122,14 +122,14 @@ class Passwords(SystemTest):
         self.assertEqual(caller.listen("caller", password=GUESS).ended()[0], grpc.StatusCode.UNAUTHENTICATED)
         self.assertEqual(caller.listen("caller", password=PASSWORD).ended()[0], grpc.StatusCode.OK)
 
-    async def test_ten_thousand_log_ins_starve_nobody(self) -> None:
-        """Whoever cannot be answered soon is told so at once; those who talk go on."""
+    async def test_a_flood_of_log_ins_starves_nobody(self) -> None:
+        """Whoever cannot be answered soon is told so, and not faster than one can bear; those who talk go on."""
         await self.start()
         await self.begin_talk("ann", "bob")
         ann = self.talkers[0]
         before = len(ann.acked_at)
         refused = await asyncio.gather(*(self.try_in(n) for n in range(CROWD)))
-        self.assertGreater(sum(refused), LOG_INS)
+        self.assertGreater(sum(refused), 2 * CROWD)
         hashed = sum(count < TRIES for count in refused)
         self.assertGreaterEqual(hashed, HASHES_MAX)
         self.assertGreater(len(ann.acked_at) - before, hashed // 2, "she has talked all the while")
@@ -139,6 +139,7 @@ class Passwords(SystemTest):
         """One of a crowd, who goes on until it is heard. How often it was refused."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.cluster.pipes[0])
         await reader.readline()  # the greeting
+        began = time.monotonic()
         for refused in range(TRIES):
             writer.write(f"0|nobody{number}-{refused}123|{GUESS}\n".encode())
             words = await asyncio.wait_for(reader.readline(), 60)
@@ -147,6 +148,7 @@ class Passwords(SystemTest):
                 break
         else:
             refused = TRIES
+        self.assertGreaterEqual(time.monotonic() - began, 0.9 * refused * REFUSED_S)  # some timers come a little early
         writer.close()
         return refused
 
