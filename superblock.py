@@ -6,7 +6,7 @@ What it is not: it decides nothing, and it is no log: only the newest content co
     slot         magic b"USP1" | crc32 of all that follows | seq u64 | length u32 | content (msgpack) | zeros
 
 The synced slot is never touched by the save that follows it, so one of the two is whole whatever happens. The copy means that after a while
-both hold the same, and one of them may rot without anything being forgotten.
+both hold the same, and one of them may rot without anything being forgotten. Where the content says `suspect`, the copy is synced at once.
 
 Snapshot and journal generation stand in one content: whoever installs a snapshot changes both in one step.
 
@@ -104,6 +104,9 @@ def save(disk: Disk, path: str, superblock: Superblock) -> None:
         disk.pwrite(fd, slot, seq % SLOTS * SLOT_BYTES)
         disk.sync(fd)
         disk.pwrite(fd, slot, (seq + 1) % SLOTS * SLOT_BYTES)
+        if superblock.suspect:
+            # The next write takes away what spoke against the disk. A power cut and one rotten slot must not take this mark, too.
+            disk.sync(fd)
     finally:
         disk.close(fd)
 

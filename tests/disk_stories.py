@@ -25,6 +25,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 from unittest import mock
 
+from commands import system_run
 from disk import SECTOR
 from packets import Batch
 from replication import NORMAL, READ_ONLY
@@ -405,7 +406,8 @@ class Trouble(Story):
             return
         server = self.world.processes[replica].server
         journal, view = server.storage.journal, server.replica.view
-        batch = Batch(first_op=journal.head_op + 1, count=1, view=view, time=1, prev_hash=journal.head_hash, body=b"x" * 1200)
+        first_op, time, body = journal.head_op + 1, server.replica.time, system_run(f"expire|{'x' * 1200}")  # it may be committed later
+        batch = Batch(first_op=first_op, count=1, view=view, time=time, prev_hash=journal.head_hash, body=body)
         at, segment = journal._end, self.segments(replica)[-1]
         is_next = not server.replica.serving or server.replica.commit == journal.head_op
         if not is_next or at + len(batch.image) > len(segment.content):
@@ -447,7 +449,12 @@ class Trouble(Story):
 SITES = find_sites()
 WORKER = "worker: "
 # Where an acknowledgement stands behind the call: tried at more moments.
-WEIGHTY: tuple[Site, ...] = (("pwrite", "Journal.append"), ("sync", "Journal._sync"), ("sync", "save"), ("sync_dir", "Journal._sync_dir"))
+WEIGHTY: tuple[Site, ...] = (
+    ("pwrite", "Journal.append"),
+    ("sync", "Journal._sync"),
+    ("sync", "save #1"),
+    ("sync_dir", "Journal._sync_dir"),
+)
 assert set(WEIGHTY) <= set(SITES.values())
 
 

@@ -69,6 +69,18 @@ class Slots(unittest.TestCase):
                 self.assertEqual(load(self.disk, PATH, complaints.append), numbered(9))
                 self.assertEqual(complaints, [])
 
+    def test_a_mark_outlives_a_power_cut_and_one_slot(self) -> None:
+        """What else is newer than the copy may be forgotten then; that this disk is not to be trusted may not."""
+        for slot in range(SLOTS):
+            for count in (3, 4):
+                self.setUp()
+                self.saved(count)
+                save(self.disk, PATH, msgspec.structs.replace(numbered(9), suspect=True))
+                self.disk.files.file(PATH).crash(self.disk.dice, 0.0)
+                self.disk.files.flip(PATH, slot * SLOT_BYTES * 8 + 100)
+                found = load(self.disk, PATH)
+                self.assertTrue(found is not None and found.suspect, f"slot {slot} has rotted, after {count} saves")
+
     def test_both_slots_bad_is_said(self) -> None:
         self.saved(3)
         for slot in range(SLOTS):

@@ -178,6 +178,11 @@ BUGS = (
         ),
     ),
     planted(
+        "mark_in_one_slot",
+        "2.9: that a disk is not trusted stands in both slots, synced, before what speaks against it goes",
+        Edit(SUPERBLOCK, "        if superblock.suspect:\n", "        if superblock.suspect and not superblock.replicas:\n"),
+    ),
+    planted(
         "superblock_older_slot",
         "2.9: of two slots the newer one counts",
         Edit(SUPERBLOCK, "    return slots[max(slots)]\n", "    return slots[min(slots)]\n"),

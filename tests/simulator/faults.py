@@ -464,9 +464,9 @@ class Faults:
             self.failing[process.id] = (call, self.world.now + 1.0)
             self.world.push(self.world.now + 3.0, None, self.restart, process.id)
 
-    def blow_at(self, process: Process, pending: int) -> None:
-        """The power fails when so many bytes of its log wait for their sync."""
-        self.fuse, self.fuse_syncs, self.fuse_pending = process, 0, pending
+    def blow_at(self, process: Process, pending: int = 0, *, syncs: int = 0) -> None:
+        """The power fails when so many bytes of its log wait for their sync, or before so many more syncs of it."""
+        self.fuse, self.fuse_syncs, self.fuse_pending = process, syncs, pending
 
     def kill_before_sync(self, process: Process) -> None:
         """It dies before the next sync of its log."""

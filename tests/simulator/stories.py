@@ -16,7 +16,7 @@ much that may not come about in this seed; then it just ends.
     an old word                     who may restart the cluster said so before a view that it does not know of
     the last disk                   of the last member is full, or fails
     rot below the snapshot          of a primary, which is asked for what stood there
-    fetched by halves               a disk that was given up is killed when it has fetched a part
+    fetched by halves               a disk that was given up, or has rotted, is killed when it has fetched a part, or the power fails then
     a late acknowledgement          of messages to an account that was deleted meanwhile, and made anew
     an answer lost on its way       to a guest that has read its mailbox; it comes back when something new waits there
 
@@ -409,6 +409,12 @@ def fetched_by_halves(s: Stage) -> Story:
     s.feed(60)
     if not (yield lambda: s.is_fresh(victim, 4)) or not s.may_spoil(victim):
         return
+    yield from s.dice.choice((_given_up, _rotten_twice))(s, victim)
+    s.up(victim)
+    yield 0.5
+
+
+def _given_up(s: Stage, victim: int) -> Part:
     s.faults.fail_next_batch(victim)
     s.world.down.add(victim)
     if not (yield lambda: not s.runs(victim)):
@@ -419,8 +425,24 @@ def fetched_by_halves(s: Stage) -> Story:
     if (yield lambda: s.runs(victim) and s.core(victim).status == LEARNER and max(1, hint) <= s.head(victim) < acknowledged):
         s.down(victim)
         yield 0.01
+
+
+def _rotten_twice(s: Stage, victim: int) -> Part:
+    """Its log, of which it clears the rot; then the power fails, and what says so in its superblock rots."""
+    process = s.world.processes[victim]
+    s.down(victim)
+    if process.server.storage.journal.parent_op < (s.faults.hint(victim) or 0) or not _rot_at_the_end(s, process):
+        return
     s.up(victim)
-    yield 0.5
+    if not (yield lambda: s.runs(victim)):
+        return
+    s.faults.blow_at(s.world.processes[victim], syncs=2)  # of the zeros, and of what it has fetched
+    s.world.down.add(victim)
+    if (yield lambda: not s.runs(victim)):
+        path = f"{BASE}/replica-{victim}/superblock"
+        content = s.world.files_of(victim).file(path).content
+        newest = max((4096, 0), key=lambda slot: content[slot + 8 : slot + 16][::-1])  # its number, behind magic and checksum
+        s.flip(path, newest + s.dice.randrange(60))
 
 
 def rot_below_the_snapshot(s: Stage) -> Story:
