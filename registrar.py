@@ -9,7 +9,7 @@ every replica has a directory of its own there.
     ProbeLock      LockProbed
 
 Invariants:
-- A directory that was moved or removed is not proposed in, and answers nothing that needs the guard.
+- A directory that was moved or removed is not proposed in, and answers nothing that needs the guard. Under `majority` it has no say.
 - After an error of the register that leaves open what happened, this incarnation ends.
 
 Read next: `register.py`, `survivor.py`.
@@ -28,15 +28,25 @@ from register import RegisterDamaged
 from storage import Storage
 
 MOVED = "data/cluster was moved or deleted: this replica answers nothing that needs it; put it back, or stop the cluster"
+LOCK_MOVED = "data/cluster was moved or deleted: until this replica is started again, nothing keeps a second process from its directory"
 
 
 class Registrar:
-    """One replica's. `feed` gives the core an event, `report` tells the operator of trouble, `leave` ends this incarnation."""
+    """One replica's. `is_shared`: the directory decides views. `feed` gives the core an event, `report` tells the operator of trouble,
+    `leave` ends this incarnation.
+    """
 
     def __init__(
-        self, host: Host, storage: Storage, *, feed: Callable[[Event], None], report: Callable[[str], None], leave: Callable[[Exit], None]
+        self,
+        host: Host,
+        storage: Storage,
+        *,
+        is_shared: bool,
+        feed: Callable[[Event], None],
+        report: Callable[[str], None],
+        leave: Callable[[Exit], None],
     ) -> None:
-        self.host, self.storage = host, storage
+        self.host, self.storage, self.is_shared = host, storage, is_shared
         self.feed, self.report, self.leave = feed, report, leave
         self.told = 0  # the newest view that the core was told of
         self.is_there = True
@@ -44,9 +54,10 @@ class Registrar:
     def look(self) -> None:
         """Whether the directory is where it was. Raises OSError."""
         # A moved directory stays readable through its descriptor for ever, and its guard would pass for ever.
-        self.is_there = self.storage.register.is_path_same()
-        if not self.is_there:
-            self.report(MOVED)
+        is_same = self.storage.register.is_path_same()
+        self.is_there = is_same or not self.is_shared
+        if not is_same:
+            self.report(MOVED if self.is_shared else LOCK_MOVED)
 
     def read(self, order: ReadRegister) -> None:
         try:

@@ -151,7 +151,8 @@ class Server:
         except (RegisterDamaged, OSError) as error:
             raise BootFailed(str(error)) from error
         self._make_core(view)
-        self.registrar = Registrar(self.host, self.storage, feed=self.feed, report=self._trouble, leave=self._exit)
+        is_shared = self.settings.policy == SURVIVOR
+        self.registrar = Registrar(self.host, self.storage, is_shared=is_shared, feed=self.feed, report=self._trouble, leave=self._exit)
         self.errands = Errands(self.host, self.storage, self.id, feed=self.feed)
         self.upkeep = Upkeep(self.host, self.settings, self.storage, self.replica, feed=self.feed, report=self._trouble)
         self.desk = Desk(

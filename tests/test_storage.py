@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import random
 import unittest
+from typing import Any
 
 import msgspec
 
 from packets import NO_HASH, Batch
+from registrar import LOCK_MOVED, MOVED, Registrar
 from storage import BootFailed, Storage
 from superblock import Superblock
 from tests.simulator.disk import SimDirectory, SimDisk, SimFiles
@@ -210,6 +212,22 @@ class OldCopies(StorageTest):
         second.save_log_view(2, 2)
         self.end(second)
         self.assertEqual(self.start().damage, "")
+
+
+class MovedDirectory(StorageTest):
+    def test_it_stops_only_those_whose_views_it_decides(self) -> None:
+        """Under `majority` it keeps a second process away, and says nothing of who leads."""
+        for is_shared, words in ((True, MOVED), (False, LOCK_MOVED)):
+            with self.subTest(is_shared=is_shared):
+                self.files = SimFiles(random.Random(3))
+                reports: list[str] = []
+                ignore: Any = None
+                look = Registrar(ignore, self.start(), is_shared=is_shared, feed=ignore, report=reports.append, leave=ignore)
+                look.look()
+                self.assertEqual((look.is_there, reports), (True, []))
+                del self.directory().entries["cluster"]
+                look.look()
+                self.assertEqual((look.is_there, reports), (not is_shared, [words]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from disk import SECTOR
+from disk import SECTOR, ReplicaLock
 from replication import NORMAL, READ_ONLY
 from tests.simulator.checks import LogChecks
 from tests.simulator.disk import SimDirectory, SimFile, Stopped
@@ -583,17 +583,19 @@ class Faults:
         base.entries[f"replica-{replica}"] = clone(copy)
         self.world.files_of(replica).changes.clear()
         # Whoever puts a backup back takes longer than the kernel, which writes the lock file out within half a minute.
-        lock = self.world.files_of(replica).find(f"{BASE}/cluster/replica-{replica}.lock")
-        if isinstance(lock, SimFile):
+        lock = self._lock(replica)
+        if lock is not None:
             lock.sync()
 
-    def hint(self, replica: int) -> int | None:
-        from disk import ReplicaLock
+    def _lock(self, replica: int) -> SimFile | None:
+        base = self._directory(replica)
+        cluster = base.entries.get("cluster") if base is not None else None
+        lock = cluster.entries.get(f"replica-{replica}.lock") if isinstance(cluster, SimDirectory) else None
+        return lock if isinstance(lock, SimFile) else None
 
-        entry = self.world.files_of(replica).find(f"{BASE}/cluster/replica-{replica}.lock")
-        if not isinstance(entry, SimFile):
-            return None
-        found = ReplicaLock._parse(bytes(entry.content[:512]))
+    def hint(self, replica: int) -> int | None:
+        lock = self._lock(replica)
+        found = ReplicaLock._parse(bytes(lock.content[:SECTOR])) if lock is not None else None
         return found.durable_op if found else None
 
     def _is_written_twice(self, name: str, file: SimFile, *, was_alive: bool) -> bool:

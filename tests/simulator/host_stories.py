@@ -4,6 +4,7 @@ What it is not: as `stories.py`; "asked while it stood still" is told under both
 
     a lost memory          a replica that acknowledged loses its disk, and comes back where nobody is who has what it acknowledged
     a lost memory and an outdated primary    the same, and whom it finds is a primary of long ago
+    a lost lock            data/cluster of one host or of two is removed, or one lock file cannot be read
     longer and older       a primary that was cut off holds a long batch, the others have committed a short one since
     an operator goes on from one disk    the others are lost; one that was away comes back later, with what it has
     the first view half way    all but its primary have promised the very first view, and die before they have a log
@@ -128,6 +129,38 @@ def longer_and_older(s: Stage) -> Story:
         yield 2.0
 
 
+def a_lost_lock(s: Stage) -> Story:
+    """Of one host or of two. Their logs are whole, and count: only one that cannot be read says that something may be missing."""
+    cast = yield from _three(s)
+    if cast is None or s.checks.spoiled or s.checks.rotten:
+        return
+    victims = s.dice.sample(cast, s.dice.choice((1, 2)))
+    s.feed(40)
+    yield s.dice.random()
+    is_dead = s.dice.random() < 0.7
+    if is_dead:
+        s.down(*s.dice.choice((victims, cast)))
+        yield 0.01
+    if is_dead and s.dice.random() < 0.3 and s.may_spoil(victims[0]):
+        s.spoil(victims[0])
+        s.world.say(f"** the lock file of {victims[0]} cannot be read")
+        s.world.files_of(victims[0]).file(f"{BASE}/cluster/replica-{victims[0]}.lock").content[5] ^= 1
+    else:
+        _cluster_goes(s, victims)
+    s.up(*cast)
+    if not (yield s.whole):
+        s.checks.fail(f"{victims} had no lock file that could be read, and the replicas do not come together")
+
+
+def _cluster_goes(s: Stage, victims: list[int]) -> None:
+    for victim in victims:
+        s.world.say(f"** data/cluster of {victim} is removed")
+        base = s.world.files_of(victim).find(BASE)
+        assert isinstance(base, SimDirectory)
+        del base.entries["cluster"]
+    s.faults.struck["locks lost"] += 1
+
+
 def begun_twice(s: Stage) -> Story:
     cast = yield from _three(s)
     if cast is None:
@@ -250,7 +283,8 @@ def the_first_view_half_way(s: Stage) -> Story:
 
 FORCED = an_operator_goes_on_from_one_disk.__name__.replace("_", " ")  # told when it is asked for, and drawn by no seed
 STORIES: dict[str, Callable[[Stage], Story]] = {
-    play.__name__.replace("_", " "): play for play in (a_lost_memory, a_lost_memory_and_an_outdated_primary, longer_and_older, begun_twice)
+    play.__name__.replace("_", " "): play
+    for play in (a_lost_memory, a_lost_memory_and_an_outdated_primary, a_lost_lock, longer_and_older, begun_twice)
 }
 FIRST = the_first_view_half_way.__name__.replace("_", " ")  # likewise
 ASKED_FOR = {FORCED: an_operator_goes_on_from_one_disk, FIRST: the_first_view_half_way}

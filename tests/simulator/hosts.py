@@ -42,6 +42,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "asked while it stood still": {},
     "a lost memory": {},
     "a lost memory and an outdated primary": {},
+    "a lost lock": {},
     "longer and older": {"window": 64},
     "begun twice": {},
 }

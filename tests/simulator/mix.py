@@ -82,6 +82,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "asked while it stood still": {},
     "harm and death of all": {},
     "an old directory": {},
+    "the register is lost": {},
     "torn at the end": {},
     "only in the page cache": {},
     "rot in the newest snapshot": {"segment": 20 << 10, "often": 1},

@@ -6,6 +6,7 @@ much that may not come about in this seed; then it just ends.
     asked while it stood still      a primary that was voted out wakes, and finds the question of a guest before it finds its clock
     harm and death of all           all die; one of the disks was harmed meanwhile, and comes back first
     an old directory                the same, with a directory that was a copy of its disk two seconds before
+    the register is lost            all its records are removed, while all lie dead or under their feet
     torn at the end                 the power fails while a long batch is on its way to the disk
     only in the page cache          a log that was never wholly synced is believed at the next start, and then the power fails
     rot in the newest snapshot      of two, between which the log has gone on into another file
@@ -154,6 +155,52 @@ def an_old_directory(s: Stage) -> Story:
     if s.may_spoil(victim):
         s.faults.put_back(victim, made, held)
         yield from _comes_back_first(s, victim)
+
+
+def the_register_is_lost(s: Stage) -> Story:
+    cast = yield from s.cast()
+    if cast is not None and not (s.checks.spoiled or s.checks.rotten or s.checks.touched or s.checks.dark):
+        yield from s.dice.choice((_while_all_are_dead, _while_they_live))(s, *(process.id for process in cast))
+
+
+def _while_all_are_dead(s: Stage, *cast: int) -> Part:
+    """All disks are whole, and one may lack what the others have acknowledged since; some lock files are gone as well."""
+    away = s.dice.choice(cast)
+    if s.dice.random() < 0.7:
+        s.down(away)
+        there = s.head(away)
+        s.feed(30)
+        if not (yield lambda: not s.is_in_view(away) and s.checks.commit > there):
+            return
+    s.all_down()
+    yield 0.01
+    _records_go(s, *s.dice.sample(cast, s.dice.randrange(len(cast))))
+    s.checks.register_lost()
+    yield from _comes_back_first(s, away)
+    if not (yield lambda: s.checks.view is not None):
+        s.checks.fail("all are there and whole, and nobody begins the register again")
+
+
+def _while_they_live(s: Stage, *cast: int) -> Part:
+    """Those who have read the last record go on from it; who starts finds none."""
+    _records_go(s)
+    victims = s.dice.sample(cast, s.dice.choice((1, 2)))
+    s.feed(30)
+    yield s.dice.random()
+    s.down(*victims)
+    if s.dice.random() < 0.5 and not (yield lambda: not any(s.is_in_view(victim) for victim in victims)):
+        s.checks.fail(f"nobody goes on without {victims}")
+    s.up(*victims)
+    yield 1.5
+
+
+def _records_go(s: Stage, *locks: int) -> None:
+    cluster = s.world.files.find(f"{BASE}/cluster")
+    assert isinstance(cluster, SimDirectory)
+    s.world.say(f"** all records of views are removed{f', and the lock files of {sorted(locks)}' if locks else ''}")
+    for name in [n for n in cluster.entries if n.startswith("view-") or n in {f"replica-{i}.lock" for i in locks}]:
+        del cluster.entries[name]
+    s.faults.struck["register lost"] += 1
 
 
 def torn_at_the_end(s: Stage) -> Story:
@@ -663,7 +710,8 @@ def an_answer_lost_on_its_way(s: Stage) -> Story:
 STORIES: dict[str, Callable[[Stage], Story]] = {
     play.__name__.replace("_", " "): play
     for play in (
-        *(asked_while_it_stood_still, harm_and_death_of_all, an_old_directory, torn_at_the_end, only_in_the_page_cache),
+        *(asked_while_it_stood_still, harm_and_death_of_all, an_old_directory, the_register_is_lost, torn_at_the_end),
+        only_in_the_page_cache,
         *(rot_in_the_newest_snapshot, late_state_of_an_older_view, a_learner_needs_a_snapshot, fetched_by_halves),
         *(rot_below_the_snapshot, no_link_when_it_begins, cut_and_killed, an_old_word, the_last_disk, a_late_acknowledgement),
         an_answer_lost_on_its_way,
