@@ -259,6 +259,10 @@ class Desk:
                 connection.give_way()
         for home in outcome.closed:
             self.closing.pop(home, None)
+        for session in (*outcome.orphaned, *outcome.expelled):
+            connection = by_session.get(session)
+            if connection is not None:
+                self.relays.part(connection)
         for session in outcome.expelled:
             connection = by_session.get(session)
             if connection is not None:
@@ -287,7 +291,7 @@ class Desk:
     def others_wait(self) -> bool:
         """Whether guests of other replicas hear of the last batch. If not, these need not know at once that it is committed."""
         out, here, accounts = self.last_outcome, self.by_session, self.state.accounts
-        if out.opened or out.displaced or out.expelled or any(session not in here for session, _, _ in out.replies):
+        if out.opened or out.displaced or out.expelled or out.orphaned or any(session not in here for session, _, _ in out.replies):
             return True
         return any(is_channel(name) or (name in accounts and accounts[name].online) for name in out.filled)
 

@@ -96,7 +96,7 @@ class Opened:
 class Outcome:
     """What one batch did, for the doors of this replica: replies in order, sessions opened, homes that lost theirs, mailboxes filled."""
 
-    __slots__ = ("closed", "displaced", "expelled", "filled", "left", "opened", "proved", "replies")
+    __slots__ = ("closed", "displaced", "expelled", "filled", "left", "opened", "orphaned", "proved", "replies")
 
     def __init__(self) -> None:
         self.replies: list[tuple[bytes, int, list[str]]] = []  # session, first request number, replies
@@ -105,5 +105,6 @@ class Outcome:
         self.closed: list[str] = []  # homes whose `close` was executed
         self.filled: set[str] = set()
         self.expelled: list[bytes] = []  # sessions that somebody else has logged out
+        self.orphaned: list[bytes] = []  # sessions whose account was deleted, by whomever
         self.proved: list[str] = []  # accounts whose password somebody knows, or has set, or which are no more: no guess counts any longer
         self.left: set[str] = set()  # places whose sessions have no home any more

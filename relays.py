@@ -4,6 +4,7 @@ What it is not: it reads no frame (`doors/framed.py`) and opens no session.
 
     a command connection    logged in ── waits here, by account and address ── has its relay ── another account, or gone: both end
     a relay                 names an account ── the command connection of it that has waited for longest ── none: it is closed
+                            its account is deleted, blocked or has another password, elsewhere ── it is told so, and closed
 
 Naming somebody is no proof of being them: a relay gets the account of the command connection that it is paired with, by a command of
 the log, and nothing of anybody else's.
@@ -58,6 +59,15 @@ class Relays:
             if command is not None:
                 del self.relay_of[command]
                 self._take_seat(command)
+
+    def part(self, connection: Connection) -> None:
+        """Somebody else has put an end to its account, or to its being logged in."""
+        command = self.command_of.get(connection, connection)
+        relay = self.relay_of.pop(command, None)
+        if relay is not None:
+            del self.command_of[relay]
+            relay.tell(relay.translator.trouble("parted"))
+            relay.hang_up("its account was deleted, or is closed to it")
 
     def clear(self) -> None:
         """All connections are closed."""

@@ -334,6 +334,7 @@ class ChatState:
         self.told.threads.pop(account.name, None)
         for key in list(account.sessions):
             self.enter(self.sessions[key], None)
+            out.orphaned.append(key)
         del self.accounts[account.name]
         self.folded.pop(folded, None)
 

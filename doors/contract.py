@@ -95,7 +95,7 @@ class Translator(Protocol):
         """The session is there: newest request executed, newest message of its account."""
 
     def trouble(self, word: str) -> bytes:
-        """Why this replica does not go on with it: `session`, `newer`, `gap N` or `cut REACHED OF`."""
+        """Why this replica does not go on with it: `session`, `newer`, `gap N` or `cut REACHED OF`; a relay: `parted`."""
 
     def render(self, number: int, command: str, reply: str) -> bytes:
         """The reply to this command in the door's words."""

@@ -60,6 +60,7 @@ BAD_TEXT = "-1\na text has up to 64 KiB, and no line breaks or control character
 BAD_DELETION = "-1\nInvalid credential, deletion failed"
 NO_TEXT = "-1\na command is UTF-8"
 NO_DELETION = "-1\nInvalid deletion detected"
+PARTED = "-1\n{} is not logged in any more: the account was deleted or blocked, or has another password"
 BUSY = "-1\ntoo many passwords are being checked: try again in a moment"
 UNKNOWN = "-1\ninvalid command:"
 STRANGER = "-1\nInvalid Command, you can only choose to login or register"
@@ -249,6 +250,9 @@ class RelayTranslator(Frames):
         if reply[0] != "l":
             self.guest.hang_up("its command connection is not logged in any more")
         return b""
+
+    def trouble(self, word: str) -> bytes:
+        return self.frame(0, PARTED.format(self.guest.account).encode()) if word == "parted" else b""
 
     def push(self, message: Message) -> bytes:
         _, _, _, sender, text = message

@@ -160,6 +160,12 @@ class OthersTest(unittest.TestCase):
         self.there.connect().say("3|nobody|x\n")
         self.assertTrue(self.here.desk.others_wait, "its session")
 
+    def test_the_end_of_an_account_does(self) -> None:
+        jane = self.here.connect()
+        jane.say("1|jane\n")
+        jane.say("5|jane123\n")
+        self.assertTrue(self.here.desk.others_wait, "a relay may have been waiting for its messages")
+
 
 class AgainTest(unittest.TestCase):
     """The view changes: all that is unanswered is sent again, in order, with the same numbers."""

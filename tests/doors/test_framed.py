@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unittest
 
 from commands import TEXT_MAX, system_run
@@ -270,6 +271,34 @@ class RelayTest(Case):
         relay.send(framed("wayne"))
         self.front.turn()
         self.assertIsNotNone(relay.paper.closed)
+
+    def test_who_is_deleted_blocked_or_locked_out_elsewhere_is_told_so(self) -> None:
+        """Each way at a relay of its own; the deleter's relay, and those of others, end as ever, or not at all."""
+        zoe = self.member("zoe")
+        other = self.relay("zoe")
+        for nth, do in enumerate(("delete", "remove", "block", "reset", "passwd")):
+            with self.subTest(do):
+                name = f"wayne{nth}"
+                self.member(name)
+                relay = self.relay(name)
+                self.assertEqual(relay.read(), b"")
+                pipe = self.front.connect()
+                operator = self.front.connect("operator")
+                pipe.say(f"0|{name}123|secret\n")
+                if do == "delete":
+                    self.assertIn(b"deleted", pipe.say(f"5|{name}123\n"))
+                elif do == "passwd":
+                    pipe = self.front.connect()
+                    pipe.say(f"understudy 1 {nth:032x}\n1 0 0|{name}123|secret\n2 1 passwd|{name}123|secret\tother\n")
+                else:
+                    password = {"password": "other"} if do == "reset" else {}
+                    operator.say(json.dumps({"what": do, "name": name, **password}))
+                words = f"-1\n{name} is not logged in any more: the account was deleted or blocked, or has another password"
+                self.assertEqual(relay.read(), framed(words))
+                self.assertIsNotNone(relay.paper.closed)
+        self.assertEqual(self.ask(zoe, "5\nzoe\nsecret"), "0\naccount deleted")
+        self.assertEqual((other.read(), other.paper.closed is None), (b"", False), "it was its own doing")
+        self.assertEqual((self.front.desk.relays.relay_of, self.front.desk.relays.command_of), ({}, {}))
 
     def test_it_says_its_name_and_no_more(self) -> None:
         self.member("wayne")
