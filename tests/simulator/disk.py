@@ -48,10 +48,11 @@ class SimFile:
 
     def write(self, content: bytes, at: int) -> None:
         end = at + len(content)
-        if end > len(self.content):
-            self.content.extend(bytes(end - len(self.content)))
-        self.pending.append((at, bytes(self.content[at:end])))
-        self.content[at:end] = content
+        there = self.content
+        if end > len(there):
+            there.extend(bytes(end - len(there)))
+        self.pending.append((at, bytes(there[at:end])))
+        there[at:end] = content
 
     def resize(self, size: int) -> None:
         if size < len(self.content):
@@ -323,13 +324,12 @@ class SimDisk:
             self._drop(fd)
 
     def pread(self, fd: int, count: int, at: int) -> bytes:
-        file = self._file(fd)
-        with self._call("pread", self.open_files[fd][1]):
+        file, path = self._opened(fd)
+        with self._call("pread", path):
             return bytes(memoryview(file.content)[at : at + count])
 
     def pwrite(self, fd: int, content: bytes, at: int) -> None:
-        file = self._file(fd)
-        path = self.open_files[fd][1]
+        file, path = self._opened(fd)
         with self._call("pwrite", path):
             if self.write_error and self.dice.random() < self.write_error:
                 fail(errno.EIO, path)
@@ -339,12 +339,12 @@ class SimDisk:
                 done = self.dice.randrange(len(content) // SECTOR + 1) * SECTOR if short else 0
                 file.write(bytes(content[:done]), at)
                 fail(errno.ENOSPC, path)
-            self._use(growth)
-            file.write(bytes(content), at)
+            if growth:
+                self._use(growth)
+            file.write(content, at)
 
     def sync(self, fd: int) -> None:
-        file = self._file(fd)
-        path = self.open_files[fd][1]
+        file, path = self._opened(fd)
         self.syncing = file
         with self._call("sync", path):
             if self.slow_sync and self.dice.random() < self.slow_sync:
@@ -355,17 +355,16 @@ class SimDisk:
             file.sync()
 
     def size(self, fd: int) -> int:
-        return len(self._file(fd).content)
+        return len(self._opened(fd)[0].content)
 
     def truncate(self, fd: int, size: int) -> None:
-        file = self._file(fd)
-        with self._call("truncate", self.open_files[fd][1]):
+        file, path = self._opened(fd)
+        with self._call("truncate", path):
             self._use(size - len(file.content))
             file.resize(size)
 
     def allocate(self, fd: int, size: int) -> None:
-        file = self._file(fd)
-        path = self.open_files[fd][1]
+        file, path = self._opened(fd)
         with self._call("allocate", path):
             growth = max(0, size - len(file.content))
             if self.room is not None and growth > self.room:
@@ -461,7 +460,7 @@ class SimDisk:
 
     def try_lock(self, path: str, *, shared: bool) -> int | None:
         fd = self.open(path, create=not shared)
-        file = self._file(fd)
+        file, _ = self._opened(fd)
         kind, holders = self.files.locks.get(file.inode, ("", set()))
         if holders and not (shared and kind == "shared"):
             self._drop(fd)
@@ -498,17 +497,17 @@ class SimDisk:
 
     def _drop(self, fd: int) -> None:
         entry, _ = self.open_files.pop(fd)
-        if isinstance(entry, SimFile) and entry.inode in self.files.locks:
+        if type(entry) is SimFile and entry.inode in self.files.locks:
             holders = self.files.locks[entry.inode][1]
             holders.discard((self, fd))
             if not holders:
                 del self.files.locks[entry.inode]
 
-    def _file(self, fd: int) -> SimFile:
+    def _opened(self, fd: int) -> tuple[SimFile, str]:
         entry, path = self.open_files.get(fd) or fail(errno.EBADF, str(fd))
         if type(entry) is not SimFile:
             fail(errno.EISDIR, path)
-        return entry
+        return entry, path
 
     def _directory(self, path: str | int) -> SimDirectory:
         entry = self.open_files[path][0] if isinstance(path, int) else self.files.find(path)

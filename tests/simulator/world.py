@@ -536,7 +536,7 @@ class World:
 
     def _post(self, link: Link, to: Process, callback: Callable[..., None], *args: Any, extra: float = 0.0) -> None:
         """In order behind all that is on its way to this end."""
-        if (link.other(to).id, to.id) in self.blocked:
+        if self.blocked and (link.other(to).id, to.id) in self.blocked:
             link.held[to.id].append((callback, args))
             if link not in self.held_links:
                 self.held_links.append(link)
