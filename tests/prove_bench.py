@@ -5,20 +5,24 @@ What it is not: a measurement. `python scripts/bench.py` is. Read next: `tests/b
 
 from __future__ import annotations
 
+import array
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import msgspec
 
+from disk import OsDisk
 from doors.gen.chat_pb2 import ChatMessageRequest
 from tests.bench.dialects import BadReply, Bare, Dialect, Nats, Numbered, Pipe, Redis
 from tests.bench.frames import CONTENT, END_HEADERS, END_STREAM, HEADERS, RESET, Etcd, Grpc, frame
 from tests.bench.load import Result, Times
+from tests.bench.makings import Making, Watch, sort_out
 from tests.bench.report import OWN, Figures, show
 from tests.bench.systems import Understudy
-from tests.system.cluster import ROOT
+from tests.system.cluster import ROOT, Cluster, until
 
 
 class Counting(unittest.TestCase):
@@ -88,6 +92,43 @@ class Ratios(unittest.TestCase):
         for system, p50 in ((OWN, 2.0), ("bare", 1.0)):
             figures.note(0, system, system, "W2", Result(times=Times(1, p50)))
         self.assertIn(("W2 p50, at most 1.25 × bare", "2.00", False), list(figures.targets()))
+
+
+class Snapshots(unittest.TestCase):
+    """What `scripts/growth.py` says of them."""
+
+    def test_a_request_is_beside_a_snapshot_if_any_moment_of_it_is(self) -> None:
+        requests = [(0.9, 0.2), (1.05, 0.1), (1.5, 0.001), (2.3, 0.6), (3.0, 0.2), (7.0, 4.5), (7.1, 0.1)]  # answered at, waited for
+        waits = sort_out(
+            array.array("d", [at for at, _ in requests]),
+            array.array("d", [took for _, took in requests]),
+            [Making(1.0, 2.0), Making(2.45, 2.6), Making(9.0, 9.5)],
+        )
+        self.assertEqual((waits.without.count, waits.beside.count), (3, 4))
+        self.assertEqual((waits.without.worst, waits.beside.worst), (200.0, 4500.0))
+        self.assertEqual(waits.worst, [(4500.0, 7.0), (600.0, 2.3), (100.0, 1.05), (1.0, 1.5)])
+
+    def test_making_one_is_seen_from_outside(self) -> None:
+        """Somebody's turn, an unfinished folder, a link that is turned: one stretch; afterwards there is none."""
+        with tempfile.TemporaryDirectory() as where:
+            cluster = Cluster(replicas=1, where=where)
+            home = os.path.join(cluster.base, "replica-0")
+            unfinished, final = (os.path.join(home, "snapshots", name) for name in ("tmp-7", "0000000000000007"))
+            for path in (os.path.join(cluster.base, "cluster"), os.path.join(home, "snapshots")):
+                os.makedirs(path)
+            disk = OsDisk()
+            with Watch(cluster) as watch:
+                turn = disk.try_lock(os.path.join(cluster.base, "cluster", "snapshot.turn"), shared=False)
+                until("the turn is seen", lambda: watch.began)
+                os.mkdir(unfinished)
+                assert turn is not None
+                disk.unlock(turn)
+                os.rename(unfinished, final)
+                os.symlink(final, cluster.csv(0))
+                until("its end is seen", lambda: watch.makings)
+            self.assertEqual([replica for replica, _ in watch.made], [0])
+            (making,) = watch.makings
+            self.assertTrue(making.began < watch.made[0][1] < making.ended)
 
 
 class Calls(unittest.TestCase):

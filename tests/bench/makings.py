@@ -44,6 +44,7 @@ class Watch:
         self.cluster, self.disk = cluster, OsDisk()
         self.makings: list[Making] = []
         self.made: list[tuple[int, float]] = []  # which replica's, when
+        self.began = 0.0  # of what is under way; 0: nothing is
         self._ops = {i: cluster.csv_op(i) for i in cluster.ids}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -57,16 +58,15 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        began = 0.0
         while not self._over.wait(LOOK_S):
             now = time.monotonic()
             if self._is_making(now):
-                began = began or now - LOOK_S
-            elif began:
-                self.makings.append(Making(began, now))
-                began = 0.0
-        if began:
-            self.makings.append(Making(began, time.monotonic()))
+                self.began = self.began or now - LOOK_S
+            elif self.began:
+                self.makings.append(Making(self.began, now))
+                self.began = 0.0
+        if self.began:
+            self.makings.append(Making(self.began, time.monotonic()))
 
     def _is_making(self, now: float) -> bool:
         for i in self.cluster.ids:
