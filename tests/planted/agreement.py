@@ -229,6 +229,20 @@ BUGS = (
         Edit(CORE, "        time = max(self.time, event.time)\n", "        time = event.time\n"),
     ),
     planted(
+        "time_forgotten_at_a_snapshot",
+        "2.1: a log that ends at its snapshot knows the time of its last batch, too",
+        Edit(
+            CORE,
+            "start.last.time + start.last.count if start.last else start.time\n",
+            "start.last.time + start.last.count if start.last else 0\n",
+        ),
+        Edit(
+            CORE,
+            "        self.last, self.digest, self.digest_op, self.time = None, event.digest, event.op, event.time\n",
+            "        self.last, self.digest, self.digest_op, self.time = None, event.digest, event.op, 0\n",
+        ),
+    ),
+    planted(
         "digest_ignored",
         "L12: a backup whose digest is not the primary's ends its process and is built anew",
         Edit(

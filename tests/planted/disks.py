@@ -144,6 +144,16 @@ BUGS = (
         ),
     ),
     planted(
+        "durable_op_of_a_distrusted_log",
+        "H12: while a disk is not trusted its lock file keeps the durable op that says so",
+        Edit(
+            STORAGE,
+            "        if not self.damage:\n            self.lock.write(self.inc, op, sync=sync)\n",
+            "        self.lock.write(self.inc, op, sync=sync)\n",
+        ),
+        Edit(STORAGE, "hint if self.damage else self.journal.head_op, sync=True)", "self.journal.head_op, sync=True)"),
+    ),
+    planted(
         "cuts_two",
         "S2: nothing but the last batch is ever cut",
         Edit(

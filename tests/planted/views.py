@@ -75,6 +75,24 @@ BUGS = (
         ),
     ),
     planted(
+        "restart_with_the_unfit",
+        "2.7.3: who restarts the cluster takes along those whose logs may begin a view, too, and nobody else",
+        Edit(
+            POLICY,
+            "            if p.linked and p.eligible and p.status == LEARNER and",
+            "            if p.linked and p.status == LEARNER and",
+        ),
+    ),
+    planted(
+        "view_names_more_than_is_committed",
+        "2.3: a view's record names how far the log is committed: whoever holds that much may restart the cluster",
+        Edit(
+            POLICY,
+            "        tip = (r.head_op, r.head_hash) if r.commit == r.head_op else (r.parent_op, r.parent_hash)\n",
+            "        tip = (r.head_op, r.head_hash)\n",
+        ),
+    ),
+    planted(
         "restart_beside_the_living",
         "2.7.2: while a member of the last view answers, nobody restarts the cluster",
         Edit(POLICY, "        if not all(self._is_gone(m) for m in last.members):\n", "        if r.now < 0:\n"),
@@ -335,6 +353,11 @@ BUGS = (
 """,
             "            pass\n",
         ),
+    ),
+    planted(
+        "read_only_primary_waits_for_its_disk",
+        "L9: a read_only primary counts a learner as level that has all but the batch that no disk holds",
+        Edit(CORE, "        at_head = self.status != READ_ONLY or self.commit == self.head_op\n", "        at_head = True\n"),
     ),
     planted(
         "read_only_primary_keeps_its_place",

@@ -137,6 +137,21 @@ BUGS = (
         Edit(CORE, " and self.commit < self.head_op and self.taken_view != self.view\n", " and self.commit < self.head_op\n"),
     ),
     planted(
+        "log_of_an_older_view_counts",
+        "2.6: the logs among which a view chooses were told for this view",
+        Edit(POLICY, " if p.linked and p.log is not None and p.log.view == r.view}\n", " if p.linked and p.log is not None}\n"),
+    ),
+    planted(
+        "older_incarnation_not_told",
+        "2.8: an emptied disk whose clock is behind learns from the others which incarnation they have met",
+        Edit(POLICY, "        if packet.inc > r.me.inc:\n", "        if packet.inc < 0:\n"),
+    ),
+    planted(
+        "cuts_for_a_longer_log",
+        "2.6.4: a last batch is cut only where the primary's log parts from mine just before it; else what it lacks is fetched",
+        Edit(CORE, "        if may_cut and self.parent_hash in (packet.hash, packet.parent_hash):\n", "        if may_cut:\n"),
+    ),
+    planted(
         "committed_and_never_applied",
         "2.5.4: a new primary applies what it was told of before its own disk had it",
         Edit(CORE, "        self.apply_ready()  # what it was told of before its own disk had it: nobody tells a primary\n", ""),

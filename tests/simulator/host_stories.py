@@ -33,13 +33,17 @@ def _three(s: Stage) -> Part:
 
 
 def _lose_memory(s: Stage, replica: int) -> None:
-    """Its directory is gone, or its superblock is rotten."""
-    if s.dice.random() < 0.6:
+    """Its directory is gone, or its host with everything on it and the right time, or its superblock is rotten."""
+    roll = s.dice.random()
+    if roll < 0.6:
         s.spoil(replica, rots=False)
         base = s.world.files_of(replica).find(BASE)
         assert isinstance(base, SimDirectory)
-        s.world.say(f"** the directory of {replica} is emptied")
+        s.world.say(f"** the {'directory' if roll < 0.4 else 'host'} of {replica} is emptied")
         base.entries.pop(f"replica-{replica}", None)
+        if roll >= 0.4:
+            base.entries.clear()
+            s.world.wall_offset -= 3600 * 1_000_000
     else:
         s.spoil(replica)
         for slot in range(2):

@@ -13,7 +13,8 @@ much that may not come about in this seed; then it just ends.
     late state of an older view     a learner gets the answer of a primary that was voted out after it has asked the next one
     a learner needs a snapshot      it was away for long; offers and answers come to it twice, or it dies while it installs
     no link when it begins          the two who are left have none with each other when the new view begins
-    cut and killed                  a member drops what the new primary does not have, and all die
+    cut and killed                  a member drops what the new primary does not have, and all die; or all die with a view whose primary
+                                    has more than the other member, and loses it
     an old word                     who may restart the cluster said so before a view that it does not know of
     the last disk                   of the last member is full, or fails
     rot below the snapshot          of a primary, which is asked for what stood there
@@ -78,6 +79,10 @@ def harm_and_death_of_all(s: Stage) -> Story:
 def _comes_back_first(s: Stage, first: int) -> Part:
     s.up(first)
     yield s.dice.choice((0.0, 0.0, 2.5))
+    if s.dice.random() < 0.3:  # what it has written about itself at this start is what it believes at the next
+        s.down(first)
+        s.up(first)
+        yield s.dice.choice((0.0, 2.5))
     s.up(*range(s.world.count))
     yield 1.5
 
@@ -547,9 +552,12 @@ def cut_and_killed(s: Stage) -> Story:
     cast = yield from s.cast()
     if cast is None:
         return
-    primary, heir, member = (process.id for process in cast)
-    s.block((primary, heir))
+    s.block((cast[0].id, cast[1].id))
     s.feed(20)
+    yield from s.dice.choice((_cut_by_the_heir, _named_without_the_last_batch))(s, *(process.id for process in cast))
+
+
+def _cut_by_the_heir(s: Stage, primary: int, heir: int, member: int) -> Part:
     if not (yield lambda: s.head(member) == s.head(primary) > s.head(heir) and (s.faults.hint(member) or 0) >= s.head(member)):
         return
     view = s.core(primary).view
@@ -560,6 +568,24 @@ def cut_and_killed(s: Stage) -> Story:
     yield 0.0
     s.all_down()
     yield 0.05
+    s.up(*range(s.world.count))
+    yield 1.0
+
+
+def _named_without_the_last_batch(s: Stage, primary: int, heir: int, member: int) -> Part:
+    """A view is made of these two while a batch is on its way that only its primary has, and never will again."""
+    if not (yield lambda: s.head(primary) > s.head(heir)):
+        return
+    view = s.core(primary).view
+    s.down(member)
+    if not (yield lambda: s.newest_view() > view) or s.head(heir) == s.head(primary) or not s.may_spoil(primary):
+        return
+    s.all_down()
+    yield 0.01
+    if s.may_spoil(primary):
+        _emptied(s, s.world.processes[primary])
+    s.up(heir)
+    yield 2.5
     s.up(*range(s.world.count))
     yield 1.0
 
