@@ -352,7 +352,10 @@ class Invariants:
 
     def _first_number(self) -> int:
         """Of a register that begins: 1, or above all that the disks know of where it was lost."""
-        cluster = self.world.files.find(f"{BASE}/cluster")
+        try:
+            cluster = self.world.files.find(f"{BASE}/cluster")
+        except OSError:
+            return 1  # a power cut took it before anybody had synced it
         names = cluster.entries if isinstance(cluster, SimDirectory) else ()
         return min((int(name[-10:]) for name in names if name.startswith("view-")), default=1)
 
