@@ -1,7 +1,7 @@
 """What the replication core hears (events) and what it orders (effects).
 
-What it is not: it decides nothing. Events are in the past tense, effects in the imperative; both are plain tuples, since several of each
-are made for every batch.
+What it is not: it decides nothing. Events are in the past tense, effects in the imperative; both are structs, which are made without a
+line of Python, since several of each are made for every batch.
 
 Every order to the disk (Persist, Cut, SaveLogView, SaveView, InstallSnapshot) carries the generation in which it was given and is
 answered at most once, in order, by the event its docstring names: on a full disk when there is room, after another error never.
@@ -11,24 +11,31 @@ Read next: `replication.py`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from packets import Batch, GetState, Member, Packet, SnapshotOffer, View
 
 Event = Any  # one of the first group below
 Effect = Any  # one of the second group
 
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """What goes into `Replica.step` or comes out of it."""
+
+
 # --- events: what happened ----------------------------------------------------------------------------------------------------------------
 
 
-class Received(NamedTuple):
+class Received(Step, frozen=True):
     """A packet came over the authenticated link of this member."""
 
     sender: Member
     packet: Packet
 
 
-class Submitted(NamedTuple):
+class Submitted(Step, frozen=True):
     """Guests' commands for the next batch, `ops` of them; `time` is wall-clock microseconds. Only while `can_prepare`."""
 
     ops: int
@@ -36,11 +43,11 @@ class Submitted(NamedTuple):
     time: int
 
 
-class Idled(NamedTuple):
+class Idled(Step, frozen=True):
     """No command is waiting: tell the backups about the commit now."""
 
 
-class Persisted(NamedTuple):
+class Persisted(Step, frozen=True):
     """The log up to this batch is synced here."""
 
     generation: int
@@ -48,34 +55,34 @@ class Persisted(NamedTuple):
     hash: bytes
 
 
-class CutDone(NamedTuple):
+class CutDone(Step, frozen=True):
     """The last batch is gone from the disk."""
 
     generation: int
 
 
-class Saved(NamedTuple):
+class Saved(Step, frozen=True):
     """The superblock holds this log_view."""
 
     generation: int
     log_view: int
 
 
-class ViewSaved(NamedTuple):
+class ViewSaved(Step, frozen=True):
     """The superblock holds this view."""
 
     generation: int
     view: int
 
 
-class Applied(NamedTuple):
+class Applied(Step, frozen=True):
     """The state has executed the batch that ends at `op`."""
 
     op: int
     digest: int
 
 
-class LogRead(NamedTuple):
+class LogRead(Step, frozen=True):
     """What follows the log end that a GetState named: `images` after (base_op, base_hash), or None where it is not kept here.
 
     `reaches_head`: they end where the order said. `oldest_op`: first op still in the journal.
@@ -90,7 +97,7 @@ class LogRead(NamedTuple):
     oldest_op: int
 
 
-class Fetched(NamedTuple):
+class Fetched(Step, frozen=True):
     """The snapshot that was offered lies here, whole and verified."""
 
     generation: int
@@ -98,7 +105,7 @@ class Fetched(NamedTuple):
     hash: bytes
 
 
-class Installed(NamedTuple):
+class Installed(Step, frozen=True):
     """The state and the log now begin at this snapshot; the next batch's time is not below `time`."""
 
     generation: int
@@ -108,51 +115,51 @@ class Installed(NamedTuple):
     time: int
 
 
-class Linked(NamedTuple):
+class Linked(Step, frozen=True):
     """An authenticated link to this member is up."""
 
     member: Member
 
 
-class Unlinked(NamedTuple):
+class Unlinked(Step, frozen=True):
     """The link to this member is gone."""
 
     member: Member
 
 
-class LockProbed(NamedTuple):
+class LockProbed(Step, frozen=True):
     """The incarnation that holds the replica's lock; None: nobody holds it."""
 
     replica: int
     inc: int | None
 
 
-class RegisterRead(NamedTuple):
+class RegisterRead(Step, frozen=True):
     """The register's last view; None: there is none yet."""
 
     view: View | None
 
 
-class Proposed(NamedTuple):
+class Proposed(Step, frozen=True):
     """The answer to Propose. `view`: the register's last view now, ours or another's; None: nothing happened, and `why`."""
 
     view: View | None
     why: str = ""
 
 
-class HealthChecked(NamedTuple):
+class HealthChecked(Step, frozen=True):
     """Whether this process synced its superblock in time."""
 
     healthy: bool
 
 
-class Evaluated(NamedTuple):
+class Evaluated(Step, frozen=True):
     """Queries were evaluated; their answers wait under this number until the guard has been looked at."""
 
     number: int
 
 
-class DiskFailed(NamedTuple):
+class DiskFailed(Step, frozen=True):
     """A write or sync of the log failed; `full`: for want of room, before anything was written, so that it is tried again."""
 
     generation: int
@@ -160,58 +167,58 @@ class DiskFailed(NamedTuple):
     full: bool
 
 
-class RoomLooked(NamedTuple):
+class RoomLooked(Step, frozen=True):
     """Whether more would fit on this disk; looked at each second while the replica is not in the view."""
 
     has_room: bool
 
 
-class SnapshotRead(NamedTuple):
+class SnapshotRead(Step, frozen=True):
     """The newest snapshot was read again, long after it was written; `damage`: what is wrong with it, empty when nothing is."""
 
     damage: str
 
 
-class SnapshotDiffered(NamedTuple):
+class SnapshotDiffered(Step, frozen=True):
     """A snapshot of this op, made by replaying the log, has another digest than the state in this process had."""
 
     op: int
 
 
-class StopAsked(NamedTuple):
+class StopAsked(Step, frozen=True):
     """The operator wants this replica, or with `everybody` all of them, to stop."""
 
     everybody: bool
 
 
-class Ticked(NamedTuple):
+class Ticked(Step, frozen=True):
     """Time has passed."""
 
 
 # --- effects: what must be done -----------------------------------------------------------------------------------------------------------
 
 
-class Send(NamedTuple):
+class Send(Step, frozen=True):
     """Give the packet to these replicas; it may be lost."""
 
     replicas: tuple[int, ...]
     packet: Packet
 
 
-class Persist(NamedTuple):
+class Persist(Step, frozen=True):
     """Append these batches and sync; then Persisted for the last."""
 
     generation: int
     batches: tuple[Batch, ...]
 
 
-class Cut(NamedTuple):
+class Cut(Step, frozen=True):
     """Drop the last batch, the lower durable op written first; then CutDone."""
 
     generation: int
 
 
-class SaveLogView(NamedTuple):
+class SaveLogView(Step, frozen=True):
     """Write view and log_view into the superblock and sync; then Saved."""
 
     generation: int
@@ -219,7 +226,7 @@ class SaveLogView(NamedTuple):
     log_view: int
 
 
-class SaveView(NamedTuple):
+class SaveView(Step, frozen=True):
     """Write the view into the superblock and sync, before anything is said in it; then ViewSaved. Policy `majority`.
 
     `began`: and that nobody had ever stored anything when this disk promised its first view.
@@ -230,19 +237,19 @@ class SaveView(NamedTuple):
     began: bool
 
 
-class Remember(NamedTuple):
+class Remember(Step, frozen=True):
     """Write down that this incarnation was met. Not answered. Policy `majority`."""
 
     member: Member
 
 
-class Apply(NamedTuple):
+class Apply(Step, frozen=True):
     """Execute the batch; then Applied."""
 
     batch: Batch
 
 
-class ReadLog(NamedTuple):
+class ReadLog(Step, frozen=True):
     """Look up what follows in the journal, nothing above the batch that ends in (until, tip); then LogRead."""
 
     asker: Member
@@ -252,13 +259,13 @@ class ReadLog(NamedTuple):
     tip: bytes
 
 
-class OfferSnapshot(NamedTuple):
+class OfferSnapshot(Step, frozen=True):
     """Send this replica a SnapshotOffer of the newest complete snapshot."""
 
     replica: int
 
 
-class FetchSnapshot(NamedTuple):
+class FetchSnapshot(Step, frozen=True):
     """Fetch the offered snapshot from this replica; then Fetched."""
 
     generation: int
@@ -266,7 +273,7 @@ class FetchSnapshot(NamedTuple):
     offer: SnapshotOffer
 
 
-class InstallSnapshot(NamedTuple):
+class InstallSnapshot(Step, frozen=True):
     """Make the fetched snapshot the beginning of state and log by one write of the superblock; then Installed."""
 
     generation: int
@@ -274,41 +281,41 @@ class InstallSnapshot(NamedTuple):
     hash: bytes
 
 
-class ProbeLock(NamedTuple):
+class ProbeLock(Step, frozen=True):
     """Ask who holds this replica's lock; then LockProbed."""
 
     replica: int
 
 
-class ReadRegister(NamedTuple):
+class ReadRegister(Step, frozen=True):
     """Read the register; then RegisterRead. `told`: a view that somebody acts in already, so it is durable."""
 
     told: int = 0
 
 
-class Propose(NamedTuple):
+class Propose(Step, frozen=True):
     """Try to make this the register's next view; then Proposed."""
 
     view: View
 
 
-class CheckHealth(NamedTuple):
+class CheckHealth(Step, frozen=True):
     """Sync the superblock against the clock; then HealthChecked."""
 
 
-class CheckGuard(NamedTuple):
+class CheckGuard(Step, frozen=True):
     """Look whether the register still ends at this view; then give the answers that wait under this number. Policy `survivor`."""
 
     number: int
 
 
-class Confirm(NamedTuple):
+class Confirm(Step, frozen=True):
     """Give the answers that wait under this number or a lower one: a majority has confirmed the view since. Policy `majority`."""
 
     number: int
 
 
-class Exit(NamedTuple):
+class Exit(Step, frozen=True):
     """The process must end; `suspect`: mark this disk as not to be trusted first. The next incarnation is above `inc`.
 
     `forced`: an operator has decided this view without this replica's log, which the next incarnation sets aside.
@@ -320,7 +327,7 @@ class Exit(NamedTuple):
     forced: int = 0
 
 
-class Trace(NamedTuple):
+class Trace(Step, frozen=True):
     """A line for people: what was done and why."""
 
     text: str

@@ -110,7 +110,7 @@ class Link(asyncio.Protocol):
                 self._greet(bytes(frame))
             else:
                 try:
-                    packet = decode(cast(bytes, frame))  # any buffer will do, and a copy of a large batch is dear
+                    packet = decode(frame)  # where it lies: a copy of a large batch is dear
                 except ValueError as error:  # BadPacket, or a text that is no UTF-8
                     return self.cut(f"a frame is no packet: {error}")
                 self._on_packet(self.replica, packet)

@@ -90,9 +90,7 @@ class Batch:
 
 def digest(header: bytes, body: bytes) -> bytes:
     """The hash of a batch: 16 bytes."""
-    h = hashlib.sha256(header)
-    h.update(body)
-    return h.digest()[:HASH_SIZE]
+    return hashlib.sha256(header + body).digest()[:HASH_SIZE]
 
 
 def header_of(image: bytes | memoryview, at: int = 0) -> tuple[bytes, tuple[Any, ...]]:

@@ -681,7 +681,7 @@ class Replica:
 
     def on_received(self, event: Received) -> None:
         """Settle the view first: newer ones are looked up, older ones are told."""
-        sender, packet = event
+        sender, packet = event.sender, event.packet
         if packet.view > self.view:
             # The view is looked up first; what came early must not wait for its repetition.
             if self.early is None or type(self.early.packet) is not StartView or packet.view > self.early.packet.view:

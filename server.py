@@ -210,7 +210,7 @@ class Server:
         self.depth += 1
         replica = self.replica
         effects = replica.step(self.host.now(), event)
-        if replica.status == NORMAL and not replica.is_primary and self._has_new_role():
+        if replica.status == NORMAL and not replica.is_primary and self.seen_role[:2] != (replica.view, NORMAL):
             # What a backup's guests ask travels before its PrepareOk, so that the first batch of the view holds it.
             self._notice_role()
             self.turn()

@@ -101,6 +101,7 @@ class Survivor(Policy):
         self.rot = ""  # what is damaged in this replica's snapshot
         self.first_view = register
         self._receivers: tuple[int, ...] = ()
+        self._needed: set[int] = set()  # whose acks make a commit
 
     # --- what replication asks ------------------------------------------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ class Survivor(Policy):
 
     def has_enough(self, acks: set[int]) -> bool:
         assert self.last is not None
-        return acks.issuperset(self.last.replicas) and (self.joint is None or self.joint.replica in acks)
+        return acks >= self._needed
 
     def receivers(self) -> tuple[int, ...]:
         return self._receivers
@@ -143,6 +144,7 @@ class Survivor(Policy):
         self.joint = joint
         others = [m.replica for m in self.last.members if m != self.replica.me] if self.last else []
         self._receivers = (*others, joint.replica) if joint else tuple(others)
+        self._needed = {*(self.last.replicas if self.last else ()), *self._receivers}
 
     # --- the register ---------------------------------------------------------------------------------------------------------------------
 

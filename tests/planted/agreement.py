@@ -84,8 +84,8 @@ BUGS = (
         "2.2: a batch commits when every member has it synced, not most of them",
         Edit(
             POLICY,
-            "        return acks.issuperset(self.last.replicas) and (",
-            "        return 2 * len(acks) > len(self.last.replicas) and (",
+            "        return acks >= self._needed",
+            "        return 2 * len(acks & self._needed) > len(self._needed)",
         ),
     ),
     planted(
@@ -93,8 +93,8 @@ BUGS = (
         "2.5.3: the primary's own sync is one of those that a commit needs",
         Edit(
             POLICY,
-            "        return acks.issuperset(self.last.replicas) and (",
-            "        return {*acks, self.replica.me.replica}.issuperset(self.last.replicas) and (",
+            "        return acks >= self._needed",
+            "        return {*acks, self.replica.me.replica} >= self._needed",
         ),
     ),
     planted(

@@ -137,7 +137,7 @@ BUGS = (
         "2.6: in joint mode no batch commits without the learner's ack",
         Edit(
             POLICY,
-            "acks.issuperset(self.last.replicas) and (self.joint is None or self.joint.replica in acks)",
+            "acks >= self._needed",
             "acks.issuperset(self.last.replicas)",
         ),
         Edit(
