@@ -112,7 +112,7 @@ ACT, HEARD = "MF"
 QUERIES = frozenset({LIST, LIST_ALL, PRESENT, BALANCE, SECRET, WHO_AM_I, HISTORY})
 WRONG, OWN = "-", "own"  # proofs, see above
 STRICT = {CREATE: WRONG, LOG_IN: WRONG, LOG_IN_BY_EITHER: WRONG, READ: OWN, DELETE: OWN, PAY_IN: OWN, TAKE_OUT: OWN, BALANCE: OWN}
-NOT_AS_IT_IS = QUERIES | STRICT.keys() | {CHANGE_PASSWORD, ERASE, OPERATE, ACT}  # letters that a connection must look at twice
+NOT_AS_IT_IS = frozenset({*QUERIES, *STRICT, CHANGE_PASSWORD, ERASE, OPERATE, ACT})  # letters that a connection must look at twice
 
 ONLINE, WAITING = "p", "m"
 

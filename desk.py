@@ -18,7 +18,7 @@ Read next: `connection.py`, `server.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import read_only
 from answers import EVALUATE
@@ -113,7 +113,7 @@ class Desk:
         if self.connections.pop(connection.home, None) is None:
             return
         self.relays.moved(connection)
-        del connection.translator  # they hold each other, and would wait for the garbage collector
+        connection.translator = cast(Any, None)  # they hold each other, and would wait for the garbage collector
         if not connection.opening:
             return
         if self.by_session.get(connection.session) is connection:

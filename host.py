@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import credentials
+from bootstrap import HOME
 from desk import Desk
 from disk import Disk, OsDisk
 from doors.operator import Slip
@@ -255,11 +256,10 @@ class LoopHost:
             done({"failed": str(error)})
 
     async def _start_worker(self) -> None:
-        here = os.path.dirname(os.path.abspath(__file__))
         try:
             self.worker = await asyncio.create_subprocess_exec(
                 sys.executable,
-                os.path.join(here, "snapshot_worker.py"),
+                os.path.join(HOME, "snapshot_worker.py"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 close_fds=True,

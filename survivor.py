@@ -406,7 +406,8 @@ class Survivor(Policy):
         if r.status != LEARNER or r.transfer_at or r.writing or sender != r.primary or packet.view != r.view or self.last is None:
             return
         # Who has no room either takes nothing over from a read_only one.
-        if packet.status in (NORMAL, *(() if r.lacks_room else (READ_ONLY,))) and r.me.replica not in self.last.replicas:
+        gives = packet.status == NORMAL or (packet.status == READ_ONLY and not r.lacks_room)
+        if gives and r.me.replica not in self.last.replicas:
             self.waiting = f"catching up from {sender.replica}"
             r.ask_state()
 

@@ -16,11 +16,16 @@ Read next: `doors/pipe_words.py`, `doors/sends.py`, then `desk.py`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from commands import CREATE, DELETE, HISTORY, ID_MAX, LIST, LOG_IN, PRESENT, READ, SEND, TEXT_MAX, is_name
 from doors.lines import LineTranslator, text_of
 from doors.pipe_words import GREETING, INVALID, WORDS
 from doors.sends import numbered_sends_of, sends_of, sentences
+
+if TYPE_CHECKING:
+    from doors.lines import Words
 
 HISTORY_COUNT = 20  # messages of a history whose asker does not say how many: a screen
 
@@ -29,7 +34,7 @@ class PipeTranslator(LineTranslator):
     """One connection at the pipe door."""
 
     greeting = GREETING
-    words = WORDS
+    words: Mapping[str, Words] = WORDS
 
     def understand(self, line: bytes) -> str | None:
         return encode(line)
@@ -97,5 +102,6 @@ def history_of(line: bytes) -> str | None:
     _, whom, *numbers = (text_of(line) or "|").split("|")
     if not 0 < len(whom) <= ID_MAX or len(numbers) > 2 or not all(re.fullmatch("[0-9]{1,18}", n) for n in numbers):
         return None
-    count, before = [*numbers, *(str(HISTORY_COUNT), "0")[len(numbers) :]]
+    numbers += (str(HISTORY_COUNT), "0")[len(numbers) :]
+    count, before = numbers
     return f"{HISTORY}|{whom}|{before}|{count}" if int(count) else None

@@ -30,7 +30,7 @@ LISTED_AT_JOIN = Edit(
 )
 LISTED_AT_LEARNER = Edit(
     POLICY,
-    "        if packet.status in (NORMAL, *(() if r.lacks_room else (READ_ONLY,))) and r.me.replica not in self.last.replicas:\n",
+    "        if gives and r.me.replica not in self.last.replicas:\n",
     "        if packet.status in (NORMAL, READ_ONLY):\n",
 )
 
