@@ -91,7 +91,7 @@ class Survivor(Policy):
         self.last: View | None = None
         self.proposing = self.checking = False
         self.retry_at = 0.0
-        self.joint: Member | None = None
+        self._set_joint(None)
         self.joint_since = 0.0
         self.began = self.since = now  # since: when there was last a sign that a member of the view lives
         self.accused_since = 0.0
@@ -100,8 +100,6 @@ class Survivor(Policy):
         self.changed = self.forced = 0
         self.rot = ""  # what is damaged in this replica's snapshot
         self.first_view = register
-        self._receivers: tuple[int, ...] = ()
-        self._needed: set[int] = set()  # whose acks make a commit
 
     # --- what replication asks ------------------------------------------------------------------------------------------------------------
 
@@ -142,9 +140,9 @@ class Survivor(Policy):
 
     def _set_joint(self, joint: Member | None) -> None:
         self.joint = joint
-        others = [m.replica for m in self.last.members if m != self.replica.me] if self.last else []
-        self._receivers = (*others, joint.replica) if joint else tuple(others)
-        self._needed = {*(self.last.replicas if self.last else ()), *self._receivers}
+        all_of_them = [*self.members(), joint] if joint else self.members()  # whose acks make a commit
+        self._receivers = tuple(m.replica for m in all_of_them if m != self.replica.me)
+        self._needed = {m.replica for m in all_of_them}
 
     # --- the register ---------------------------------------------------------------------------------------------------------------------
 

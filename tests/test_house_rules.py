@@ -102,7 +102,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "descriptors": {"settings"},
     "doorways": {"credentials", "descriptors", "desk", "doors", "doors.grpc_door", "doors.stream", "doors.turns", "gate", "settings"},
     "host": {
-        *("credentials", "desk", "disk", "doors", "doors.operator", "doorways", "handshake", "links", "packets", "passwords", "settings"),
+        *("bootstrap", "credentials", "desk", "disk", "doors", "doors.operator", "doorways", "handshake", "links", "packets"),
+        *("passwords", "settings"),
     },
     "upkeep": {"events", "history", "host", "packets", "replication", "settings", "snapshots", "storage", "transfer"},
     "queries": {"desk", "packets"},

@@ -138,7 +138,7 @@ BUGS = (
         Edit(
             POLICY,
             "acks >= self._needed",
-            "acks.issuperset(self.last.replicas)",
+            "acks.issuperset(m.replica for m in self.members())",
         ),
         Edit(
             CORE,
