@@ -404,8 +404,7 @@ class Survivor(Policy):
         if r.status != LEARNER or r.transfer_at or r.writing or sender != r.primary or packet.view != r.view or self.last is None:
             return
         # Who has no room either takes nothing over from a read_only one.
-        gives = packet.status == NORMAL or (packet.status == READ_ONLY and not r.lacks_room)
-        if gives and r.me.replica not in self.last.replicas:
+        if (packet.status == NORMAL or (packet.status == READ_ONLY and not r.lacks_room)) and r.me.replica not in self.last.replicas:
             self.waiting = f"catching up from {sender.replica}"
             r.ask_state()
 
