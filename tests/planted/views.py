@@ -30,8 +30,8 @@ LISTED_AT_JOIN = Edit(
 )
 LISTED_AT_LEARNER = Edit(
     POLICY,
-    "        if (packet.status == NORMAL or (packet.status == READ_ONLY and not r.lacks_room)) and r.me.replica not in self.last.replicas:\n",
-    "        if packet.status in (NORMAL, READ_ONLY):\n",
+    "(packet.status == NORMAL or (packet.status == READ_ONLY and not r.lacks_room)) and r.me.replica not in self.last.replicas:\n",
+    "packet.status in (NORMAL, READ_ONLY):\n",
 )
 
 BUGS = (
