@@ -32,10 +32,11 @@ modules() { # modules CONDITION…: of find, for files in tests
     find tests "$@" | LC_ALL=C sort | sed 's#/#.#g; s#\.py$##'
 }
 mapfile -t tests < <(modules -name 'test_*.py' -not -path 'tests/system/*')
-mapfile -t others < <(modules -name 'prove_*.py' -not -name prove_simulation.py)
+real=(tests.prove_bench tests.prove_campaign) # of real processes, which others should not starve: last, when most are done
+mapfile -t others < <(modules -name 'prove_*.py' -not -name prove_simulation.py -not -name prove_bench.py -not -name prove_campaign.py)
 (renice -n 10 "$BASHPID" > /dev/null && part "the seeds" unittest tests.prove_simulation "$@") &
 seeds=$!
-(renice -n 10 "$BASHPID" > /dev/null && part "the proofs" unittest "${others[@]}" "$@") &
+(renice -n 10 "$BASHPID" > /dev/null && part "the proofs" unittest "${others[@]}" "${real[@]}" "$@") &
 proofs=$!
 part "the system" coverage run -m unittest discover --top-level-directory . --start-directory tests/system "$@" &
 system=$!

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -94,10 +95,15 @@ class Seeds(unittest.TestCase):
 
     def test_the_same_seed_tells_the_same_story_in_another_process(self) -> None:
         """To the last character, whatever order sets have there."""
-        for state in ("chat", "ledger"):
-            stories = [run("--seed", "7", "--state", state, "--trace", hash_seed=h).stdout.rpartition("\nseed 7 is clean")[0] for h in "18"]
-            self.assertEqual(*stories)
-            self.assertIn("view 1", stories[0])
+
+        def told(state: str, hash_seed: str) -> str:
+            return run("--seed", "7", "--state", state, "--trace", hash_seed=hash_seed).stdout.rpartition("\nseed 7 is clean")[0]
+
+        with ThreadPoolExecutor() as pool:
+            for state in ("chat", "ledger"):
+                stories = list(pool.map(told, [state] * 2, "18"))
+                self.assertEqual(*stories)
+                self.assertIn("view 1", stories[0])
 
 
 def hang(seed: int, **_: object) -> NoReturn:
