@@ -169,13 +169,13 @@ class Story:
 
     def site(self, call: str, frame: FrameType) -> Site:
         """The call of the disk, and where in the program it is made; a lock's file is opened by `try_lock`."""
+        if call not in ERRORS:
+            return call, ""
         outer = frame.f_back
         assert outer is not None and frame.f_code.co_qualname == f"SimDisk.{call}", frame.f_code.co_qualname
         if outer.f_code.co_qualname == "SimDisk.try_lock":
             call, outer = "try_lock", outer.f_back
             assert outer is not None
-        if call not in ERRORS:
-            return call, ""
         found = SITES.get((outer.f_code.co_filename, outer.f_lineno))
         assert found is not None and found[0] == call, f"{call} at {outer.f_code.co_filename}:{outer.f_lineno} is no call that SITES knows"
         return found
