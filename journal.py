@@ -24,7 +24,7 @@ from __future__ import annotations
 import errno
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NoReturn
 
 from disk import SECTOR, Disk
@@ -77,12 +77,14 @@ class Journal:
         durable_op: int = 0,
         *,
         salvage: bool = False,
+        replay: Callable[[Batch], object] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         first_bytes: int = FIRST_BYTES,
     ) -> Journal:
         """The log that goes on from the snapshot (base_op, base_hash) and may reach back before it; what is returned is synced.
 
         `durable_op`: up to here it was synced once, so one that ends below has lost something. Where nothing ever was, it is made.
+        `replay`: is given what stands above the snapshot, batch by batch, without the last one, which may not be committed.
         Raises JournalDamaged, or with `salvage` gives what is sound. OSError: a sync failed, the disk is suspect.
         """
         self = cls(disk, path, generation, segment_bytes=segment_bytes, first_bytes=first_bytes)
@@ -95,7 +97,7 @@ class Journal:
             if base_op == durable_op == 0 and not paths and not self._foreign:
                 self._begin_segment(1, NO_HASH, first_bytes)
             else:
-                damage = self._recover(paths, base_op, base_hash, durable_op)
+                damage = self._recover(paths, base_op, base_hash, durable_op, replay)
                 if damage is not None and not salvage:
                     raise damage
                 self.damage = str(damage or "")
@@ -138,10 +140,12 @@ class Journal:
         self._foreign = [p for p in paths if p not in own]
         return own
 
-    def _recover(self, paths: list[str], base_op: int, base_hash: bytes, durable_op: int) -> JournalDamaged | None:
+    def _recover(
+        self, paths: list[str], base_op: int, base_hash: bytes, durable_op: int, replay: Callable[[Batch], object] | None = None
+    ) -> JournalDamaged | None:
         """Find the end of the log, and what is wrong with it; afterwards only sound segments are left."""
         self._segments, unreadable = open_segments(self._disk, paths)
-        kept, damage = self._scan(base_op, base_hash)
+        kept, damage = self._scan(base_op, base_hash, replay)
         for segment in self._segments[kept:]:
             self._disk.close(segment.fd)
         del self._segments[kept:]
@@ -155,7 +159,7 @@ class Journal:
             damage = JournalDamaged(f"the log ends at op {self.head_op}, but it was synced up to op {durable_op}", where)
         return damage
 
-    def _scan(self, base_op: int, base_hash: bytes) -> tuple[int, JournalDamaged | None]:
+    def _scan(self, base_op: int, base_hash: bytes, replay: Callable[[Batch], object] | None) -> tuple[int, JournalDamaged | None]:
         """Walk through all that is above the base. Returns how many segments are sound, and what is wrong behind them."""
         segments = self._segments
         first = bisect_right([s.first_op for s in segments], base_op + 1) - 1
@@ -174,6 +178,8 @@ class Journal:
                     return 0, JournalDamaged(f"this batch is not the one that the snapshot of op {base_op} ends with", (segment.path, at))
                 segment.mark(batch.first_op, at)
                 if batch.op > base_op:
+                    if replay is not None and self.last is not None:
+                        replay(self.last)  # nothing that is found further on can send the log back behind it
                     self.parent_op, self.parent_hash = op, hash
                     self.head_op, self.head_hash, self.last, self._last_at = batch.op, batch.hash, batch, at
                 op, hash, at = batch.op, batch.hash, after
@@ -330,14 +336,6 @@ class Journal:
     def oldest_op(self) -> int:
         """First op that is still here."""
         return self._segments[0].first_op if self._segments else self.head_op + 1
-
-    def batches(self, after_op: int) -> Iterator[Batch]:
-        """All batches behind the one that ends at `after_op`, verified. Raises JournalDamaged when that one is not here either."""
-        place = self._locate(after_op)
-        if place is None:
-            raise JournalDamaged(f"{self._path} holds no batch that ends at op {after_op}")
-        for _, batch in walk(self._disk, self._segments, place, self.head_op):
-            yield batch
 
     def read_after(self, op: int, hash: bytes, limit_bytes: int, until: int | None = None) -> bytes | None:
         """Images behind the batch that ends in (op, hash): whole ones, at least one if there is one, none that ends above `until`.

@@ -206,10 +206,13 @@ class Storage:
             except snapshots.SnapshotDamaged as error:
                 self.damage, self.must_rewrite = str(error), True
         generation = sb.journal_generation + self.must_rewrite
-        self.journal = Journal.open(self.disk, self.journal_path, generation, op, tip, durable_op, salvage=True)
+        self.journal = Journal.open(
+            *(self.disk, self.journal_path, generation, op, tip, durable_op),
+            salvage=True,
+            replay=lambda batch: state.apply(batch.first_op, batch.count, batch.time, batch.body),
+        )
         self.damage = self.damage or self.journal.damage
         self.snapshot_op = op
-        self._replay(state)
         if not self.damage:
             self.journal.drop_old()
         return state
@@ -227,13 +230,6 @@ class Storage:
         if trouble is not None or self.superblock.snapshot_op:
             raise trouble or snapshots.SnapshotDamaged(f"the snapshot of op {self.superblock.snapshot_op} is missing")
         return ChatState(), 0, NO_HASH
-
-    def _replay(self, state: ChatState) -> None:
-        """Apply what stands in the journal above the snapshot; the last batch waits, since it may not be committed."""
-        last = self.journal.last
-        for batch in self.journal.batches(state.op):
-            if last is None or batch.op < last.op:
-                state.apply(batch.first_op, batch.count, batch.time, batch.body)
 
     # --- writing --------------------------------------------------------------------------------------------------------------------------
 

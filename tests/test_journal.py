@@ -38,6 +38,15 @@ def add(log: Journal, size: int = 100, count: int = 2, salt: int = 1) -> Batch:
     return batch
 
 
+def batches_of(log: Journal, after_op: int) -> list[Batch]:
+    """All that stands behind the batch that ends at `after_op`."""
+    images, batches, at = log.read_after(after_op, log.hash_at(after_op) or b"", 1 << 40) or b"", list[Batch](), 0
+    while at < len(images):
+        batches.append(Batch.decode(images, at))
+        at += len(batches[-1].image)
+    return batches
+
+
 def new_disk(seed: int) -> SimDisk:
     """A disk with the replica's directory on it, as the server finds it."""
     disk = SimDisk(random.Random(seed))
@@ -63,10 +72,10 @@ class Case(unittest.TestCase):
         hash: bytes = NO_HASH,
         durable: int = 0,
         salvage: bool = False,
+        replay: Callable[[Batch], object] | None = None,
     ) -> Journal:
-        return Journal.open(
-            disk or self.disk, PATH, generation, base, hash, durable, salvage=salvage, segment_bytes=8192, first_bytes=self.first_bytes
-        )
+        sizes = {"segment_bytes": 8192, "first_bytes": self.first_bytes}
+        return Journal.open(disk or self.disk, PATH, generation, base, hash, durable, salvage=salvage, replay=replay, **sizes)
 
     def reopen(self, **arguments: object) -> Journal:
         """As a new process on the same files."""
@@ -84,13 +93,13 @@ class Keeping(Case):
     def test_new_journal_is_empty(self) -> None:
         log = self.open()
         self.assertEqual((log.head_op, log.head_hash, log.parent_op, log.last, log.oldest_op), (0, NO_HASH, 0, None, 1))
-        self.assertEqual((log.bytes_since(0), log.read_after(0, NO_HASH, 1000), list(log.batches(0))), (0, b"", []))
+        self.assertEqual((log.bytes_since(0), log.read_after(0, NO_HASH, 1000), batches_of(log, 0)), (0, b"", []))
 
     def test_everything_synced_is_there_after_a_restart(self) -> None:
         log = self.open()
         batches = [add(log, size) for size in SIZES * 3]
         again = self.reopen(durable=log.head_op)
-        self.assertEqual([b.image for b in again.batches(0)], [b.image for b in batches])
+        self.assertEqual([b.image for b in batches_of(again, 0)], [b.image for b in batches])
         self.assertEqual((again.head_op, again.head_hash), (batches[-1].op, batches[-1].hash))
         self.assertEqual((again.parent_op, again.parent_hash), (batches[-2].op, batches[-2].hash))
         assert again.last is not None
@@ -109,7 +118,7 @@ class Keeping(Case):
         log = self.open()
         first = add(log, BATCH_MAX)
         second = add(log, BATCH_MAX)
-        self.assertEqual([b.hash for b in self.reopen().batches(0)], [first.hash, second.hash])
+        self.assertEqual([b.hash for b in batches_of(self.reopen(), 0)], [first.hash, second.hash])
         self.assertEqual(len(self.segments()), 2)
 
     def test_the_next_segment_is_prepared_in_slices(self) -> None:
@@ -161,7 +170,7 @@ class Cutting(Case):
         other = add(log, 5, salt=9)
         self.disk.crash()
         again = self.reopen()
-        self.assertEqual([b.hash for b in again.batches(0)], [kept.hash, other.hash])
+        self.assertEqual([b.hash for b in batches_of(again, 0)], [kept.hash, other.hash])
 
     def test_nothing_is_cut_twice(self) -> None:
         log = self.open()
@@ -194,7 +203,7 @@ class Cutting(Case):
         again = self.reopen()
         self.assertEqual((again.head_op, again.head_hash), (kept.op, kept.hash))
         other = add(again, 2500, salt=3)
-        self.assertEqual([b.hash for b in self.reopen().batches(0)], [kept.hash, other.hash])
+        self.assertEqual([b.hash for b in batches_of(self.reopen(), 0)], [kept.hash, other.hash])
 
 
 class Failing(Case):
@@ -426,7 +435,7 @@ class Damage(Case):
         log = self.reopen(salvage=True)
         other = add(log, 50, salt=8)
         again = self.reopen()
-        self.assertEqual(([b.hash for b in again.batches(0)], again.damage), ([batches[0].hash, other.hash], ""))
+        self.assertEqual(([b.hash for b in batches_of(again, 0)], again.damage), ([batches[0].hash, other.hash], ""))
         self.assertEqual(len(self.segments()), 1)
 
     def test_salvage_of_nothing_begins_at_the_snapshot(self) -> None:
@@ -545,8 +554,6 @@ class Reading(Case):
         path = self.segments()[1]
         self.disk.files.file(path).content[SECTOR + 70] ^= 1
         with self.assertRaises(JournalDamaged):
-            list(self.log.batches(0))
-        with self.assertRaises(JournalDamaged):
             self.log.read_after(0, NO_HASH, 1 << 20)
         with self.assertRaises(JournalDamaged):
             for batch in self.written:
@@ -558,9 +565,26 @@ class Reading(Case):
 
     def test_batches_begin_behind_any_batch(self) -> None:
         for nth, batch in enumerate(self.written):
-            self.assertEqual([b.op for b in self.log.batches(batch.op)], [b.op for b in self.written[nth + 1 :]])
-        with self.assertRaises(JournalDamaged):
-            list(self.log.batches(3))
+            self.assertEqual([b.op for b in batches_of(self.log, batch.op)], [b.op for b in self.written[nth + 1 :]])
+
+    def test_a_start_replays_what_stands_above_its_base_but_the_last(self) -> None:
+        for nth in range(0, len(self.written), 5):
+            base, replayed = self.written[nth], list[Batch]()
+            log = self.reopen(base=base.op, hash=base.hash, replay=replayed.append)
+            self.assertEqual([b.image for b in replayed], [b.image for b in self.written[nth + 1 : -1]])
+            self.assertEqual(log.last and log.last.op, self.written[-1].op if base is not self.written[-1] else None)
+
+    def test_a_start_replays_what_is_kept_of_a_damaged_log_and_nothing_else(self) -> None:
+        for path in self.segments()[1:]:
+            content = self.disk.files.file(path).content
+            content[SECTOR + 70] ^= 1
+            replayed: list[Batch] = []
+            log = self.reopen(salvage=True, replay=replayed.append)
+            self.assertTrue(log.damage)
+            kept = batches_of(log, 0)
+            self.assertEqual([b.image for b in replayed], [b.image for b in kept[:-1]])
+            self.assertEqual(kept[-1].op, log.head_op)
+            content[SECTOR + 70] ^= 1
 
     def test_old_segments_are_dropped_and_the_rest_stays_readable(self) -> None:
         before = self.log.bytes_since(0)
@@ -622,7 +646,7 @@ class Restarting(Case):
         new = add(old)
         old.drop_old()
         again = self.reopen(generation=1, base=60, hash=b"t" * 16)
-        self.assertEqual([b.hash for b in again.batches(60)], [new.hash])
+        self.assertEqual([b.hash for b in batches_of(again, 60)], [new.hash])
         self.assertEqual(len(self.segments()), 1)
         again.drop_old()
         with self.assertRaises(JournalDamaged):
@@ -709,7 +733,7 @@ class Crashing(unittest.TestCase):
             self.assertTrue(log.head_hash == chain[log.head_op] or len(ends) > 1)
         for _ in range(4):
             add(log, 2000, salt=77)
-        self.assertEqual(sum(b.count for b in log.batches(base[0])), log.head_op - base[0])
+        self.assertEqual(sum(b.count for b in batches_of(log, base[0])), log.head_op - base[0])
         files.crash()
         again = Journal.open(disk, PATH, 0, *base, log.head_op, segment_bytes=8192, first_bytes=4096)
         self.assertEqual((again.head_op, again.head_hash), (log.head_op, log.head_hash))

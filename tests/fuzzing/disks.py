@@ -144,11 +144,12 @@ class JournalTarget(Target):
                 pass
         with contextlib.suppress(JournalDamaged):
             Journal.open(disk, self.path, 0, 0, NO_HASH, 9).close()
-        journal = Journal.open(disk, self.path, 0, 0, NO_HASH, salvage=True, segment_bytes=4096, first_bytes=4096)
-        return self._go_on(disk, journal)
+        ops: list[int] = []
+        sizes = {"segment_bytes": 4096, "first_bytes": 4096}
+        journal = Journal.open(disk, self.path, 0, 0, NO_HASH, salvage=True, replay=lambda batch: ops.append(batch.op), **sizes)
+        return self._go_on(disk, journal, [*ops, journal.last.op] if journal.last else ops)
 
-    def _go_on(self, disk: RamDisk, journal: Journal) -> str:
-        ops = [batch.op for batch in journal.batches(0)]
+    def _go_on(self, disk: RamDisk, journal: Journal, ops: list[int]) -> str:
         head = journal.head_op
         assert (ops[-1] if ops else 0) == head
         for op in (*ops, head + 1):
