@@ -469,9 +469,8 @@ class Survivor(Policy):
         turn = self.since + r.me.replica * RANK_SUSPECT
         if r.now < turn:
             return self._wake(turn)
-        # Who lacks more than a last batch joins afterwards; when nothing is lost yet, all are level.
-        level = ((r.view, r.head_op), (r.view, r.parent_op))
-        members = [r.me, *(Member(i, p.inc) for i, p in self.peers.items() if p.log in level)]
+        # Who lacks even the last batch joins afterwards: it may have been acknowledged without that one. At a first start all are level.
+        members = [r.me, *(Member(i, p.inc) for i, p in self.peers.items() if p.log == (r.view, r.head_op))]
         self._propose(members, min(members) if r.empty else r.me, "first start" if r.empty else "the register was lost and is begun again")
 
     # --- primary: taking a learner in -----------------------------------------------------------------------------------------------------

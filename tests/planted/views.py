@@ -364,4 +364,14 @@ BUGS = (
         "L9: a read_only primary gives way to a learner that has everything",
         Edit(POLICY, "            if packet.op == r.commit:\n", "            if packet.op == -1:\n"),
     ),
+    planted(
+        "register_begun_by_the_lowest",
+        "2.7: where the register was lost, who has the longest log begins it again",
+        Edit(POLICY, "        if longer:  # one that", "        if longer and r.empty:  # one that"),
+    ),
+    planted(
+        "register_begun_with_everybody",
+        "2.7: where the register was lost, only those who are level with its beginner are members",
+        Edit(POLICY, " for i, p in self.peers.items() if p.log == (r.view, r.head_op))]", " for i, p in self.peers.items())]"),
+    ),
 )

@@ -6,7 +6,7 @@ much that may not come about in this seed; then it just ends.
     asked while it stood still      a primary that was voted out wakes, and finds the question of a guest before it finds its clock
     harm and death of all           all die; one of the disks was harmed meanwhile, and comes back first
     an old directory                the same, with a directory that was a copy of its disk two seconds before
-    the register is lost            all its records are removed, while all lie dead or under their feet
+    the register is lost            all its records are removed, while all lie dead or under their feet, or the last one rots
     torn at the end                 the power fails while a long batch is on its way to the disk
     only in the page cache          a log that was never wholly synced is believed at the next start, and then the power fails
     rot in the newest snapshot      of two, between which the log has gone on into another file
@@ -177,6 +177,8 @@ def _while_all_are_dead(s: Stage, *cast: int) -> Part:
         s.feed(30)
         if not (yield lambda: not s.is_in_view(away) and s.checks.commit > there):
             return
+        if s.dice.random() < 0.5:
+            yield from _nearly_taken_in(s, away)
     s.all_down()
     yield 0.01
     _records_go(s, *s.dice.sample(cast, s.dice.randrange(len(cast))))
@@ -186,9 +188,24 @@ def _while_all_are_dead(s: Stage, *cast: int) -> Part:
         s.checks.fail("all are there and whole, and nobody begins the register again")
 
 
+def _nearly_taken_in(s: Stage, learner: int) -> Part:
+    """The newest view stands in its superblock, and nobody has heard of that."""
+    leading = [process.id for process in s.world.living() if s.runs(process.id) and s.core(process.id).is_primary]
+    s.up(learner)
+    if not leading or (yield Sent(PrepareOk, learner, leading[0])) is None:
+        return
+    s.block((learner, leading[0]))
+    there = s.checks.commit
+    if (yield lambda: s.core(leading[0]).policy.joint is None):
+        s.feed(30)
+        yield lambda: s.checks.commit > there + 4
+    s.down(learner)
+    s.release((learner, leading[0]))
+
+
 def _while_they_live(s: Stage, *cast: int) -> Part:
-    """Those who have read the last record go on from it; who starts finds none."""
-    _records_go(s)
+    """Those who have read the last record go on from it; who starts finds none, or one that cannot be read."""
+    s.dice.choice((_records_go, _last_record_rots))(s)
     victims = s.dice.sample(cast, s.dice.choice((1, 2)))
     s.feed(30)
     yield s.dice.random()
@@ -197,6 +214,17 @@ def _while_they_live(s: Stage, *cast: int) -> Part:
         s.checks.fail(f"nobody goes on without {victims}")
     s.up(*victims)
     yield 1.5
+
+
+def _last_record_rots(s: Stage) -> None:
+    """One that nobody needs who has read it: the next stands above it."""
+    cluster, view = s.world.files.find(f"{BASE}/cluster"), s.checks.view
+    assert isinstance(cluster, SimDirectory) and view is not None
+    file = cluster.entries[f"view-{view.number:010d}"]
+    assert isinstance(file, SimFile)
+    s.world.say(f"** the record of view {view.number} rots")
+    file.content[s.dice.randrange(len(file.content))] ^= 1 << s.dice.randrange(8)
+    s.faults.struck["register lost"] += 1
 
 
 def _records_go(s: Stage, *locks: int) -> None:
