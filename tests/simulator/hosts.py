@@ -67,6 +67,9 @@ def draw(dice: random.Random, story: str = "") -> Mix:
     return mix._replace(settings=msgspec.structs.replace(settings, replicas=replicas[:3])) if mix.story else mix
 
 
+FAR_BEHIND = 100  # ops; pieces of 600 bytes hold a few, and each that is lost costs a second
+
+
 class Hosts(World):
     """As many hosts as replicas."""
 
@@ -190,10 +193,15 @@ class HostsFaults(Faults):
     def _rest(self) -> None:
         """Some replicas stay away, as many as a majority can do without, if nobody needs them to tell what a lost disk had promised."""
         checks, dice = self.checks, self.world.dice
-        if checks.spoiled or checks.halved or len(checks.has_log) < self.world.count or dice.random() < 0.4:
+        if checks.spoiled or checks.halved or len(checks.has_log) < self.world.count or self._is_far_behind() or dice.random() < 0.4:
             return
         for replica in dice.sample(range(self.world.count), dice.randint(1, self.world.count - checks.enough)):
             self._keep_away(replica)
+
+    def _is_far_behind(self) -> bool:
+        """Whether somebody has so much to fetch, over wires that lose packets, that those who wait for it could not be answered in time."""
+        heads = [self.checks._tip_of(replica)[0] for replica in range(self.world.count)]
+        return bool(self.world.mix.loss) and max(heads) - min(heads) > FAR_BEHIND
 
     def _power_cut(self) -> None:
         """Of one host, or of all."""
