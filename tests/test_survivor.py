@@ -132,6 +132,8 @@ class FirstStartTest(Story):
         world.register.clear()
         world.start()
         world.run(4)
+        begun = next(view for view in world.register if view.reason.startswith("the register was lost"))
+        self.assertEqual(begun.replicas, (1, 2), "the others have acknowledged the batch that 0 lacks")
         self.assertEqual((world.primary(), world.members()), (1, (0, 1, 2)))
         self.assertEqual(self.bodies(0), [b"a", b"b", b"c"])
 
