@@ -106,6 +106,7 @@ from upkeep import Upkeep
 
 HEALTHY_S = 0.1  # seconds a sync of the superblock may take for this process to accuse another
 FORWARD_MAX = 512 * 1024  # bytes of one Forward packet
+SOME = 4  # what waits leaves before the last batch is answered if it is as much as this part of it
 TIDY_S = 0.1  # seconds between two looks at deliveries to acknowledge and at signs of life
 CALM_S = 0.25  # seconds after a change of view in which the disk serves those who wait for their first answer, and nothing else
 HINT_S = 1.0  # seconds between two writes of the durable op into the lock file
@@ -126,6 +127,7 @@ class Server:
         self.poked = False
         self.timer: Timer | None = None
         self.seen_role: tuple[Any, ...] = (0, "", None, False, False)
+        self.answered = self.heard = 0  # commands of the batch answered last, if its guests are listened to; those that wait since
         self.timer_when = self.tidy_at = self.hint_at = 0.0
         self.queries: Queries
         self.state: ChatState
@@ -226,9 +228,10 @@ class Server:
         if self._has_new_role():
             self._notice_role()
         if replica.is_primary:
-            if self.desk.open_runs and replica.can_prepare:
+            is_due = self.desk.open_runs and replica.can_prepare
+            if is_due and not self.answered:
                 return self._submit()
-            if replica.has_news and self.desk.others_wait:
+            if is_due or (replica.has_news and self.desk.others_wait):
                 self.poke()
         if self.timer is None or replica.wake_at < self.timer_when - 0.0005:
             self._set_timer(replica.wake_at)
@@ -267,6 +270,10 @@ class Server:
         if self.ending:
             return
         if replica.is_primary:
+            if self.heard < desk.open_ops < self.answered:
+                self.heard = desk.open_ops
+                return self.poke()  # those who were answered speak again: nobody waits, the sockets are only read once more
+            self.answered = 0
             if desk.open_runs and replica.can_prepare:
                 self._submit()
             elif desk.open_runs and replica.status == READ_ONLY and self.registrar.is_there and self.storage.register.is_last(replica.view):
@@ -464,9 +471,12 @@ class Server:
     def _apply(self, effect: Apply) -> None:
         # A batch may leave before this one is answered, so that the others store it meanwhile; not in a view of which the desk has not
         # heard: its first batch names the members, and what was asked last would overtake what is asked again.
-        if self.desk.open_runs and self.replica.can_prepare and not self._has_new_role():
+        # Nor if little waits: those who are answered now speak again in a moment, and a batch costs as much for 3 commands as for 60.
+        count = effect.batch.count
+        if SOME * self.desk.open_ops >= count and self.replica.can_prepare and not self._has_new_role():
             self.unapplied = effect
             return self._submit()
+        self.answered, self.heard = count if count > 1 else 0, -1
         self._execute(effect.batch)
 
     def _execute(self, batch: Batch) -> None:

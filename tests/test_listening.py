@@ -1,0 +1,99 @@
+"""Whom a primary listens to before its next batch leaves: those whom the last one has answered.
+
+What it is not: whether anything is lost by it; the simulator sees to that.
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+from events import Apply
+from packets import NO_HASH, Batch
+from replication import NORMAL
+from server import Server
+
+
+class Listening(unittest.TestCase):
+    def setUp(self) -> None:
+        self.soon: list[Callable[[], None]] = []
+        self.left: list[int] = []  # commands of each batch that left
+        self.server = server = Server.__new__(Server)
+        every: Any = server
+        every.host = SimpleNamespace(soon=self.soon.append, now=lambda: 0.0)
+        every.replica = SimpleNamespace(is_primary=True, can_prepare=True, status=NORMAL, has_news=False, wake_at=1.0)
+        every.desk = self.desk = SimpleNamespace(open_ops=0, open_runs=[], others_wait=False)
+        every.queries = SimpleNamespace(wait=False)
+        every.state = SimpleNamespace(apply=lambda *_: None, digest=0)
+        every.upkeep = SimpleNamespace(note_applied=lambda size: None)
+        every.desk.applied = lambda outcome: None
+        every.poked = every.ending = False
+        every.answered = every.heard = 0
+        every.timer, every.timer_when, every.unapplied = object(), 0.0, None
+        every._submit, every._has_new_role = self._leave, lambda: False
+        every.feed = lambda event: server._settled()
+
+    def _leave(self) -> None:
+        self.left.append(self.desk.open_ops)
+        self.desk.open_ops, self.desk.open_runs = 0, []
+
+    def say(self, count: int) -> None:
+        """So many guests have said something, and their sockets are read."""
+        self.desk.open_ops += count
+        self.desk.open_runs = [b"run"]
+        self.server.poke()
+
+    def committed(self, count: int) -> None:
+        """A batch of so many is committed: its guests are told."""
+        batch = Batch(first_op=1, count=count, view=1, time=1, prev_hash=NO_HASH, body=b"body")
+        self.server._apply(cast(Any, Apply(batch)))
+
+    def turn(self) -> None:
+        """What is due in the next turn of the loop."""
+        due, self.soon[:] = self.soon[:], []
+        for callback in due:
+            callback()
+
+    def test_those_who_were_answered_travel_with_the_few_who_wait(self) -> None:
+        self.say(3)
+        self.committed(61)
+        self.turn()  # nothing was read yet
+        self.assertEqual(self.left, [])
+        self.say(50)
+        self.turn()
+        self.say(7)
+        self.turn()
+        self.assertEqual(self.left, [], "more came in each turn")
+        self.turn()
+        self.assertEqual(self.left, [60])
+
+    def test_nobody_waits_for_who_says_nothing(self) -> None:
+        self.say(3)
+        self.committed(61)
+        self.turn()
+        self.turn()
+        self.assertEqual(self.left, [3])
+        self.say(1)
+        self.turn()
+        self.assertEqual(self.left, [3, 1], "nobody is listened to any more")
+
+    def test_no_more_is_waited_for_than_were_answered(self) -> None:
+        self.say(3)
+        self.committed(61)
+        self.turn()
+        self.say(58)
+        self.turn()
+        self.assertEqual(self.left, [61])
+
+    def test_a_lone_command_waits_for_nobody(self) -> None:
+        self.committed(1)
+        self.say(1)
+        self.turn()
+        self.assertEqual(self.left, [1])
+
+    def test_many_who_wait_leave_before_anybody_is_answered(self) -> None:
+        self.say(20)
+        self.committed(61)
+        self.assertEqual(self.left, [20])
