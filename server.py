@@ -127,7 +127,7 @@ class Server:
         self.poked = False
         self.timer: Timer | None = None
         self.seen_role: tuple[Any, ...] = (0, "", None, False, False)
-        self.answered = self.heard = 0  # commands of the batch answered last, if its guests are listened to; those that wait since
+        self.answered = self.heard = 0  # commands of the batch answered last, while its guests are listened to; those that wait since
         self.timer_when = self.tidy_at = self.hint_at = 0.0
         self.queries: Queries
         self.state: ChatState
@@ -476,7 +476,7 @@ class Server:
         if SOME * self.desk.open_ops >= count and self.replica.can_prepare and not self._has_new_role():
             self.unapplied = effect
             return self._submit()
-        self.answered, self.heard = count if count > 1 else 0, -1
+        self.answered, self.heard = count, -1
         self._execute(effect.batch)
 
     def _execute(self, batch: Batch) -> None:
