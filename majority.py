@@ -514,7 +514,8 @@ class Majority(Policy):
             r.emit(Send((self._lead(r.view),), Leave(r.view, self.rot)))
 
     def _all_are_whole(self) -> bool:
-        return self.enough > 1 and self.replica.installed.issuperset(self.others) and all(p.linked for p in self.peers.values())
+        """One that hangs behind its link does not answer whoever asks all others for what its disk lost."""
+        return self.enough > 1 and self.replica.installed.issuperset(self.others) and self.reachable() == len(self.replica.replicas)
 
     def on_leave(self, sender: Member, packet: Leave) -> None:
         """Of a backup: it asks to begin its disk anew. Of the primary: it may."""

@@ -1153,6 +1153,18 @@ class RotTest(HostsStory):
         world.run(2)
         self.assertEqual(len(world.exits), 1)
 
+    def test_while_another_hangs_behind_its_link_it_keeps_what_it_has(self) -> None:
+        world = self.begin(b"a")
+        world.isolate(1)
+        world.run(ABDICATE + 0.1)
+        self.assertTrue(self.policy(0).peers[1].linked)
+        world.feed(2, SnapshotRead("rot"))
+        world.run(1)
+        self.assertEqual((world.exits, world.view()), ([], 3))
+        world.heal()
+        world.run(1)
+        self.assertEqual(world.exits, [(2, "rot")])
+
     def test_a_primary_hands_over_first(self) -> None:
         world = self.begin(b"a")
         world.run(0.3)

@@ -9,6 +9,7 @@ What it is not: as `stories.py`; "asked while it stood still" is told under both
     an operator goes on from one disk    the others are lost; one that was away comes back later, with what it has
     the first view half way    all but its primary have promised the very first view, and die before they have a log
     begun twice            a primary dies before its own disk has what it has sent, and comes back while nobody could move on
+    told before its own sync    a backup hears that its last batch is committed before its own disk has it; the primary dies, and it leads
 
 Read next: `stage.py`.
 """
@@ -191,6 +192,33 @@ def begun_twice(s: Stage) -> Story:
         yield 2.0
 
 
+def told_before_its_own_sync(s: Stage) -> Story:
+    """Nothing follows that batch, and nobody tells a primary what is committed."""
+    cast = yield from _three(s)
+    guest = (yield from s.guest_at(cast[0])) if cast is not None else None
+    if guest is None or not s.runs(cast[0]):
+        return
+    primary = cast[0]
+    for one in s.checks.guests:
+        one.hold()
+    desk = s.world.processes[primary].server.desk
+    if not (yield lambda: s.core(primary).in_flight is None and not desk.open_runs and not any(one.under_way for one in s.checks.guests)):
+        return
+    heir = (s.core(primary).view + 1) % s.world.count
+    disk, there = s.world.processes[heir].disk, s.head(heir)
+    disk.slow_sync, disk.slowest = 1.0, 0.4
+    guest.ask(f"3|{guest.name}|{guest.name}=0")
+    is_told = yield lambda: s.runs(heir) and s.core(heir).synced <= there < s.core(heir).commit == s.core(heir).head_op
+    disk.slow_sync = 0.0
+    if not is_told:
+        return
+    s.down(primary)
+    before = s.checks.commit
+    s.feed(20)
+    if not (yield lambda: s.checks.commit > before):
+        s.checks.fail(f"nobody goes on without {primary}")
+
+
 def _goes_on_from(s: Stage, chosen: int, copied: int) -> int:
     """`server.py force-new-view --replica CHOSEN --copy COPIED`, and the copy is brought to its host. The view that was forced."""
     disk = SimDisk(s.dice, s.world.files_of(chosen))
@@ -288,7 +316,7 @@ def the_first_view_half_way(s: Stage) -> Story:
 FORCED = an_operator_goes_on_from_one_disk.__name__.replace("_", " ")  # told when it is asked for, and drawn by no seed
 STORIES: dict[str, Callable[[Stage], Story]] = {
     play.__name__.replace("_", " "): play
-    for play in (a_lost_memory, a_lost_memory_and_an_outdated_primary, a_lost_lock, longer_and_older, begun_twice)
+    for play in (a_lost_memory, a_lost_memory_and_an_outdated_primary, a_lost_lock, longer_and_older, begun_twice, told_before_its_own_sync)
 }
 FIRST = the_first_view_half_way.__name__.replace("_", " ")  # likewise
 ASKED_FOR = {FORCED: an_operator_goes_on_from_one_disk, FIRST: the_first_view_half_way}

@@ -45,6 +45,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "a lost lock": {},
     "longer and older": {"window": 64},
     "begun twice": {},
+    "told before its own sync": {"answers_late": True},
 }
 
 
@@ -191,12 +192,17 @@ class HostsFaults(Faults):
         return len(unsure - {replica}) < self.world.count - checks.enough
 
     def _rest(self) -> None:
-        """Some replicas stay away, as many as a majority can do without, if nobody needs them to tell what a lost disk had promised."""
+        """Some replicas stay away, as many as a majority can do without, if nobody needs them to tell what a lost disk had promised.
+
+        Who finds that a part of its snapshot has rotted gives its disk up, and is as good as away until all others are there.
+        """
         checks, dice = self.checks, self.world.dice
         if checks.spoiled or checks.halved or len(checks.has_log) < self.world.count or self._is_far_behind() or dice.random() < 0.4:
             return
-        for replica in dice.sample(range(self.world.count), dice.randint(1, self.world.count - checks.enough)):
-            self._keep_away(replica)
+        away = dice.sample(range(self.world.count), dice.randint(1, self.world.count - checks.enough))
+        if len(checks.rotten.union(away)) <= self.world.count - checks.enough:
+            for replica in away:
+                self._keep_away(replica)
 
     def _is_far_behind(self) -> bool:
         """Whether somebody has so much to fetch, over wires that lose packets, that those who wait for it could not be answered in time."""
