@@ -78,16 +78,16 @@ class Journal:
         *,
         salvage: bool = False,
         replay: Callable[[Batch], object] | None = None,
-        segment_bytes: int = SEGMENT_BYTES,
-        first_bytes: int = FIRST_BYTES,
+        segment_bytes: int = 0,
+        first_bytes: int = 0,
     ) -> Journal:
-        """The log that goes on from the snapshot (base_op, base_hash) and may reach back before it; what is returned is synced.
+        """The log that goes on from the snapshot (base_op, base_hash) and may reach back before it, synced. Sizes of 0: those above.
 
         `durable_op`: up to here it was synced once, so one that ends below has lost something. Where nothing ever was, it is made.
         `replay`: is given what stands above the snapshot, batch by batch, without the last one, which may not be committed.
         Raises JournalDamaged, or with `salvage` gives what is sound. OSError: a sync failed, the disk is suspect.
         """
-        self = cls(disk, path, generation, segment_bytes=segment_bytes, first_bytes=first_bytes)
+        self = cls(disk, path, generation, segment_bytes=segment_bytes or SEGMENT_BYTES, first_bytes=first_bytes or FIRST_BYTES)
         self.head_op, self.head_hash = self.parent_op, self.parent_hash = base_op, base_hash
         disk.mkdir(path)
         # Even if it was there: the process that made it may have been killed before its name was durable.
@@ -95,7 +95,7 @@ class Journal:
         try:
             paths = self._sort_out(path)
             if base_op == durable_op == 0 and not paths and not self._foreign:
-                self._begin_segment(1, NO_HASH, first_bytes)
+                self._begin_segment(1, NO_HASH, self._first_bytes)
             else:
                 damage = self._recover(paths, base_op, base_hash, durable_op, replay)
                 if damage is not None and not salvage:

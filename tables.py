@@ -150,9 +150,10 @@ def _load_session(state: ChatState, row: Row) -> None:
     word, kind, account, home, last, low, gone_op, gone_time, replies, room, since = row
     session = Session(bytes.fromhex(word), kind)
     session.last, session.low = int(last), int(low)
-    session.replies = json.loads(replies)
-    if type(session.replies) is not list or len(session.replies) != session.last - session.low:
+    kept = json.loads(replies)
+    if type(kept) is not list or len(kept) != session.last - session.low:
         raise ValueError(f"session {word} has replies missing")
+    session.replies = kept
     if room and fold(room) in state.room.names:
         raise ValueError(f"{room!r} is in the room twice")
     session.room, session.since = room, int(since)

@@ -14,6 +14,7 @@ Read next: `doors/lines.py`, `ledger.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from commands import (
@@ -35,6 +36,7 @@ from doors.lines import CHANGED, LineTranslator, text_of
 
 if TYPE_CHECKING:
     from doors import Guest
+    from doors.lines import Words
 
 NAME = f"a name has 1 to {NAME_MAX} letters, no space and no , or |"
 AMOUNT = f"an amount is a whole number from 1 to {AMOUNT_MAX}"
@@ -97,7 +99,7 @@ class LedgerTranslator(LineTranslator):
 
     listens = False
     log_in = LOG_IN_BY_EITHER
-    words = dict.fromkeys([*LETTERS.values(), LOG_OUT, CHANGE_PASSWORD], _words)
+    words: Mapping[str, Words] = dict.fromkeys([*LETTERS.values(), LOG_OUT, CHANGE_PASSWORD], _words)
 
     def understand(self, line: bytes) -> str | None:
         command = encode(line)

@@ -14,9 +14,15 @@ Read next: `doors/framed.py`, `doors/lines.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from commands import CREATE, ERASE, ID_MAX, LIST_ALL, LOG_IN, LOG_OUT, SEND, TEXT_MAX, Passwords, account_id, is_name, is_password
 from doors.framed import BAD_DELETION, BAD_LOGIN, BAD_NAME, BAD_PASSWORD, BAD_RECIPIENT, BAD_TEXT, BUSY, UNKNOWN, visible, words_of
 from doors.lines import LineTranslator, text_of
+
+if TYPE_CHECKING:
+    from doors.lines import Words
 
 LETTERS = {"1": LOG_IN, "3": CREATE, "5": ERASE}
 # How answers begin to lines that are no command, and to some that are.
@@ -26,7 +32,9 @@ COMPLAINTS = tuple(words.encode() for words in (BAD_LOGIN, BAD_TEXT, BAD_RECIPIE
 class MenuTranslator(LineTranslator):
     """One numbered connection at the framed door."""
 
-    words = dict.fromkeys((LOG_IN, CREATE, ERASE, LOG_OUT, SEND, LIST_ALL), lambda guest, command, reply: words_of(command, reply))
+    words: Mapping[str, Words] = dict.fromkeys(
+        (LOG_IN, CREATE, ERASE, LOG_OUT, SEND, LIST_ALL), lambda guest, command, reply: words_of(command, reply)
+    )
 
     def understand(self, line: bytes) -> str | None:
         text = text_of(line) or ""

@@ -15,6 +15,7 @@ Read next: `room.py`, `doors/lines.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from commands import COME_IN, GO_OUT, SPEAK, TEXT_MAX, Passwords, Refusal
@@ -22,6 +23,7 @@ from doors.lines import LineTranslator, text_of
 
 if TYPE_CHECKING:
     from doors import Guest, Message
+    from doors.lines import Words
 
 WELCOME = "Welcome to chat room. Enter 'tata' anytime to exit\n"
 TAKEN = "Username already taken!\n"
@@ -40,7 +42,7 @@ def _words(guest: Guest, command: str, reply: str) -> str:
 class RoomTranslator(LineTranslator):
     """One connection at the room door."""
 
-    words = dict.fromkeys((COME_IN, SPEAK, GO_OUT), _words)
+    words: Mapping[str, Words] = dict.fromkeys((COME_IN, SPEAK, GO_OUT), _words)
 
     def __init__(self, guest: Guest) -> None:
         super().__init__(guest)

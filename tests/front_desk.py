@@ -67,16 +67,9 @@ class Log:
         count = count_ops(body)
         self.time += 1000
         for desk in self.desks:
-            desk.state.apply_from(self.op + 1, count, self.time, body, desk)
+            outcome: Outcome = desk.state.apply(self.op + 1, count, self.time, body)
+            desk.desk.applied(outcome)
         self.op += count
-
-
-class WatchedState(ChatState):
-    """A state that tells its desk what it did."""
-
-    def apply_from(self, first_op: int, count: int, time: int, body: bytes, front: FrontDesk) -> None:
-        outcome: Outcome = self.apply(first_op, count, time, body)
-        front.desk.applied(outcome)
 
 
 class FrontDesk:
@@ -84,7 +77,7 @@ class FrontDesk:
 
     def __init__(self, log: Log | None = None, place: str = "0.7", *, watched: bool = True, is_strict: bool = False) -> None:
         self.log = log or Log()
-        self.state = WatchedState()
+        self.state = ChatState()
         self.state.history = []
         self.console: list[str] = []
         self.complaints: list[str] = []

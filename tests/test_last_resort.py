@@ -15,7 +15,6 @@ from commands import system_run
 from disk import Ballast
 from evidence import examine, shown, stamp
 from growing import Growing
-from journal import Journal
 from last_resort import LastResort, Refused
 from packets import NO_HASH, Batch, Member, View
 from policy import ERA
@@ -65,8 +64,7 @@ class LastResortTest(unittest.TestCase):
 
     def setUp(self) -> None:
         # Zeros that are compared and copied again and again prove nothing.
-        sizes = {"segment_bytes": 64 << 10, "first_bytes": 32 << 10}
-        self.enterContext(mock.patch.dict(Journal.open.__func__.__kwdefaults__, sizes))  # type: ignore[attr-defined]
+        self.enterContext(mock.patch.multiple("journal", SEGMENT_BYTES=64 << 10, FIRST_BYTES=32 << 10))
         self.enterContext(mock.patch.object(Ballast.__init__, "__defaults__", (64 << 10,)))
         self.files = SimFiles(random.Random(3))
         self.disk = SimDisk(random.Random(5), self.files)

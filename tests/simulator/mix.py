@@ -222,6 +222,8 @@ def _places(sizes: dict[str, int]) -> list[tuple[Any, str, Any]]:
     image_max = packets.HEADER_SIZE + (8 << 10) + packets.TRAILER_SIZE
     return [
         (segments, "IMAGE_MAX", image_max),
+        (journal, "SEGMENT_BYTES", sizes["segment"]),
+        (journal, "FIRST_BYTES", sizes["segment"] // 2),
         (journal, "SLICE_BYTES", 4 << 10),
         (segments, "MARK_BYTES", 2 << 10),
         (segments, "ZEROS", bytes(16 << 10)),
@@ -244,8 +246,6 @@ def shrink(sizes: dict[str, int]) -> None:
     for module, name, value in _places(sizes):
         _before.setdefault((module, name), getattr(module, name))
         setattr(module, name, value)
-    open_ = journal.Journal.open.__func__  # type: ignore[attr-defined]
-    open_.__kwdefaults__ = {**open_.__kwdefaults__, "segment_bytes": sizes["segment"], "first_bytes": sizes["segment"] // 2}
     disk.Ballast.__init__.__defaults__ = (64 << 10,)
 
 
@@ -254,8 +254,6 @@ def restore() -> None:
     for (module, name), value in _before.items():
         setattr(module, name, value)
     _before.clear()
-    open_ = journal.Journal.open.__func__  # type: ignore[attr-defined]
-    open_.__kwdefaults__ = {**open_.__kwdefaults__, "segment_bytes": journal.SEGMENT_BYTES, "first_bytes": journal.FIRST_BYTES}
     disk.Ballast.__init__.__defaults__ = (disk.BALLAST_BYTES,)
 
 
