@@ -33,6 +33,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import compiled
 import descriptors
 from credentials import CredentialsRefused
 from disk import NETWORKED, file_system
@@ -89,8 +90,8 @@ def run_replica(settings: Settings, replica: int, base: str, *, console: bool, l
             file=sys.stderr,
         )
         return 2
-    words = (replica, settings.name, settings.policy, len(settings.replicas), survives(settings))
-    logging.info("replica %d of cluster %s: policy %s, %d replicas, survives %s", *words)
+    words = (replica, settings.name, settings.policy, len(settings.replicas), survives(settings), compiled.form())
+    logging.info("replica %d of cluster %s: policy %s, %d replicas, survives %s; runs %s", *words)
     for warning in (*settings.warnings(), *descriptors.warnings(settings, replica, limit), *reminders_of(settings, [replica])):
         logging.warning("warning: %s", warning)
     with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
@@ -186,8 +187,7 @@ def owner_of(error: BaseException) -> str:
     named = re.search(r"\bport (\d+)|, (\d+)\)", str(error))  # our words, asyncio's words
     if named is None:
         return ""
-    port = int(named[1] or named[2])
-    inode = _listening_inode(port)
+    inode = _listening_inode(int(named[1] or named[2]))
     for pid in filter(str.isdigit, os.listdir("/proc")) if inode else ():
         with contextlib.suppress(OSError):
             for fd in os.listdir(f"/proc/{pid}/fd"):

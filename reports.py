@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import compiled
 from host import VERSION
 from replication import LEARNER, LIVE, NORMAL, READ_ONLY, Replica
 from settings import Address, Settings
@@ -68,6 +69,7 @@ def status(settings: Settings, replica: Replica, storage: Storage, *, uptime: fl
         "waiting": waiting(replica) if replica.status == LEARNER else "",
         "trouble": cut_off(replica) or read_only(replica) or trouble or replica.damage,
         "version": VERSION,
+        "form": compiled.form(),
     }
 
 

@@ -29,6 +29,10 @@ if __name__ == "__main__":
 
     bootstrap.ensure(bootstrap.PACKAGES)
 
+    import compiled
+
+    compiled.use()
+
 import itertools
 import json
 from collections.abc import Callable
@@ -78,20 +82,9 @@ from events import (
 from host import Host, Timer
 from journal import JournalDamaged
 from majority import Majority
-from packets import (
-    BATCH_MAX,
-    AnyPacket,
-    Batch,
-    Chunk,
-    Forward,
-    Forwarded,
-    ForwardQuery,
-    GetChunk,
-    Member,
-    View,
-    image_hash,
-)
+from packets import BATCH_MAX, AnyPacket, Batch, Chunk, Forward, Forwarded, ForwardQuery, GetChunk, Member, View, image_hash
 from passwords import SALT_SIZE
+from people import Outcome
 from policy import Policy, Start, Timers
 from queries import Queries
 from register import RegisterDamaged
@@ -197,6 +190,7 @@ class Server:
         self.replica = Replica(self.id, tuple(range(len(c.replicas))), c.name, Timers(*(ms / 1e3 for ms in wait)), start, self.host.now())
         self.policy: Policy = Survivor(self.replica, view) if c.policy == SURVIVOR else Majority(self.replica, dict(sb.met))
         self.replica.policy = self.policy
+        self.step = self.replica.step
 
     def run(self) -> None:
         """Begin to tick."""
@@ -211,7 +205,7 @@ class Server:
             return
         self.depth += 1
         replica = self.replica
-        effects = replica.step(self.host.now(), event)
+        effects = self.step(self.host.now(), event)
         if replica.status == NORMAL and not replica.is_primary and self.seen_role[:2] != (replica.view, NORMAL):
             # What a backup's guests ask travels before its PrepareOk, so that the first batch of the view holds it.
             self._notice_role()
@@ -480,11 +474,15 @@ class Server:
         self._execute(effect.batch)
 
     def _execute(self, batch: Batch) -> None:
-        outcome = self.state.apply(batch.first_op, batch.count, batch.time, batch.body)
+        outcome = self.apply(batch)
         self.upkeep.note_applied(len(batch.body))
         if self.replica.status in LIVE:
             self.desk.applied(outcome)
         self.feed(Applied(batch.op, self.state.digest))
+
+    def apply(self, batch: Batch) -> Outcome:
+        """What the state makes of it."""
+        return self.state.apply(batch.first_op, batch.count, batch.time, batch.body)
 
     def _read_log(self, effect: ReadLog) -> None:
         request, journal = effect.request, self.storage.journal

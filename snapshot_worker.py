@@ -22,6 +22,11 @@ Read next: `snapshots.py` (the folder and its manifest), `journal.py` (what is r
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import compiled
+
+    compiled.use()
+
 import contextlib
 import csv
 import hashlib
@@ -41,23 +46,7 @@ from disk import Disk, OsDisk
 from journal import JournalDamaged, read_segments
 from leash import end_with_parent
 from packets import NO_HASH
-from snapshots import (
-    GONE,
-    MANIFEST,
-    UNFINISHED,
-    Made,
-    Manifest,
-    Order,
-    Part,
-    SnapshotDamaged,
-    listed,
-    load,
-    message_file,
-    message_files,
-    name_of,
-    remove,
-    verified,
-)
+from snapshots import Made, Manifest, Order, Part, SnapshotDamaged, listed, load, message_file, message_files, name_of, remove, verified
 from state import ChatState
 from tables import MESSAGE_COLUMNS
 
@@ -229,7 +218,7 @@ class Folder:
         """Write the manifest, and make all of it durable."""
         files = dict(sorted(self.parts.items()))
         manifest = Manifest(snapshots.FORMAT, order.cluster, state.op, order.hash, state.digest, state.message_count, files, state.time)
-        sheet = self.begin(MANIFEST)
+        sheet = self.begin(snapshots.MANIFEST)
         sheet.write(manifest.encode(), 0)
         self.end(sheet)
         self.disk.sync_dir(self.path)
@@ -274,7 +263,7 @@ class Maker:
             self.disk.remove_tree(self.made_path)  # the server had no use for it any more
         kept, self.kept = self._base_of(order), None
         manifest = kept.manifest
-        path = os.path.join(order.snapshots, f"{UNFINISHED}{name_of(order.make)}-{self.tag}")
+        path = os.path.join(order.snapshots, f"{snapshots.UNFINISHED}{name_of(order.make)}-{self.tag}")
         base_path = os.path.join(order.snapshots, name_of(manifest.op)) if manifest else ""
         folder = Folder(self.disk, path, self.write_rows, self.breathe, base_path, manifest)
         try:
@@ -323,7 +312,7 @@ class Maker:
     def rest(self, directory: str) -> None:
         """Remove what the server has set aside."""
         with contextlib.suppress(OSError):
-            remove(self.disk, directory, (GONE,))
+            remove(self.disk, directory, (snapshots.GONE,))
 
 
 # --- the worker process -------------------------------------------------------------------------------------------------------------------

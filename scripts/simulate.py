@@ -35,6 +35,10 @@ if __name__ == "__main__":
 
     bootstrap.ensure(bootstrap.PACKAGES)
 
+    import compiled
+
+    if "--compiled" in sys.argv[1:] and not compiled.use():  # before anything is imported that it would take the place of
+        sys.exit("there is no compiled form of these sources: python scripts/compile.py")
 
 from tests.simulator.mix import FAULTS  # noqa: E402
 from tests.simulator.simulation import SAFETY_S, Report, simulate  # noqa: E402
@@ -51,9 +55,12 @@ def main() -> None:
     parser.add_argument("--policy", choices=("survivor", "majority"), default="survivor", help="majority: 3 or 5 hosts, which get cut off")
     parser.add_argument("--trace", action="store_true", help="print the story of every seed")
     parser.add_argument("--state", choices=sorted(TENANTS), default="chat", help="what is replicated")
+    parser.add_argument("--compiled", action="store_true", help="run the compiled form (scripts/compile.py); of the chat alone")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds that run at the same time")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     asked = parser.parse_args()
+    if asked.compiled and asked.state != "chat":
+        parser.error("--compiled: nobody takes the place of a compiled chat")
     sys.exit(_run(asked))
 
 
@@ -159,6 +166,8 @@ def _run(asked: argparse.Namespace) -> int:
     command = f"python scripts/simulate.py --policy {asked.policy} --state {asked.state}"
     if asked.seconds != SAFETY_S:  # another length is another story
         command += f" --seconds {asked.seconds:g}"
+    if asked.compiled:
+        command += " --compiled"
     with contextlib.closing(_reports(todo, min(asked.jobs, len(todo)))) as reports:
         for report in reports:
             totals.add(report)

@@ -8,6 +8,7 @@ cd -- "$root"
 bash scripts/environment.sh requirements-dev.txt
 python=.venv/bin/python
 unset PYTHONHOME PYTHONPATH PYTHONOPTIMIZE # assertions are part of the protocol
+export UNDERSTUDY_COMPILED=no # what is measured and covered are the sources; tests/prove_compiled.py is for the other form
 unset PYTHONDONTWRITEBYTECODE # hundreds of processes are started: each would compile every module again
 seconds=820 # of which a thousand seeds of the simulator take most
 
@@ -32,8 +33,9 @@ modules() { # modules CONDITION…: of find, for files in tests
     find tests "$@" | LC_ALL=C sort | sed 's#/#.#g; s#\.py$##'
 }
 mapfile -t tests < <(modules -name 'test_*.py' -not -path 'tests/system/*')
-real=(tests.prove_bench tests.prove_campaign) # of real processes, which others should not starve: last, when most are done
-mapfile -t others < <(modules -name 'prove_*.py' -not -name prove_simulation.py -not -name prove_bench.py -not -name prove_campaign.py)
+real=(tests.prove_compiled tests.prove_bench tests.prove_campaign) # of real processes, which others should not starve: last, when most are done
+mapfile -t others < <(modules -name 'prove_*.py' -not -name prove_simulation.py -not -name prove_compiled.py -not -name prove_bench.py \
+    -not -name prove_campaign.py)
 (renice -n 10 "$BASHPID" > /dev/null && part "the seeds" unittest tests.prove_simulation "$@") &
 seeds=$!
 (renice -n 10 "$BASHPID" > /dev/null && part "the proofs" unittest "${others[@]}" "${real[@]}" "$@") &

@@ -171,7 +171,8 @@ class Understudy(System):
         return [self.cluster.processes[i].pid for i in ids]
 
     def settings(self) -> str:
-        return f"three replicas, policy survivor, all settings at their defaults; {python_words()}"
+        forms = {status["form"] for status in self.cluster.statuses().values()}
+        return f"three replicas, policy survivor, all settings at their defaults; they run {' and '.join(sorted(forms))}; {python_words()}"
 
     def rest(self) -> None:
         """Empty mailboxes, and the snapshot that follows every silence is made: it would run beside another's measurement."""

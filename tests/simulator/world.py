@@ -23,12 +23,12 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from events import Effect, Event, Persisted
-from packets import AnyPacket, Packet, View
+from packets import AnyPacket, Batch, Packet, View
 from passwords import Hasher
+from people import Outcome
 from replication import NORMAL
 from server import DESK_PACKETS, Server
 from snapshot_worker import Maker, RowsWriter, rows_through_csv
-from state import ChatState
 from storage import BootFailed
 from tests.simulator.disk import SimDisk, SimFile, SimFiles, Stopped
 from tests.simulator.mix import Mix
@@ -67,30 +67,19 @@ class WatchedServer(Server):
 
     process: Process
 
-    @property
-    def state(self) -> ChatState:
-        return self._state
-
-    @state.setter
-    def state(self, state: ChatState) -> None:
-        self._state = state
-        process = self.process
-        real = type(state).apply
-
-        def apply(first_op: int, count: int, time: int, body: bytes) -> Any:
-            outcome = real(state, first_op, count, time, body)
-            if process.misremembers:
-                process.misremembers, process.was_wrong = False, True
-                state.digest ^= 1
-            process.world.on_apply(process, first_op, count, time, body, state.digest, outcome)
-            return outcome
-
-        state.apply = apply  # type: ignore[method-assign]
+    def apply(self, batch: Batch) -> Outcome:
+        process, state = self.process, self.state
+        outcome = state.apply(batch.first_op, batch.count, batch.time, batch.body)
+        if process.misremembers:
+            process.misremembers, process.was_wrong = False, True
+            state.digest ^= 1
+        process.world.on_apply(process, batch.first_op, batch.count, batch.time, batch.body, state.digest, outcome)
+        return outcome
 
     def _make_core(self, view: View | None) -> None:
         super()._make_core(view)
         process, replica = self.process, self.replica
-        step = replica.step
+        step = self.step
 
         def watched(now: float, event: Event) -> list[Effect]:
             if type(event) is not Persisted or process.world.checks is None:
@@ -100,7 +89,7 @@ class WatchedServer(Server):
             process.world.checks.on_core_step(process, event, generation, acks)
             return effects
 
-        replica.step = watched  # type: ignore[method-assign]
+        self.step = watched
 
     def _answer_queries(self) -> None:
         if self.process.world.checks is not None:
