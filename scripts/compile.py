@@ -15,7 +15,6 @@ Read next: `compiled.py`, docs/decisions/0015-compiled-if-you-like.md.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+from importlib.util import find_spec
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
@@ -71,7 +71,7 @@ def main() -> None:
 
 def what_is_missing() -> str:
     """What there must be, and how to come by it; empty: all is there."""
-    if missing := [name for name in TOOLS if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in TOOLS if find_spec(name) is None]:
         return f"{' and '.join(missing)} not found: bash scripts/environment.sh requirements-dev.txt"
     return what_the_machine_lacks()
 
