@@ -6,8 +6,10 @@ Read next: `tests/planted/__init__.py`.
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 from tests.planted import DoesNotApply, Edit, changed, planted
@@ -26,6 +28,18 @@ class PlantedBugs(unittest.TestCase):
             with self.subTest(mutation.name):
                 for file, text in changed(mutation).items():
                     compile(text, file, "exec")
+
+    def test_every_name_in_a_mutated_file_is_known_there(self) -> None:
+        """Else the bug breaks Python and not the protocol: no find of it would count."""
+        with tempfile.TemporaryDirectory() as directory:
+            for mutation in MUTATIONS.values():
+                for file, text in changed(mutation).items():
+                    path = pathlib.Path(directory, mutation.name, file)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_text(text, encoding="utf-8")
+            command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "F821", "--output-format", "concise"]
+            done = subprocess.run([*command, directory], capture_output=True, text=True, timeout=200, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_names_are_not_given_twice(self) -> None:
         from tests.planted import agreement, disks, guests, views, voters

@@ -36,7 +36,9 @@ BUGS = (
         if self.line:
             self.advance()
 """,
-            """            if isinstance(item, Run):
+            """            from commands import run
+
+            if isinstance(item, Run):
                 item.sent = True
                 item.first, self.count = self.count + 1, self.count + len(item.commands)
                 item.image = run(self.session, item.first, 0, 0, "\\n".join(item.commands).encode(), len(item.commands))
