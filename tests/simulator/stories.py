@@ -13,8 +13,8 @@ much that may not come about in this seed; then it just ends.
     late state of an older view     a learner gets the answer of a primary that was voted out after it has asked the next one
     a learner needs a snapshot      it was away for long; offers and answers come to it twice, or it dies while it installs
     no link when it begins          the two who are left have none with each other when the new view begins
-    cut and killed                  a member drops what the new primary does not have, and all die; or all die with a view whose primary
-                                    has more than the other member, and loses it
+    cut and killed                  a member drops what the new primary does not have, and all die or go on; or all die with a view whose
+                                    primary has more than the other member, and loses it
     an old word                     who may restart the cluster said so before a view that it does not know of
     the last disk                   of the last member is full, or fails
     rot below the snapshot          of a primary, which is asked for what stood there
@@ -49,8 +49,10 @@ def asked_while_it_stood_still(s: Stage) -> Story:
         return
     s.stand_still(primary)
     s.feed(30)
-    there = primary.server.state.op
+    there, view = primary.server.state.op, s.newest_view()
     if not (yield lambda: s.checks.acked_op > there and guest.shell is not None):
+        if s.newest_view() == view:
+            s.checks.fail(f"{primary.id} stands still, and nobody goes on without it")
         return
     guest.ask("2")
     yield 0.02
@@ -582,16 +584,31 @@ def cut_and_killed(s: Stage) -> Story:
         return
     s.block((cast[0].id, cast[1].id))
     s.feed(20)
-    yield from s.dice.choice((_cut_by_the_heir, _named_without_the_last_batch))(s, *(process.id for process in cast))
+    yield from s.dice.choice((_cut_by_the_heir, _named_without_the_last_batch, _goes_on_after_the_cut))(
+        s, *(process.id for process in cast)
+    )
+
+
+def _has_more_than_the_heir(s: Stage, primary: int, heir: int, member: int) -> Part:
+    """Whether there is a next view, and the member had a batch more than who leads it."""
+    if not (yield lambda: s.head(member) == s.head(primary) > s.head(heir) and (s.faults.hint(member) or 0) >= s.head(member)):
+        return False
+    view = s.core(primary).view
+    return (yield lambda: s.newest_view() > view)
+
+
+def _goes_on_after_the_cut(s: Stage, primary: int, heir: int, member: int) -> Part:
+    """The heir's next batch stands where the member had another one."""
+    if not (yield from _has_more_than_the_heir(s, primary, heir, member)):
+        return
+    there = s.checks.commit
+    goes_on = yield lambda: s.checks.commit > there and s.runs(heir) and s.core(heir).is_primary
+    if goes_on and s.runs(member) and not s.is_in_view(member):
+        s.checks.fail(f"{heir} goes on without {member}, which lives and works")
 
 
 def _cut_by_the_heir(s: Stage, primary: int, heir: int, member: int) -> Part:
-    if not (yield lambda: s.head(member) == s.head(primary) > s.head(heir) and (s.faults.hint(member) or 0) >= s.head(member)):
-        return
-    view = s.core(primary).view
-    if not (yield lambda: s.newest_view() > view):
-        return
-    if (yield Sent(PrepareOk, member, heir)) is None:
+    if not (yield from _has_more_than_the_heir(s, primary, heir, member)) or (yield Sent(PrepareOk, member, heir)) is None:
         return
     yield 0.0
     s.all_down()
