@@ -99,7 +99,8 @@ from upkeep import Upkeep
 
 HEALTHY_S = 0.1  # seconds a sync of the superblock may take for this process to accuse another
 FORWARD_MAX = 512 * 1024  # bytes of one Forward packet
-SOME = 4  # what waits leaves before the last batch is answered if it is as much as this part of it
+ENOUGH = 64  # commands that leave at once: their work is more than what a batch costs by itself
+SOME = 4  # so does a fourth of what the batch before has held
 TIDY_S = 0.1  # seconds between two looks at deliveries to acknowledge and at signs of life
 CALM_S = 0.25  # seconds after a change of view in which the disk serves those who wait for their first answer, and nothing else
 HINT_S = 1.0  # seconds between two writes of the durable op into the lock file
@@ -466,11 +467,12 @@ class Server:
         # A batch may leave before this one is answered, so that the others store it meanwhile; not in a view of which the desk has not
         # heard: its first batch names the members, and what was asked last would overtake what is asked again.
         # Nor if little waits: those who are answered now speak again in a moment, and a batch costs as much for 3 commands as for 60.
-        count = effect.batch.count
-        if SOME * self.desk.open_ops >= count and self.replica.can_prepare and not self._has_new_role():
+        waiting, count = self.desk.open_ops, effect.batch.count
+        is_enough = waiting >= ENOUGH or SOME * waiting >= count
+        if is_enough and self.replica.can_prepare and not self._has_new_role():
             self.unapplied = effect
             return self._submit()
-        self.answered, self.heard = count, -1
+        self.answered, self.heard = min(count, ENOUGH), -1
         self._execute(effect.batch)
 
     def _execute(self, batch: Batch) -> None:

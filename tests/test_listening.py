@@ -97,3 +97,17 @@ class Listening(unittest.TestCase):
         self.say(20)
         self.committed(61)
         self.assertEqual(self.left, [20])
+
+    def test_as_much_as_a_batch_costs_leaves_at_once_whatever_the_batch_before_was(self) -> None:
+        self.say(64)
+        self.committed(2048)
+        self.assertEqual(self.left, [64])
+
+    def test_of_many_who_were_answered_only_so_many_are_listened_to(self) -> None:
+        self.committed(2048)
+        self.say(40)
+        self.turn()
+        self.assertEqual(self.left, [])
+        self.say(40)
+        self.turn()
+        self.assertEqual(self.left, [80])
