@@ -96,6 +96,7 @@ WITHOUT_DISK = {
     "host.LoopHost.start_admin": "a socket; a replica that cannot make it does not start",
     "host.short_path": "a name for it",
     "logbook.start_log": "the log for people",
+    "compiled.name_of": "the program's own sources, read",
     **dict.fromkeys(
         ("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive", "disk.file_system"), "the kernel's files, read"
     ),

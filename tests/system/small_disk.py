@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 import subprocess
 
+FILLS = 50  # looks at a disk that others are writing to
+
 
 class NoSmallDisk(Exception):
     """It cannot be had here; the text says why."""
@@ -30,9 +32,14 @@ class SmallDisk:
         self._run("mount", "-t", "tmpfs", "-o", f"size={room},mode=700", "understudy-campaign", path)
 
     def fill(self) -> None:
-        """No room any more, also none for what was removed meanwhile."""
-        space = os.statvfs(self.path)
-        self._resize((space.f_blocks - space.f_bfree) * space.f_frsize)
+        """No room any more, also none for what was removed meanwhile. Who writes between the look and the mount is looked at again."""
+        for attempt in range(FILLS):
+            space = os.statvfs(self.path)
+            try:
+                return self._resize((space.f_blocks - space.f_bfree) * space.f_frsize)
+            except NoSmallDisk:
+                if attempt == FILLS - 1:
+                    raise
 
     def free(self) -> None:
         """Room again."""
