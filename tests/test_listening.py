@@ -18,11 +18,12 @@ from server import Server
 
 class Listening(unittest.TestCase):
     def setUp(self) -> None:
+        self.now = 0.0
         self.soon: list[Callable[[], None]] = []
         self.left: list[int] = []  # commands of each batch that left
         self.server = server = Server.__new__(Server)
         every: Any = server
-        every.host = SimpleNamespace(soon=self.soon.append, now=lambda: 0.0)
+        every.host = SimpleNamespace(soon=self.soon.append, now=lambda: self.now)
         every.replica = SimpleNamespace(is_primary=True, can_prepare=True, status=NORMAL, has_news=False, wake_at=1.0)
         every.desk = self.desk = SimpleNamespace(open_ops=0, open_runs=[], others_wait=False)
         every.queries = SimpleNamespace(wait=False)
@@ -31,6 +32,7 @@ class Listening(unittest.TestCase):
         every.desk.applied = lambda outcome: None
         every.poked = every.ending = False
         every.answered = every.heard = 0
+        every.listens_until = 0.0
         every.timer, every.timer_when, every.unapplied = object(), 0.0, None
         every._submit, every._has_new_role = self._leave, lambda: False
         every.feed = lambda event: server._settled()
@@ -86,6 +88,16 @@ class Listening(unittest.TestCase):
         self.say(58)
         self.turn()
         self.assertEqual(self.left, [61])
+
+    def test_who_speaks_slowly_is_not_waited_for(self) -> None:
+        self.say(3)
+        self.committed(61)
+        for count in (1, 1):
+            self.turn()
+            self.say(count)
+        self.now = 0.002
+        self.turn()
+        self.assertEqual(self.left, [5])
 
     def test_a_lone_command_waits_for_nobody(self) -> None:
         self.committed(1)
