@@ -92,10 +92,8 @@ def build(into: str, level: str) -> str:
     """Compile what stands in the project's home now. Returns where it is."""
     os.makedirs(into, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="understudy-compile-") as work, tempfile.TemporaryDirectory(prefix=".new-", dir=into) as made:
-        for path in (*compiled.sources(ROOT), "pyproject.toml"):
-            os.makedirs(os.path.dirname(os.path.join(work, path)), exist_ok=True)
-            shutil.copyfile(os.path.join(ROOT, path), os.path.join(work, path))
-        shutil.copytree(os.path.join(ROOT, "doors", "gen"), os.path.join(work, "doors", "gen"))
+        copy_sources(work)
+        shutil.copy(os.path.join(ROOT, "pyproject.toml"), work)
         name = compiled.name_of(work)
         form = os.path.join(made, name)
         translate_and_compile(work, form, level)
@@ -105,6 +103,14 @@ def build(into: str, level: str) -> str:
                 shutil.rmtree(os.path.join(into, other))
         os.rename(form, where)
     return where
+
+
+def copy_sources(to: str) -> None:
+    """All that the program is made of, and what is generated for it."""
+    for path in compiled.sources(ROOT):
+        os.makedirs(os.path.dirname(os.path.join(to, path)), exist_ok=True)
+        shutil.copyfile(os.path.join(ROOT, path), os.path.join(to, path))
+    shutil.copytree(os.path.join(ROOT, "doors", "gen"), os.path.join(to, "doors", "gen"))
 
 
 def translate_and_compile(work: str, form: str, level: str) -> None:

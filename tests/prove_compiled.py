@@ -67,10 +67,7 @@ class Compiled(unittest.TestCase):
     def test_it_is_served_for_just_these_sources(self) -> None:
         """One word more in one of them, compiled or not: the sources run."""
         with tempfile.TemporaryDirectory() as home:
-            for path in compiled.sources(ROOT):
-                os.makedirs(os.path.dirname(os.path.join(home, path)), exist_ok=True)
-                shutil.copyfile(os.path.join(ROOT, path), os.path.join(home, path))
-            shutil.copytree(os.path.join(ROOT, "doors", "gen"), os.path.join(home, "doors", "gen"))
+            SCRIPT.copy_sources(home)
             found, *paths = self.origins(home)
             self.assertEqual((found, [path for path in paths if not path.startswith(self.into)]), ("True", []))
             self.assertEqual(self.origins(home, "no")[0], "False")
