@@ -3,12 +3,14 @@
 What it is not: it knows nothing of what is said. What a line may hold is the affair of whoever says it; no guest's text is among it.
 
     server.py … | head    head has read enough, and goes: what is printed from then on is dropped, what is done is done to its end
+    server.py > FILE      the file's disk is full, or fails: likewise, or Python itself would end with 120 for what it cannot flush
 
 Read next: `admin.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -21,17 +23,25 @@ from settings import Settings
 
 
 class Unheard(io.FileIO):
-    """A file whose reader may go away: nobody stops half-way, or with other words than its own, because nobody listens."""
+    """A file whose reader may go away, or whose disk may fail: nobody stops half-way, or with other words than its own, for that."""
+
+    is_lamented = False
 
     def write(self, words: Any, /) -> int:
         try:
             return super().write(words)
         except BrokenPipeError:
             return len(words)
+        except OSError as error:
+            if not self.is_lamented:
+                self.is_lamented = True
+                with contextlib.suppress(OSError):
+                    print(f"what is printed from here on is lost: {error}", file=sys.stderr, flush=True)
+            return len(words)
 
 
 def print_to_whoever_listens() -> None:
-    """From here on `print` goes on when its reader has gone."""
+    """From here on `print` goes on when its reader, or the disk below it, has gone."""
     was = sys.stdout
     paper = io.BufferedWriter(Unheard(was.fileno(), "wb", closefd=False))
     sys.stdout = io.TextIOWrapper(paper, was.encoding, was.errors, line_buffering=was.isatty())

@@ -149,6 +149,19 @@ class Starting(unittest.TestCase):
         self.assertEqual((supervisor.wait(30), self._complaint(supervisor)), (0, b""))
         self.assertEqual(self._answer(), [])
 
+    def test_the_disk_of_what_is_printed_may_be_full(self) -> None:
+        """The same, and it is said where there is somebody to hear it; a replica's own end stays its own."""
+        for verb, code in ((), 0), (("status",), 1):
+            with self.subTest(verb=verb), open("/dev/full", "wb") as full:
+                process = subprocess.Popen(self.cluster.command(*verb), stdout=full, stderr=subprocess.PIPE)
+                if not verb:
+                    self.cluster.wait("all are started", lambda: len(self._answer()) == len(self.cluster.ids))
+                    process.terminate()
+                self.assertEqual(process.wait(30), code)
+                complaint = self._complaint(process)
+                self.assertIn(b"what is printed from here on is lost: [Errno 28]", complaint)
+                self.assertNotIn(b"Traceback", complaint)
+
     def _unheard(self, *verb: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(self.cluster.command(*verb), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None
