@@ -78,11 +78,11 @@ def run_replica(settings: Settings, replica: int, base: str, *, console: bool, l
     """One replica in this process, until it is stopped. Returns the exit code."""
     try:
         limit = descriptors.raise_limit()
-    except descriptors.TooFewDescriptors as error:
+        os.umask(0o077)
+        start_log(settings, os.path.join(base, f"replica-{replica}", "log"), console=True)
+    except (descriptors.TooFewDescriptors, OSError) as error:
         print(f"replica {replica} cannot start: {error}", file=sys.stderr)
         return 2
-    os.umask(0o077)
-    start_log(settings, os.path.join(base, f"replica-{replica}", "log"), console=True)
     if settings.policy == SURVIVOR and (kind := file_system(base)) in NETWORKED:
         print(
             f"replica {replica} cannot start: {base} is on a network file system ({kind}), whose locks prove nothing, and policy survivor"

@@ -244,11 +244,12 @@ class LoopHost:
                 worker = self.worker
                 assert worker is not None
                 assert worker.stdin is not None and worker.stdout is not None
-                with contextlib.suppress(ConnectionError):
+                # RuntimeError is uvloop's word for a pipe that was found closed before it was heard that the worker has died.
+                with contextlib.suppress(ConnectionError, RuntimeError):
                     worker.stdin.write(json.dumps(order).encode() + b"\n")
                     await worker.stdin.drain()
                 line = await worker.stdout.readline()
-                if line:
+                if line.endswith(b"\n"):  # a part of an answer is what was left of one that was killed
                     return done(json.loads(line))
                 await worker.wait()
             done({"failed": "the snapshot worker ended without an answer"})

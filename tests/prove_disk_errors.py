@@ -95,7 +95,8 @@ WITHOUT_DISK = {
     "snapshot_worker.Worker.run": "a pipe to its server",
     "host.LoopHost.start_admin": "a socket; a replica that cannot make it does not start",
     "host.short_path": "a name for it",
-    "logbook.start_log": "the log for people",
+    "logbook.start_log": "the log for people; a replica that cannot have one does not start",
+    "logbook._fill": "/dev/null, where a standard descriptor is closed",
     "compiled.name_of": "the program's own sources, read",
     **dict.fromkeys(
         ("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive", "disk.file_system"), "the kernel's files, read"
@@ -124,7 +125,7 @@ class WithoutDisk(unittest.TestCase):
                     called = ast.unparse(step.func) if isinstance(step, ast.Call) else ""
                     place, _, call = called.rpartition(".")
                     is_file = place in ("os", "shutil", "tempfile") and call in FILE_CALLS
-                    if (is_file or called in ("open", "logging.handlers.RotatingFileHandler")) and not name.startswith("OsDisk."):
+                    if (is_file or called in ("open", "LogFile")) and not name.startswith("OsDisk."):
                         found.add(f"{module}.{name}")
         self.assertEqual(found, set(WITHOUT_DISK))
 

@@ -162,6 +162,27 @@ class Starting(unittest.TestCase):
                 self.assertIn(b"what is printed from here on is lost: [Errno 28]", complaint)
                 self.assertNotIn(b"Traceback", complaint)
 
+    def test_there_may_be_nobody_from_the_start(self) -> None:
+        """Standard descriptors that are closed: no file of ours takes their numbers, and exit codes stay."""
+        closed = ("bash", "-c", 'exec "$@" <&- >&- 2>&-', "-")
+        self.assertEqual(subprocess.run([*closed, *self.cluster.command("status")], timeout=30, check=False).returncode, 1)
+        replica = subprocess.Popen([*closed, *self.cluster.command("--replica", "0")])
+        self.addCleanup(replica.wait)
+        self.addCleanup(replica.kill)
+        self.cluster.wait("it answers", self._answer)
+        self.assertEqual([os.readlink(f"/proc/{replica.pid}/fd/{number}") for number in range(3)], ["/dev/null"] * 3)
+
+    def test_a_log_that_cannot_be_written_is_named(self) -> None:
+        """One sentence and code 2, also where the sentence cannot be said."""
+        os.makedirs(os.path.join(self.cluster.base, "replica-0"))
+        with open(log := os.path.join(self.cluster.base, "replica-0", "log"), "wb"):
+            pass
+        done = self.cluster.run("--replica", "0")
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1), done.stderr)
+        self.assertIn(f"replica 0 cannot start: [Errno 17] File exists: '{log}'", done.stderr)
+        with open("/dev/full", "wb") as full:
+            self.assertEqual(subprocess.run(self.cluster.command("--replica", "0"), stderr=full, timeout=30, check=False).returncode, 2)
+
     def _unheard(self, *verb: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(self.cluster.command(*verb), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None
