@@ -8,9 +8,10 @@ a seed.
     python scripts/campaign.py --minutes 6 --hosts 3 --tls      the same with TLS between them and at their doors
     python scripts/campaign.py --add one.json two.json          what several counted and measured together
 
-Faults are listed in `tests/system/faults.py`, those of hosts in `tests/system/partitions.py`. At the end: acknowledged = shown once, in
-order; every replica's CSV files are equal, hold what was acknowledged, once, and nothing stands before what was acknowledged before it was
-sent. At the ledger each answer must be the balance that follows from all answers before it.
+Faults are listed in `tests/system/faults.py`, those of hosts in `tests/system/partitions.py`; each kind comes once before dice choose among
+them. At the end: acknowledged = shown once, in order; every replica's CSV files are equal, hold what was acknowledged, once, and nothing
+stands before what was acknowledged before it was sent. At the ledger each answer must be the balance that follows from all answers before
+it. Ctrl-C ends a campaign as a find does: with what everybody was doing.
 
 Exit code 0: nothing lost, doubled, reordered or invented, and nobody had to be waited for in vain. As root the campaign can also fill a
 disk; where it cannot, it says so and leaves that out.
@@ -40,7 +41,7 @@ if __name__ == "__main__":
 from client import NoAnswer
 from tests.system import partitions
 from tests.system.apart import ApartCluster
-from tests.system.campaign import KILLED, Campaign
+from tests.system.campaign import KILLED, Campaign, Draw
 from tests.system.cluster import Cluster, TooLate
 from tests.system.faults import SHARES, Faults
 from tests.system.figures import Figures, share
@@ -50,7 +51,6 @@ from tests.system.talk import audit, leave
 
 SNAPSHOT_EVERY_S = 2  # under load as well: so that snapshots, and rejoining by them, are hit by faults
 ROOM = 1 << 30  # bytes of the disk that can be full
-KINDS = [*SHARES, *partitions.SHARES]
 PROGRESS_S = 5.0  # seconds between two lines of progress
 
 
@@ -68,11 +68,11 @@ async def show_progress(campaign: Campaign, seconds: float) -> None:
         )
 
 
-async def run(campaign: Campaign, faults: Faults | Partitions, seconds: float, only: list[str]) -> None:
+async def run(campaign: Campaign, draw: Draw, seconds: float) -> None:
     """Faults and talk, to the last answer."""
     progress = asyncio.create_task(show_progress(campaign, seconds))
     try:
-        await campaign.run(seconds, lambda: faults.draw(only))
+        await campaign.run(seconds, draw)
     finally:
         progress.cancel()
         leave(campaign.everybody)
@@ -104,11 +104,12 @@ def one_campaign(arguments: argparse.Namespace) -> Figures:
     small_at = dice.choice(cluster.ids)
     small = None if apart else small_disk(cluster, small_at)
     faults = Partitions(campaign, apart) if apart else Faults(campaign, small, small_at)
+    kinds = {kind: fault for kind, fault in faults.kinds.items() if not arguments.only or kind in arguments.only}
     try:
-        asyncio.run(run(campaign, faults, arguments.minutes * 60, arguments.only))
+        asyncio.run(run(campaign, Draw(dice, kinds, {**SHARES, **partitions.SHARES}), arguments.minutes * 60))
         campaign.judge()
-    except (TooLate, AssertionError, NoAnswer) as error:
-        figures.failed.append(f"{error}\n{campaign.tell_all()}\n{audit(campaign.everybody)}")
+    except (TooLate, AssertionError, NoAnswer, KeyboardInterrupt) as error:
+        figures.failed.append(f"{str(error) or 'interrupted'}\n{campaign.tell_all()}\n{audit(campaign.everybody)}")
     finally:
         cluster.keep = arguments.keep or not figures.is_clean
         cluster.kill(*cluster.running())

@@ -2,6 +2,7 @@
 
 What it is not: it knows no fault (`faults.py`) and prints no report (`figures.py`).
 
+    Draw                which kind of fault is next
     strike, buried      kill -9 now; wait until the kernel has let go of them
     whole               start whoever has ended, until all are members of one view and everybody is answered
     note_gaps           what each client noticed: from the signal to the first answer in which the dead replica had no part
@@ -64,6 +65,18 @@ T = TypeVar("T")
 Fault = Callable[[], Awaitable[None]]
 
 
+class Draw:
+    """What is done next: each kind once, in an order of the dice, so that a short campaign misses none; then each by its share."""
+
+    def __init__(self, dice: random.Random, kinds: dict[str, Fault], shares: dict[str, int]) -> None:
+        self.dice, self.kinds, self.shares = dice, kinds, shares
+        self.first = dice.sample(list(kinds), len(kinds))  # those that are still to come once
+
+    def __call__(self) -> tuple[str, Fault]:
+        kind = self.first.pop() if self.first else self.dice.choices(list(self.kinds), [self.shares[kind] for kind in self.kinds])[0]
+        return kind, self.kinds[kind]
+
+
 class Tail:
     """What a replica writes into its log from now on."""
 
@@ -109,8 +122,8 @@ class Campaign:
         """All accounts."""
         return [*self.talkers, self.bulk]
 
-    async def run(self, seconds: float, draw: Callable[[], tuple[str, Fault]]) -> None:
-        """Faults until the time is over; everybody talks all the while. Raises TooLate or AssertionError for what must not be."""
+    async def run(self, seconds: float, draw: Draw) -> None:
+        """Faults until the time is over and each kind was met; everybody talks. Raises TooLate or AssertionError for what must not be."""
         self.cluster.start()
         await self._until_whole()
         self.register = Register(OsDisk(), os.path.join(self.cluster.base, "cluster"), "scratch")
@@ -123,7 +136,7 @@ class Campaign:
         clocks = [asyncio.create_task(self._feel_own_pulse()), asyncio.create_task(self._feel_the_disk())]
         await self.whole()
         calm_at = time.monotonic() + CALM_EVERY_S
-        while time.monotonic() - self.began < seconds:
+        while draw.first or time.monotonic() - self.began < seconds:
             if time.monotonic() > calm_at:
                 await self._calm()
                 calm_at = time.monotonic() + CALM_EVERY_S

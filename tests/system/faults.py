@@ -88,12 +88,6 @@ class Faults:
         if small is not None:
             self.kinds["full disk"] = self.full_disk
 
-    def draw(self, only: list[str]) -> tuple[str, Fault]:
-        """The next one."""
-        kinds = [kind for kind in self.kinds if not only or kind in only]
-        (kind,) = self.dice.choices(kinds, [SHARES[kind] for kind in kinds])
-        return kind, self.kinds[kind]
-
     def pick(self) -> int:
         """The primary as often as a backup."""
         return self.dice.choice([self.campaign.primary, self.dice.choice(self.backups())])

@@ -62,12 +62,6 @@ class Partitions:
             "weather": self.weather,
         }
 
-    def draw(self, only: list[str]) -> tuple[str, Fault]:
-        """The next one."""
-        kinds = [kind for kind in self.kinds if not only or kind in only]
-        (kind,) = self.dice.choices(kinds, [SHARES[kind] for kind in kinds])
-        return kind, self.kinds[kind]
-
     def backup(self) -> int:
         return self.dice.choice(self.cluster.others(self.campaign.primary))
 
