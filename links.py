@@ -1,7 +1,7 @@
 """Links between replicas: one authenticated TCP connection per pair, over which packets go in order.
 
 What it is not: it decides nothing about views and keeps no packet for later. A packet to a replica that is not linked is dropped, as a
-network would drop it; who needs an answer asks again.
+network would drop it; who needs an answer asks again. Batches that came together are given as one packet (`together.py`).
 
 The replica with the higher id dials the lower one's peer address, again and again. A frame is a 4-byte big-endian length and that many
 bytes; the length is checked before anything is kept for it. The first frames are the handshake, later ones are packets:
@@ -44,6 +44,7 @@ from credentials import Credentials
 from gate import Gate, Newcomers, notice_loss, tls_words
 from handshake import ANY, LENGTH, NONCE_SIZE, Handshake, Identity, LinkRefused
 from packets import PACKET_MAX, AnyPacket, Packet, decode, encode
+from together import gather
 
 HANDSHAKE_MAX = 4096  # bytes of a frame before the link is up
 HANDSHAKE_S = 10.0  # seconds
@@ -95,12 +96,14 @@ class Link(asyncio.Protocol):
             if len(self._pending) < self._wanted:
                 return
             chunk, self._pending = self._pending, bytearray()
-        at, size, view = 0, len(chunk), memoryview(chunk)
+        at, size, view, wrong = 0, len(chunk), memoryview(chunk), ""
+        packets: list[AnyPacket] = []
         self._wanted = LENGTH.size
         while size - at >= LENGTH.size and not self.is_over:
             (length,) = LENGTH.unpack_from(chunk, at)
             if length > self._frame_max:
-                return self.cut(f"a frame of {length} bytes is over the limit of {self._frame_max}")
+                wrong = f"a frame of {length} bytes is over the limit of {self._frame_max}"
+                break
             end = at + LENGTH.size + length
             if end > size:
                 self._wanted = end - at
@@ -110,14 +113,22 @@ class Link(asyncio.Protocol):
                 self._greet(bytes(frame))
             else:
                 try:
-                    packet = decode(frame)  # where it lies: a copy of a large batch is dear
+                    packets.append(decode(frame))  # where it lies: a copy of a large batch is dear
                 except ValueError as error:  # BadPacket, or a text that is no UTF-8
-                    return self.cut(f"a frame is no packet: {error}")
-                self._on_packet(self.replica, packet)
+                    wrong = f"a frame is no packet: {error}"
+                    break
             at = end
-        if at < size and not self.is_over:
+        if at < size and not self.is_over and not wrong:
             self._pending = bytearray(view[at:])
-        return None
+        self._give(packets)
+        if wrong:
+            self.cut(wrong)
+
+    def _give(self, packets: list[AnyPacket]) -> None:
+        for packet in packets if len(packets) < 2 else gather(packets):
+            if self.is_over or self.replica is None:
+                return
+            self._on_packet(self.replica, packet)
 
     def _greet(self, frame: bytes) -> None:
         try:

@@ -248,22 +248,26 @@ class Replica:
         self.emit(Send(self.policy.receivers(), Prepare(self.view, self.commit, self.digest_op, self.digest, batch.image)))
 
     def on_prepare(self, sender: Member, packet: Prepare) -> None:
-        """Append what follows my log, in my view, from my primary; anything else is asked for or ignored."""
+        """Append what follows my log, in my view, from my primary, several batches where I am behind; else ask for it, or ignore it."""
         if self.log_view != self.view or not (self.status == NORMAL or self.policy.is_joining()):
             return self.ignore(packet, "my log is not the view's log yet")
         try:
             batch = Batch.decode(packet.image)
+            several = decode_all(packet.image, batch.first_op - 1, batch.prev_hash) if len(packet.image) > len(batch.image) else []
         except DamagedBatch as error:
             return self.ignore(packet, str(error))
         if batch.op == self.head_op and batch.hash == self.head_hash:
             if self.synced == self.head_op:
                 self.send_ok()
         elif batch.prev_hash == self.head_hash and batch.first_op == self.head_op + 1 and not self.writing:
-            before = self.last
-            self._extend(batch)
             self.acked_at = 0.0
-            self.order(Persist(self.generation, (batch,)))
-            self._apply_followed(before)  # behind the ack, for which everybody waits
+            if several:
+                self._take(several)
+            else:
+                before = self.last
+                self._extend(batch)
+                self.order(Persist(self.generation, (batch,)))
+                self._apply_followed(before)  # behind the ack, for which everybody waits
         elif batch.first_op > self.head_op + 1:
             self.catch_up()
         else:
@@ -581,14 +585,19 @@ class Replica:
             return self.ignore(packet, "does not follow my log")
         self.new_state, self.transfer_at = None, self.now
         batches, self.new_batches = self.new_batches, []
-        for batch in batches:
-            before, self.taken_view = self.last, self.view
-            self._extend(batch)
-            self._apply_followed(before)
         self.goal = LEVEL if packet.joint else ASK_MORE if batches else ""
         if batches:
-            return self.order(Persist(self.generation, tuple(batches)))
+            self.taken_view = self.view
+            return self._take(batches)
         self._reach_goal()
+
+    def _take(self, batches: list[Batch]) -> None:
+        """Store what follows my log with one sync."""
+        for batch in batches:
+            before = self.last
+            self._extend(batch)
+            self._apply_followed(before)
+        self.order(Persist(self.generation, tuple(batches)))
 
     def _apply_followed(self, batch: Batch | None) -> None:
         """Another batch follows this one in the primary's log, so it is committed."""
@@ -729,9 +738,6 @@ class Replica:
         self.stopping, self.stops_everybody = True, event.everybody
         self.policy.on_event(event)
 
-    def to_policy(self, event: Event) -> None:
-        self.policy.on_event(event)
-
     def on_ticked(self, event: Ticked) -> None:
         """Heartbeats, repetitions, and whatever the policy waits for."""
         if self.now - self.last_tick > PAUSED:
@@ -790,5 +796,5 @@ HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     Ticked: Replica.on_ticked,
     SnapshotDiffered: Replica.on_snapshot_differed,
     RoomLooked: Replica.on_room_looked,
-    **dict.fromkeys(TO_POLICY, Replica.to_policy),
+    **dict.fromkeys(TO_POLICY, lambda replica, event: replica.policy.on_event(event)),
 }

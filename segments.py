@@ -18,8 +18,8 @@ batch:
     one batch, some sector of it still all zeros           torn: it was never synced, so nobody was told of it; dropped
     anything else                                          damage: it may have been acknowledged
 
-Only a catch-up writes several batches under one sync; a power cut in the middle of it may look like damage. The replica is no member then,
-and takes what it lost from the others again.
+Only who is behind writes several batches under one sync; a power cut in the middle of it may look like damage. Nobody counts on the replica
+then (it is no member, or under `majority` has acknowledged none of them), and it takes what it lost from the others again.
 
 Read next: `journal.py`.
 """

@@ -34,6 +34,7 @@ ON_HOSTS = "118,139,147,246,334,357,1001,1033,9006,100050"  # under majority: se
 HOSTS = 150  # fresh ones
 FORCED = 6  # in which an operator forces a view
 HALF_WAY = 4  # in which the first view begins half-way
+BEHIND = 4  # in which a backup with a slow disk is far behind
 LIMIT_S = 900
 
 
@@ -92,6 +93,9 @@ class Seeds(unittest.TestCase):
     def test_the_first_view_begins_half_way(self) -> None:
         """All but its primary have promised it and die before they have a log: nobody has to wait for the operator."""
         self.assert_clean(host_stories.FIRST, "first view", HALF_WAY)
+
+    def test_a_backup_far_behind_becomes_level_under_load(self) -> None:
+        self.assert_clean(host_stories.BEHIND, "caught up", BEHIND)
 
     def test_the_same_seed_tells_the_same_story_in_another_process(self) -> None:
         """To the last character, whatever order sets have there."""

@@ -11,7 +11,7 @@ import struct
 import sys
 import tempfile
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from unittest import mock
 
@@ -20,7 +20,7 @@ import msgspec
 import links
 from handshake import LENGTH, Handshake, Identity, LinkRefused, Proof, Ready, SecretRefused, load_secret, wire_version
 from links import HANDSHAKE_MAX, STRANGERS_MAX, Address, Link, Links
-from packets import PACKET_MAX, AnyPacket, Commit, CommitOk, Prepare, PrepareOk, encode
+from packets import PACKET_MAX, AnyPacket, Commit, CommitOk, Forward, Prepare, PrepareOk, encode
 
 try:
     import uvloop
@@ -364,14 +364,45 @@ class Framing(unittest.IsolatedAsyncioTestCase):
         for _ in range(200):
             self.site.told.clear()
             images = [dice.randbytes(dice.choice((0, 1, 40, 5000, 70000))) for _ in range(8)]
-            sent = [Prepare(view=1, commit=n, applied=0, digest=0, image=image) for n, image in enumerate(images)]
-            wire = b"".join(frame(encode(packet)) for packet in sent)
-            at = 0
-            while at < len(wire):
-                size = dice.choice((1, 3, 4, 5, 100, 4096, 65536, 262144))
-                self.link.data_received(wire[at : at + size])
-                at += size
+            sent = [Forward(view=1, runs=image) for image in images]
+            self.receive(dice, sent)
             self.assertEqual(self.site.packets(), sent)
+
+    def receive(self, dice: random.Random, sent: Sequence[AnyPacket]) -> None:
+        """In chunks of any size."""
+        wire, at = b"".join(frame(encode(packet)) for packet in sent), 0
+        while at < len(wire):
+            size = dice.choice((1, 3, 4, 5, 100, 4096, 65536, 262144))
+            self.link.data_received(wire[at : at + size])
+            at += size
+
+    async def test_batches_that_come_together_are_given_as_one(self) -> None:
+        sent = [Prepare(view=1, commit=n, applied=0, digest=n, image=bytes([n]) * 9) for n in range(5)]
+        self.link.data_received(b"".join(frame(encode(packet)) for packet in (*sent, ok(1))) + frame(encode(ok(2)))[:7])
+        together = Prepare(view=1, commit=4, applied=0, digest=4, image=b"".join(p.image for p in sent))
+        self.assertEqual(self.site.packets(), [together, ok(1)])
+        dice = random.Random(21)
+        for _ in range(50):
+            self.site.told.clear()
+            self.link._pending = bytearray()
+            sent = [
+                Prepare(view=1, commit=n, applied=0, digest=0, image=bytes([n]) + dice.randbytes(dice.choice((9, 70000)))) for n in range(9)
+            ]
+            self.receive(dice, sent)
+            given = [p for p in self.site.packets() if isinstance(p, Prepare)]
+            self.assertEqual(b"".join(p.image for p in given), b"".join(p.image for p in sent))
+            self.assertEqual(given[-1].commit, 8)
+
+    async def test_what_came_before_a_bad_frame_is_given(self) -> None:
+        self.link.data_received(frame(encode(ok(1))) + frame(encode(ok(2))) + frame(b"\xc1"))
+        self.assertEqual(self.site.packets(), [ok(1), ok(2)])
+        self.assertIn("a frame is no packet", self.site.told[-1][2])
+
+    async def test_nothing_more_is_given_once_the_link_is_cut(self) -> None:
+        self.site.links.on_packet = self.link._on_packet = lambda *_: self.link.cut("enough")
+        self.link.data_received(frame(encode(ok(1))) + frame(encode(ok(2))))
+        self.assertEqual(self.site.told[-1], ("unlinked", 1, "enough"))
+        self.assertEqual(self.site.packets(), [])
 
     async def test_the_length_is_checked_before_anything_is_kept(self) -> None:
         for length in (PACKET_MAX + 1, 2**31, 2**32 - 1):
@@ -624,7 +655,7 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
 
     async def test_packets_arrive_in_order_at_everyone_they_were_sent_to(self) -> None:
         sites = await self.three()
-        sent: list[AnyPacket] = [Prepare(view=1, commit=n, applied=0, digest=n, image=bytes([n]) * (n * 9000)) for n in range(100)]
+        sent: list[AnyPacket] = [Forward(view=1, runs=bytes([n]) * (n * 9000)) for n in range(100)]
         for packet in sent:
             sites[0].links.send((1, 2), packet)
         for backup in sites[1:]:

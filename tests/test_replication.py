@@ -271,6 +271,26 @@ class NormalTest(Story):
         self.assertIn("does not follow", self.said(self.feed(2, 0, Prepare(1, 1, 1, 0, two.image))))
         self.assertEqual(self.replica(2).writing, 1)
 
+    def test_batches_that_came_together_are_stored_with_one_sync(self) -> None:
+        """All but the last are committed, since another follows; the last only when that is told."""
+        world = self.begin(b"a")
+        world.hold(2)
+        r, log = self.replica(2), chain(b"x", b"y", b"z", after=world.stores[0].log[-1])
+        effects = self.feed(2, 0, Prepare(1, 3, 1, 0, b"".join(batch.image for batch in log)))
+        self.assertEqual([[b.op for b in e.batches] for e in effects if isinstance(e, Persist)], [[2, 3, 4]])
+        self.assertEqual([e.batch.op for e in effects if isinstance(e, Apply)], [2, 3])
+        self.assertEqual((r.head_op, r.commit, r.applied, r.synced), (4, 3, 3, 1))
+        self.assertFalse([e for e in effects if isinstance(e, Send)], "nothing is acknowledged before it is synced")
+        effects = r.step(world.now, Persisted(r.generation, log[-1].op, log[-1].hash))
+        self.assertEqual([e.packet for e in effects if isinstance(e, Send)], [PrepareOk(1, 4, log[-1].hash)])
+
+    def test_batches_that_came_together_and_do_not_follow_each_other_are_not_stored(self) -> None:
+        world = self.begin(b"a")
+        one, two, three = chain(b"x", b"y", b"z", after=world.stores[0].log[-1])
+        for images, why in ((one.image + three.image, "does not follow op 2"), (one.image + two.image[:-1], "cut short")):
+            self.assertIn(why, self.said(self.feed(2, 0, Prepare(1, 1, 1, 0, images))))
+        self.assertEqual(self.replica(2).head_op, 1)
+
     def test_an_ack_is_counted_only_with_my_own_hash(self) -> None:
         world = self.begin(b"a")
         world.hold(0, 1, 2)

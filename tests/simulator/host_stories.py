@@ -1,6 +1,6 @@
 """Stories under policy `majority`: scenes in which a rule is all that stands between a majority and what another one has committed.
 
-What it is not: as `stories.py`; "asked while it stood still" is told under both policies. All are made for three hosts.
+What it is not: as `stories.py`; "asked while it stood still" is told under both policies. All but the last are made for three hosts.
 
     a lost memory          a replica that acknowledged loses its disk, and comes back where nobody is who has what it acknowledged
     a lost memory and an outdated primary    the same, and whom it finds is a primary of long ago
@@ -9,7 +9,9 @@ What it is not: as `stories.py`; "asked while it stood still" is told under both
     an operator goes on from one disk    the others are lost; one that was away comes back later, with what it has
     the first view half way    all but its primary have promised the very first view, and die before they have a log
     begun twice            a primary dies before its own disk has what it has sent, and comes back while nobody could move on
+    far behind             a backup stood behind a cut cable, and its disk is slow; guests ask on, and it becomes level all the same
     told before its own sync    a backup hears that its last batch is committed before its own disk has it; the primary dies, and it leads
+    two of five            two of five hosts die, one of the others is behind; when the two are back, and perhaps not level, two others die
 
 Read next: `stage.py`.
 """
@@ -17,6 +19,7 @@ Read next: `stage.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from last_resort import LastResort
 from packets import Prepare, StartView
@@ -219,6 +222,39 @@ def told_before_its_own_sync(s: Stage) -> Story:
         s.checks.fail(f"nobody goes on without {primary}")
 
 
+def two_of_five(s: Stage) -> Story:
+    """In the end perhaps one alone of those who run has what was committed last, and the new view has to begin with its log."""
+    cast = (yield from s.cast()) if s.world.count == 5 else None
+    if cast is None:
+        return
+    ids = [process.id for process in cast]
+    dead = [ids[0], s.dice.choice(ids[1:])] if s.dice.random() < 0.7 else s.dice.sample(ids[1:], 2)
+    rest = [i for i in ids if i not in dead]
+    behind = s.dice.choice(rest)
+    s.block(*((i, behind) for i in dead))
+    s.feed(30)
+    yield s.dice.random() * 0.4
+    yield from _go_on_without(s, dead)
+    s.release(*((i, behind) for i in dead))
+    s.up(*dead)
+    if s.dice.random() < 0.5:
+        yield lambda: all(s.runs(i) and s.core(i).status == NORMAL and s.head(i) >= s.checks.acked_op for i in dead)
+    else:
+        yield s.dice.random() * 0.3
+    others = s.dice.sample(rest, 2)
+    yield from _go_on_without(s, others)
+    s.up(*others)
+    s.faults.struck["two of five"] += 1
+
+
+def _go_on_without(s: Stage, dead: list[int]) -> Part:
+    s.down(*dead)
+    s.feed(30)
+    before = s.checks.commit
+    if not (yield lambda: s.checks.commit > before):
+        s.checks.fail(f"nobody goes on without {dead}")
+
+
 def _goes_on_from(s: Stage, chosen: int, copied: int) -> int:
     """`server.py force-new-view --replica CHOSEN --copy COPIED`, and the copy is brought to its host. The view that was forced."""
     disk = SimDisk(s.dice, s.world.files_of(chosen))
@@ -313,10 +349,42 @@ def the_first_view_half_way(s: Stage) -> Story:
     s.faults.struck["first view"] += 1
 
 
-FORCED = an_operator_goes_on_from_one_disk.__name__.replace("_", " ")  # told when it is asked for, and drawn by no seed
+def far_behind(s: Stage) -> Story:
+    """One sync for each batch would take it longer than the story lasts."""
+    cast = yield from _three(s)
+    if cast is None:
+        return
+    primary, behind, _ = cast
+    s.block((primary, behind))
+    s.feed(120)
+    there = s.head(behind)
+    if not (yield lambda: s.checks.commit > there + FAR):
+        return
+    disk = s.world.processes[behind].disk
+    disk.slow_sync, disk.slowest = 1.0, SLOW_S
+    s.feed(120)
+    lacks = len(s.world.links[min(primary, behind), max(primary, behind)].held[behind])
+    s.release((primary, behind))
+    for _ in range(3):  # it follows, a sync of its own behind
+        if not (yield partial(_has, s, behind, s.checks.commit)):
+            s.checks.fail(f"{behind} lacked what {lacks} packets brought, and does not catch up")
+    disk.slow_sync = 0.0
+    s.faults.struck["caught up"] += 1
+
+
+def _has(s: Stage, replica: int, op: int) -> bool:
+    return s.runs(replica) and s.head(replica) >= op
+
+
+FAR, SLOW_S = 60, 0.5  # ops; seconds of a sync at most
+BEHIND = far_behind.__name__.replace("_", " ")  # told when it is asked for, and drawn by no seed
+FORCED = an_operator_goes_on_from_one_disk.__name__.replace("_", " ")  # likewise
 STORIES: dict[str, Callable[[Stage], Story]] = {
     play.__name__.replace("_", " "): play
-    for play in (a_lost_memory, a_lost_memory_and_an_outdated_primary, a_lost_lock, longer_and_older, begun_twice, told_before_its_own_sync)
+    for play in (
+        *(a_lost_memory, a_lost_memory_and_an_outdated_primary, a_lost_lock, longer_and_older, begun_twice, told_before_its_own_sync),
+        two_of_five,
+    )
 }
 FIRST = the_first_view_half_way.__name__.replace("_", " ")  # likewise
-ASKED_FOR = {FORCED: an_operator_goes_on_from_one_disk, FIRST: the_first_view_half_way}
+ASKED_FOR = {FORCED: an_operator_goes_on_from_one_disk, FIRST: the_first_view_half_way, BEHIND: far_behind}

@@ -48,10 +48,15 @@ STORIES: dict[str, dict[str, Any]] = {
     "told before its own sync": {"answers_late": True},
 }
 
+OF_FIVE = "two of five"  # drawn by those alone who are five
+ASKED_FOR: dict[str, dict[str, Any]] = {
+    "far behind": {"settles_at_once": True, "loss": 0.0, "repeat": 0.0, "overtake": 0.0, "think": 0.0},  # as in production
+}
+
 
 def draw(dice: random.Random, story: str = "") -> Mix:
-    """The mix of one seed: three hosts or five; stories are made for three, the one that is asked for as well."""
-    count = dice.choice((3, 3, 5))
+    """The mix of one seed: three hosts or five; stories are made for three, the one that is asked for as well, but for OF_FIVE."""
+    count = max(dice.choice((3, 3, 5)), 5 * (story == OF_FIVE))
     replicas = tuple(ReplicaSettings(i, Address(f"10.0.0.{i + 1}", 7661), {"pipe": (6666,)}) for i in range(count))
     settings = Settings(
         name="simulated",
@@ -64,8 +69,11 @@ def draw(dice: random.Random, story: str = "") -> Mix:
         snapshot_every_bytes=dice.choice((8 << 10, 64 << 10, 1 << 26)),
     )
     mix = mixes.draw_from(dice, THEMES, STORIES, settings)
-    mix = mix._replace(story=story) if story else mix
-    return mix._replace(settings=msgspec.structs.replace(settings, replicas=replicas[:3])) if mix.story else mix
+    mix = mix._replace(story=story, **ASKED_FOR.get(story, {})) if story else mix
+    if mix.story and mix.story != OF_FIVE:
+        return mix._replace(settings=msgspec.structs.replace(mix.settings, replicas=replicas[:3]))
+    is_told = count == 5 and not story and dice.random() < mixes.TOLD
+    return mix._replace(story=OF_FIVE) if is_told else mix
 
 
 FAR_BEHIND = 100  # ops; pieces of 600 bytes hold a few, and each that is lost costs a second

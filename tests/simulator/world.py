@@ -23,7 +23,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from events import Effect, Event, Persisted
-from packets import AnyPacket, Batch, Packet, View
+from packets import AnyPacket, Batch, Commit, Packet, Prepare, View
 from passwords import Hasher
 from people import Outcome
 from replication import NORMAL
@@ -32,6 +32,7 @@ from snapshot_worker import Maker, RowsWriter, rows_through_csv
 from storage import BootFailed
 from tests.simulator.disk import SimDisk, SimFile, SimFiles, Stopped
 from tests.simulator.mix import Mix
+from together import gather
 
 BASE = "data"
 WALL_AT_START = 1_700_000_000_000_000
@@ -574,7 +575,22 @@ class World:
         if (link.open or link.flushes) and sender in to.linked and not to.server.ending:
             if to.server.linked[sender].inc != link.other(to).server.replica.me.inc:
                 return
-            to.server.on_packet(sender, packet)
+            stood_still = type(packet) is Prepare and to.paused_until == self.now
+            for one in self._read_at_once(link, sender, to, packet) if stood_still else (packet,):
+                to.server.on_packet(sender, one)
+
+    def _read_at_once(self, link: Link, sender: int, to: Process, packet: AnyPacket) -> list[AnyPacket]:
+        """This batch, and those that have come while this process stood still."""
+        heap, came = self.heap, list[Any]()
+        while heap and heap[0][0] <= self.now and heap[0][3] == self.arrived and heap[0][4][:3] == (link, sender, to):
+            if type(heap[0][4][3]) not in (Prepare, Commit):
+                break
+            came.append(heappop(heap))
+        if any(type(entry[4][3]) is Prepare for entry in came):
+            return gather([packet, *(entry[4][3] for entry in came)])
+        for entry in came:
+            heappush(heap, entry)
+        return [packet]
 
     def release(self, sender: int, to: int) -> None:
         """A partition is over: what was held up arrives."""
