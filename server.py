@@ -400,6 +400,7 @@ class Server:
         """A link is gone."""
         self.queries.forget(replica)
         self.early = [(sender, packet) for sender, packet in self.early if sender != replica]
+        self.upkeep.note_ended(replica)
         self.feed(Unlinked(self.linked.pop(replica)))
 
     def on_packet(self, replica: int, packet: AnyPacket) -> None:

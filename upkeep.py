@@ -6,6 +6,8 @@ state nor the log: what was fetched is installed by `server.py`, on the core's o
     when                                              then
     quiet, and the last snapshot is not of the last op    one is ordered
     load                                              one each `snapshot_every_s`, or sooner when the journal grows
+    another one ends again and again where this       one at once: perhaps it is this memory that is wrong, and sends it away
+    replica leads
     a replica lags behind this journal                the newest is offered, then given piece by piece
     the primary offers one                            it is fetched; the core hears `Fetched`
     soon after start, each day, and when one is       the newest is read again; the core hears `SnapshotRead`
@@ -38,6 +40,8 @@ from transfer import Receiver, Sender, TransferFailed
 LOOK_FIRST_S = 5.0  # seconds after start: what rotted while the replica was down should not wait for the day that it is needed
 LOOK_AGAIN_S = 10.0  # seconds after a look that found damage, and between two for the sake of a transfer
 SLICE_EVERY = 96 << 10  # bytes of log for which one more slice is made: the next segment is ready when a second half of this one is full
+ENDS, ENDS_S = 3, 5.0  # times within seconds: a death now and then proves nothing
+DOUBT_S = 30.0  # seconds between two snapshots for that reason
 LOOK_S = 86_400.0  # seconds otherwise: reading the history costs as much as writing it did
 
 
@@ -71,6 +75,8 @@ class Upkeep:
         self.looked_at = host.now()
         self.look_at = self.looked_at + LOOK_FIRST_S
         self.snapshot_at = self.op_at = host.now()  # when one was ordered, when the last batch was applied
+        self.ended: dict[int, list[float]] = {}  # by replica: when its link was lost, the last times
+        self.doubted_at = -DOUBT_S
         self.bytes_applied = 0  # since a slice of the next segment was ordered for their sake
 
     # --- given to others, fetched from others ---------------------------------------------------------------------------------------------
@@ -206,6 +212,15 @@ class Upkeep:
         )
         digest = replica.digest if replica.digest_op == op else None
         self.host.order_snapshot(order, lambda answer: self._on_snapshot(op, tip, order["generation"], digest, answer))
+
+    def note_ended(self, replica: int) -> None:
+        """Its link is lost. Who finds that its state differs from its primary's ends, and joins, and ends: the log decides who is right."""
+        now = self.host.now()
+        times = self.ended[replica] = [*self.ended.get(replica, ()), now][-ENDS:]
+        is_often = len(times) == ENDS and now - times[0] < ENDS_S
+        if is_often and self.replica.is_primary and not self.worker_busy and now - self.doubted_at >= DOUBT_S:
+            self.doubted_at = now
+            self.consider_snapshot(wanted=True)
 
     def look_again(self) -> None:
         """Have the newest snapshot read again when it is due: rot in what was written long ago is noticed by nothing else."""

@@ -100,6 +100,28 @@ class UpkeepTest(unittest.TestCase):
         self.assertEqual((self.placed, self.fed), ([7], []))
         self.assertEqual([number for number, *_ in self.state.history], [4, 5], "what it holds need not be in memory")
 
+    def test_one_is_made_when_another_replica_ends_again_and_again(self) -> None:
+        """Not when several end once each, nor where another one leads, nor each time."""
+        for lost, leads, ordered in (("1212", True, 0), ("111", False, 0), ("111", True, 1), ("111111", True, 1), ("1 1 1", True, 0)):
+            with self.subTest(lost=lost, leads=leads):
+                self.setUp()
+                self.replica.is_primary = leads
+                for replica in lost:
+                    self.host.time += 3.0 if replica == " " else 0.1
+                    self.host.orders[1:] = []
+                    if replica != " ":
+                        self.upkeep.note_ended(int(replica))
+                        self.upkeep.worker_busy = False
+                self.assertEqual(len(self.host.orders), ordered)
+
+    def test_no_second_one_for_that_while_the_worker_is_busy(self) -> None:
+        self.replica.is_primary, self.upkeep.worker_busy = True, True
+        for _ in range(3):
+            self.upkeep.note_ended(1)
+        self.upkeep.worker_busy = False
+        self.upkeep.note_ended(1)
+        self.assertEqual(len(self.host.orders), 1, "the doubt was not forgotten")
+
     def test_one_that_leads_elsewhere_is_not_put_in_place(self) -> None:
         """Somebody's memory is wrong; the log is what all agreed on."""
         self.turn(0.4)
