@@ -16,7 +16,8 @@ import msgspec
 
 from disk import OsDisk
 from doors.gen.chat_pb2 import ChatMessageRequest
-from tests.bench.dialects import BadReply, Bare, Dialect, Nats, Numbered, Pipe, Redis
+from doors.room import WELCOME
+from tests.bench.dialects import BadReply, Bare, Dialect, Framed, Ledger, Nats, Numbered, Pipe, Redis, Room
 from tests.bench.frames import CONTENT, END_HEADERS, END_STREAM, HEADERS, RESET, Etcd, Grpc, frame
 from tests.bench.load import Result, Times
 from tests.bench.makings import Making, Watch, sort_out
@@ -43,6 +44,19 @@ class Counting(unittest.TestCase):
         sentence = b"message from s0 has been delivered to u0001's mailbox\n"
         self.assert_counts(Numbered, b"".join(b".\n%d %d\n%s" % (n, len(sentence), sentence) for n in (2, 3)), 2)
 
+    def test_framed(self) -> None:
+        self.assert_counts(Framed, b"19        0\nSent to recipient" * 2, 2)
+
+    def test_ledger_takes_no_error(self) -> None:
+        self.assert_counts(Ledger, b"7\n8\n", 2)
+        with self.assertRaises(BadReply):
+            Ledger(0, 100).count(b"error: there is no account s0123\n")
+
+    def test_room_counts_its_own_lines_and_no_line_that_it_is_shown(self) -> None:
+        shown = b"s1x1a|1795252513502654|40|" + b"m" * 100
+        self.assert_counts(Room, b"2 0\n* 17 %d\n%s.\n3 0\n" % (len(shown), shown), 2)
+        self.assert_counts(Room, b"1 %d\n%s" % (len(WELCOME), WELCOME.encode()), 0)
+
     def test_redis_counts_a_wait_that_reached_two_replicas(self) -> None:
         self.assert_counts(Redis, b":17\r\n:2\r\n:18\r\n:2\r\n", 2)
         with self.assertRaises(BadReply):
@@ -63,7 +77,7 @@ class Counting(unittest.TestCase):
                 Etcd(0, 100).count(failed)
 
     def test_requests_are_as_many_as_asked(self) -> None:
-        for make in (Pipe, Bare, Redis, Nats, Numbered):
+        for make in (Pipe, Bare, Redis, Nats, Numbered, Framed, Room):
             dialect = make(3, 100)
             dialect.at = len(dialect.pool) - 2
             self.assertEqual(dialect.requests(5).count(b"m" * 100), 5, make.__name__)

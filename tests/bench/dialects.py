@@ -5,6 +5,10 @@ What it is not: it opens no socket and measures nothing (`load.py` does).
     dialect     one request                                        done when
     pipe        `3|RECIPIENT|TEXT⏎`, the plain mode                 its sentence has come
     numbered    the same with request number and LOW                its sentence has come
+    framed      `2⏎RECIPIENT⏎TEXT`, its length before it             its frame has come
+    ledger      `2|SENDER|1⏎`, plain: a payment, without any text   the balance has come
+    room        `say TEXT` with number and LOW: plain lines are     its empty reply has come; what the others say is read beside
+                not answered at this door
     bare        `3|RECIPIENT|TEXT⏎`                                 its line has come
     redis       RPUSH RECIPIENT TEXT, WAIT 2 0                      WAIT has answered 2
     nats        a publish to the stream, with a reply subject       the stream's acknowledgement has come
@@ -111,21 +115,14 @@ class Pipe(Dialect):
         return b"3|%s|%s\n" % (whom, text)
 
 
-class Numbered(Pipe):
-    """The pipe door, numbered mode: what `client.py` speaks, with which a retry is applied once."""
+class Counted(Dialect):
+    """The numbered mode of any door of lines, with which a retry is applied once."""
 
     asked = answered = 0
 
-    async def enter(self, wire: Wire) -> None:
-        await wire.until(b"documentation \n")
-        session = f"{self.number:08x}{time.time_ns():024x}"
-        wire.write(b"understudy 1 %s\n1 0 0|%s123\n" % (session.encode(), self.name))
-        await wire.until(b"\n1 ")
-        self.asked = self.answered = 1
-        if b"now logged in" not in await wire.until(b"\n") + await wire.until(b"\n"):
-            wire.write(b"2 1 1|%s\n" % self.name)
-            await wire.until(b"Account ID: %s123\n" % self.name)
-            self.asked = self.answered = 2
+    def hello(self, command: bytes) -> bytes:
+        """A new session, and its first request."""
+        return f"understudy 1 {self.number:08x}{time.time_ns():024x}\n".encode() + b"1 0 %s\n" % command
 
     def lines(self, count: int) -> list[bytes]:
         first, low = self.asked + 1, self.answered
@@ -136,6 +133,66 @@ class Numbered(Pipe):
         done = super().count(chunk)
         self.answered += done
         return done
+
+
+class Numbered(Counted, Pipe):
+    """The pipe door, numbered mode: what `client.py` speaks."""
+
+    async def enter(self, wire: Wire) -> None:
+        await wire.until(b"documentation \n")
+        wire.write(self.hello(b"0|%s123" % self.name))
+        await wire.until(b"\n1 ")
+        self.asked = self.answered = 1
+        if b"now logged in" not in await wire.until(b"\n") + await wire.until(b"\n"):
+            wire.write(b"2 1 1|%s\n" % self.name)
+            await wire.until(b"Account ID: %s123\n" % self.name)
+            self.asked = self.answered = 2
+
+
+class Framed(Dialect):
+    """The framed door: length and body."""
+
+    mark = b"Sent to recipient"
+
+    async def enter(self, wire: Wire) -> None:
+        wire.write(self._frame(b"1\ns%d\n" % self.number))  # `make_accounts` has made it, without a password
+        await wire.until(b"Successful Login")
+
+    def request(self, whom: bytes, text: bytes) -> bytes:
+        return self._frame(b"2\n%s\n%s" % (whom, text))
+
+    def _frame(self, body: bytes) -> bytes:
+        return b"%-10d%s" % (len(body), body)
+
+
+class Ledger(Dialect):
+    """The ledger door, plain lines: everybody pays into an account of their own."""
+
+    async def enter(self, wire: Wire) -> None:
+        wire.write(b"0|s%d\n" % self.number)
+        await wire.until(b"s%d123\n" % self.number)
+
+    def request(self, whom: bytes, text: bytes) -> bytes:
+        return b"2|s%d123|1\n" % self.number
+
+    def count(self, chunk: bytes) -> int:
+        if b"error" in chunk:
+            raise BadReply(f"the ledger says {chunk[:200]!r}")
+        return super().count(chunk)
+
+
+class Room(Counted):
+    """The room door, numbered: everybody is in it, and is shown what all others say."""
+
+    mark = b" 0\n"  # the end of `N 0⏎`: a line that is shown is longer
+
+    async def enter(self, wire: Wire) -> None:
+        wire.write(self.hello(b"join s%dx%x" % (self.number, time.time_ns())))  # who was here before stays for half a minute
+        await wire.until(b"anytime to exit\n")
+        self.asked = self.answered = 1
+
+    def request(self, whom: bytes, text: bytes) -> bytes:
+        return b"say %s\n" % text
 
 
 class Redis(Dialect):

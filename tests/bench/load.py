@@ -32,10 +32,25 @@ import msgspec
 import uvloop
 
 from doors.pipe_words import INVALID
-from tests.bench.dialects import RECIPIENTS, BadReply, Bare, Dialect, Nats, Numbered, Pipe, Redis, make_stream, recipient
+from tests.bench.dialects import (
+    RECIPIENTS,
+    BadReply,
+    Bare,
+    Dialect,
+    Framed,
+    Ledger,
+    Nats,
+    Numbered,
+    Pipe,
+    Redis,
+    Room,
+    make_stream,
+    recipient,
+)
 from tests.bench.frames import Etcd, Grpc
 
-DIALECTS: dict[str, type[Dialect]] = {kind.__name__.lower(): kind for kind in (Bare, Etcd, Grpc, Nats, Numbered, Pipe, Redis)}
+KINDS = (Bare, Etcd, Framed, Grpc, Ledger, Nats, Numbered, Pipe, Redis, Room)
+DIALECTS: dict[str, type[Dialect]] = {kind.__name__.lower(): kind for kind in KINDS}
 STREAM_S = 2.0  # seconds in which the stream must be made
 ENTER_S = 20.0  # seconds in which everybody must be ready
 ACK_AFTER_S, ACK_EVERY = 0.2, 64  # receivers acknowledge what they display as `client.py` does

@@ -3,7 +3,7 @@
 What it is not: it measures nothing (`load.py` does) and compares nothing (`scripts/bench.py`).
 
     system        what is acknowledged                                            door
-    Understudy    synced on all three replicas                                    its pipe or gRPC door, at the primary or a backup
+    Understudy    synced on all three replicas                                    any of its doors, at the primary or a backup
     bare          synced on all three processes, and nothing else                 lines
     echo          answered, and nothing else                                      gRPC
     redis         synced at the primary (appendfsync always); two replicas have it (WAIT 2 0), each with appendfsync always
@@ -151,7 +151,7 @@ class Understudy(System):
     """The product: three replicas, everything switched on."""
 
     name = "understudy"
-    dialects = ("numbered", "pipe", "grpc")
+    dialects = ("numbered", "pipe", "framed", "room", "ledger", "grpc")
 
     def __init__(self, where: str, *, grpc: bool = True) -> None:
         super().__init__(where)
@@ -163,8 +163,8 @@ class Understudy(System):
         run_load(Order("pipe", self.port(), "accounts"))
 
     def port(self, *, backup: bool = False, dialect: str = "") -> int:
-        ids = self.cluster.ids
-        return self.cluster.doors["grpc" if dialect == "grpc" else "pipe"][(self.primary + 1) % len(ids) if backup else self.primary]
+        replica = (self.primary + 1) % len(self.cluster.ids) if backup else self.primary
+        return self.cluster.doors[dialect if dialect in self.cluster.doors else "pipe"][replica]
 
     def pids(self) -> list[int]:
         ids = sorted(self.cluster.ids, key=lambda i: i != self.primary)
