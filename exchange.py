@@ -73,7 +73,8 @@ class Exchange:
         self.filled: dict[Connection, int] = {}  # common lines with calls that are not sent yet: characters of them
         self.gathered = 0  # such calls
         self.returning: Counter[str] = Counter()  # by caller, calls that were answered: it will call again
-        self.answered_at = 0.0
+        self.overdue: Counter[str] = Counter()  # the same of those for whom a run has waited in vain already; not for another one
+        self.stirred_at = 0.0  # when an answer was given or a call came
         self.is_waiting = False  # for those who return
         self.dropped: list[Connection] = []
         self.proofs: dict[tuple[str, bytes], str] = {}
@@ -81,14 +82,12 @@ class Exchange:
 
     def ask(self, asked: Asked, address: str, answer: Answer, caller: str = "") -> None:
         """A call from this address; `caller`: one connection's name."""
-        self.sweep()
+        self._is_back(caller)
         old, new = asked.passwords
         if new:
             return self._ask_alone(asked, address, lambda command, reply: answer(reply))
         if not old:
-            return self._ask_together(
-                f"{asked.command}|{WRONG if self.desk.is_strict else ''}", lambda command, reply: answer(reply), caller
-            )
+            return self._ask_together(f"{asked.command}|{WRONG if self.desk.is_strict else ''}", lambda command, reply: answer(reply))
         key = asked.name, hashlib.blake2b(old.encode(), key=self.key, digest_size=16).digest()
 
         def proved(command: str, reply: str) -> None:
@@ -108,11 +107,11 @@ class Exchange:
         if key not in self.proofs:
             self._ask_alone(asked, address, proved)
         else:
-            self._ask_together(f"{asked.command}|{self.proofs[key]}", again, caller)
+            self._ask_together(f"{asked.command}|{self.proofs[key]}", again)
 
-    def look_back(self, asked: Asked, address: str, answer: Answer, _caller: str = "") -> None:
+    def look_back(self, asked: Asked, address: str, answer: Answer, caller: str = "") -> None:
         """A page of a conversation: its own account's, so the line is logged in for as long."""
-        self.sweep()
+        self._is_back(caller)
         line = self._open()
         line.shell.address = address
         replies: list[str] = []
@@ -128,6 +127,11 @@ class Exchange:
         translator.ask(asked.command, None, answered)
         translator.ask(LOG_OUT, None, answered)
         line.flush()
+
+    def given(self, caller: str) -> None:
+        """One of its answers has gone out: it will call again."""
+        self.returning[caller] += 1
+        self.stirred_at = self.desk.now()
 
     def drop(self, line: Connection) -> None:
         """It is over; who waits is told."""
@@ -164,7 +168,7 @@ class Exchange:
         else:
             self.drop(line)
 
-    def _ask_together(self, command: str, done: Callable[[str, str], None], caller: str) -> None:
+    def _ask_together(self, command: str, done: Callable[[str, str], None]) -> None:
         for line in self.common:
             if line.unanswered < COMMON_MAX:
                 break
@@ -172,40 +176,53 @@ class Exchange:
             line = self._open()
             self.common.append(line)
 
-        def answered(command: str, reply: str) -> None:
-            self.returning[caller] += 1
-            self.answered_at = self.desk.now()
-            done(command, reply)
-
-        cast(CallTranslator, line.translator).ask(command, None, answered)
+        cast(CallTranslator, line.translator).ask(command, None, done)
         self.filled[line] = self.filled.get(line, 0) + len(command)
         self.gathered += 1
-        if self.returning[caller] > 1:
-            self.returning[caller] -= 1
-        else:
-            del self.returning[caller]
-        if self.filled[line] > TOGETHER_MAX or (self.is_waiting and not self.returning):
+        if self.filled[line] > TOGETHER_MAX or (self.is_waiting and not self._is_expecting):
             self._send()
         elif self.gathered == 1:
             self.desk.soon(self._gather)
 
+    def _is_back(self, caller: str) -> None:
+        self.sweep()
+        now = self.desk.now()
+        if now - self.stirred_at > GATHER_S:
+            self._expect_nobody()
+        else:
+            expected = self.returning if caller in self.returning else self.overdue
+            if expected[caller] > 1:
+                expected[caller] -= 1
+            else:
+                del expected[caller]
+        self.stirred_at = now
+
+    def _expect_nobody(self) -> None:
+        """They have something else to do."""
+        self.returning.clear()
+        self.overdue.clear()
+
+    @property
+    def _is_expecting(self) -> bool:
+        return bool(self.returning or self.overdue)
+
     def _gather(self) -> None:
         """What came in the same turn is there. Who was answered together calls again, but gRPC takes a while for each."""
-        now = self.desk.now()
-        if now - self.answered_at > GATHER_S:
-            self.returning.clear()  # they have something else to do
-        if self.gathered and not self.returning:
+        if self.gathered and not self._is_expecting:
             self._send()
         elif self.gathered and not self.is_waiting:
             self.is_waiting = True
-            self._wait(self.gathered, now + GATHER_MOST_S)
+            self._wait(self.gathered, self.desk.now() + GATHER_MOST_S)
 
     def _wait(self, before: int, until: float) -> None:
         def look() -> None:
             if not self.is_waiting:
                 return
-            if self.gathered == before or self.desk.now() >= until:
-                self.returning.clear()
+            if self.gathered == before:
+                self._expect_nobody()
+                self._send()
+            elif self.desk.now() >= until:
+                self.overdue, self.returning = self.returning, Counter()
                 self._send()
             else:
                 self._wait(self.gathered, until)

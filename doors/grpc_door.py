@@ -257,9 +257,11 @@ class GrpcDoor:
 
         if self.exchange is None or self.desk.reached[1]:
             raise Refused(UNAVAILABLE, LEFT if self.exchange is None else CUT_OFF)
-        caller = context.peer()
-        ask(self.exchange, asked, address_of(caller) if any(asked.passwords) else "", answered, caller)
-        return await future
+        caller, exchange = context.peer(), self.exchange
+        ask(exchange, asked, address_of(caller) if any(asked.passwords) else "", answered, caller)
+        reply = await future
+        exchange.given(caller)
+        return reply
 
     async def _wait(self, size: int) -> None:
         """As other doors do not read, calls wait here. Raises Refused."""

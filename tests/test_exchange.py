@@ -6,7 +6,7 @@ import unittest
 
 from commands import count_ops
 from doors import calls
-from exchange import GATHER_S, TOGETHER_MAX, Exchange
+from exchange import GATHER_MOST_S, GATHER_S, TOGETHER_MAX, Exchange
 from tests.front_desk import FrontDesk
 
 
@@ -21,7 +21,12 @@ class Together(unittest.TestCase):
 
     def ask(self, name: str, text: str = "", caller: str = "") -> None:
         asked = calls.send("mason", name, text, 0, "", "") if text else calls.call("c", name)
-        self.exchange.ask(asked, "127.0.0.1", self.answers.append, caller)
+
+        def answered(reply: str) -> None:
+            self.answers.append(reply)
+            self.exchange.given(caller)
+
+        self.exchange.ask(asked, "127.0.0.1", answered, caller)
 
     def turn(self) -> list[int]:
         """Commands in each run that left in this turn of the loop."""
@@ -74,6 +79,41 @@ class Together(unittest.TestCase):
             if self.turn():
                 break
         self.assertLess(number, 10)
+
+    def until_it_leaves(self) -> float:
+        """Somebody calls again and again; after how long does a run leave?"""
+        before, began = len(self.front.desk.open_runs), self.front.time
+        for number in range(20):
+            self.ask(f"more-{began}-{number}", caller="e")
+            if len(self.turn()) > before:
+                break
+            self.front.time += GATHER_S
+        return self.front.time - began
+
+    def test_who_comes_late_is_waited_for_twice(self) -> None:
+        """The next run takes along those for whom one could not wait any longer; who has gone for good holds up nobody else."""
+        self.answer_three()
+        self.ask("wayne", caller="a")
+        self.turn()
+        self.assertAlmostEqual(self.until_it_leaves(), GATHER_MOST_S, delta=1.5 * GATHER_S)
+        self.ask("bob", caller="e")
+        self.assertEqual(len(self.turn()), 1, "b and c will call again")
+        self.assertAlmostEqual(self.until_it_leaves(), GATHER_MOST_S, delta=1.5 * GATHER_S)
+        self.assertEqual(self.until_it_leaves(), 0.0)
+
+    def test_nobody_is_away_before_the_answer_is_out(self) -> None:
+        """gRPC takes a while for each of many answers: whoever has just got the last one is as good as here."""
+        for caller in "abc":
+            self.exchange.ask(calls.call("c", f"first-{caller}"), "127.0.0.1", self.answers.append, caller)
+        self.front.turn()
+        for caller in "abc":
+            self.front.time += 2 * GATHER_S
+            self.exchange.given(caller)
+        for caller in "ab":
+            self.ask(f"next-{caller}", caller=caller)
+            self.assertEqual(self.turn(), [])
+        self.ask("next-c", caller="c")
+        self.assertEqual([count_ops(run) for run in self.front.desk.open_runs], [3])
 
     def test_a_caller_who_is_alone_does_not_wait(self) -> None:
         self.answer_three()
