@@ -435,10 +435,13 @@ class Connection:
         if session is not None and session.last > self.told:
             self.withheld = True
             return
-        out = []
-        for message in messages:
-            if message[0] > self.shown + 1:  # read meanwhile, maybe by this guest, by a request that it did not say it lacks (OWED)
-                self.holes.append((self.shown + 1, message[0] - 1))
-            self.shown = message[0]
-            out.append(self.translator.push(message))
-        self.tell(b"".join(out))
+        fresh = tuple(messages)
+        if not fresh:
+            return
+        if fresh[-1][0] > self.shown + len(fresh):
+            for message in fresh:
+                if message[0] > self.shown + 1:  # read meanwhile, maybe by this guest, by a request that it did not say it lacks (OWED)
+                    self.holes.append((self.shown + 1, message[0] - 1))
+                self.shown = message[0]
+        self.shown = fresh[-1][0]
+        self.tell(self.translator.push(fresh))

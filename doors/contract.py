@@ -103,8 +103,8 @@ class Translator(Protocol):
     def frame(self, number: int, words: bytes) -> bytes:
         """An answer of `say` in its frame."""
 
-    def push(self, message: Message) -> bytes:
-        """A delivery."""
+    def push(self, messages: tuple[Message, ...]) -> bytes:
+        """Deliveries, in their order."""
 
     def is_resumable(self) -> bool:
         """Whether the guest comes back with the same session after a broken connection, and acknowledges deliveries itself."""
@@ -154,7 +154,7 @@ class Silent:
     def frame(self, number: int, words: bytes) -> bytes:
         return words
 
-    def push(self, message: Message) -> bytes:
+    def push(self, messages: tuple[Message, ...]) -> bytes:
         return b""
 
     def is_resumable(self) -> bool:

@@ -19,6 +19,7 @@ Read next: `relays.py`, `doors/__init__.py`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from commands import (
@@ -29,8 +30,10 @@ from commands import (
     LOG_IN,
     LOG_OUT,
     NAME_MAX,
+    ONLINE,
     SEND,
     TEXT_MAX,
+    WAITING,
     WHO_AM_I,
     Passwords,
     Refusal,
@@ -40,6 +43,7 @@ from commands import (
 )
 from doors.contract import COMMANDS_AT_ONCE, Silent
 from doors.lines import CONTROLS
+from doors.sends import framed_sends_of
 
 if TYPE_CHECKING:
     from doors import Guest, Message
@@ -66,6 +70,13 @@ UNKNOWN = "-1\ninvalid command:"
 STRANGER = "-1\nInvalid Command, you can only choose to login or register"
 
 
+@lru_cache(maxsize=1024)  # lengths that are usual; any other costs a microsecond
+def length_of(header: bytes) -> int:
+    """Of the body behind this header; if it is no number, more than any has."""
+    found = LENGTH.fullmatch(header)
+    return int(found[1]) if found else BODY_MAX + 1
+
+
 class Frames(Silent):
     """What both halves share: frames in, frames out; no numbers, no session of the guest's own."""
 
@@ -77,22 +88,30 @@ class Frames(Silent):
 
     def feed(self, chunk: bytes) -> bool:
         """Bytes, cut anywhere. A length is looked at before there is a byte of what it promises."""
-        self.rest += chunk
-        at = 0
-        while len(self.rest) - at >= HEADER:
-            header = LENGTH.fullmatch(self.rest, at, at + HEADER)
-            if header is None or int(header[1]) > self.most:
-                words = self.rest[at : at + HEADER]
-                self.rest = b""
-                self.guest.hang_up(f"the header of a frame is {words!r}: no number up to {self.most}")
+        rest, at, bodies = self.rest + chunk, 0, list[bytes]()
+        size, self.rest = len(rest), b""
+        while size - at >= HEADER:
+            start = at + HEADER
+            end = start + length_of(rest[at:start])
+            if end > start + self.most:
+                self.on_frames(bodies)
+                self.guest.hang_up(f"the header of a frame is {rest[at:start]!r}: no number up to {self.most}")
                 return False
-            end = at + HEADER + int(header[1])
-            if len(self.rest) < end:
+            if size < end:
                 break
-            body, at = self.rest[at + HEADER : end], end
-            self.on_frame(body)
-        self.rest = self.rest[at:]
+            bodies.append(rest[start:end])
+            at = end
+            if self.most < BODY_MAX:  # this one may say who is here, and the next one be longer
+                self.on_frames(bodies)
+                bodies = []
+        self.rest = rest[at:]
+        self.on_frames(bodies)
         return False
+
+    def on_frames(self, bodies: list[bytes]) -> None:
+        """Whole frames, or none."""
+        for body in bodies:
+            self.on_frame(body)
 
     def on_frame(self, body: bytes) -> None:
         """A whole frame."""
@@ -126,6 +145,13 @@ class FramedTranslator(Frames):
             return numbered.feed(self.rest + chunk)
         self.is_fresh = self.is_fresh and len(self.rest) + len(chunk) < HEADER
         return super().feed(chunk)
+
+    def on_frames(self, bodies: list[bytes]) -> None:
+        sends = framed_sends_of(bodies) if bodies else None
+        if sends is None:
+            super().on_frames(bodies)
+        else:
+            self.guest.ask_all(sends, self.render_all)
 
     def on_frame(self, body: bytes) -> None:
         try:
@@ -192,6 +218,12 @@ class FramedTranslator(Frames):
     def render(self, number: int, command: str, reply: str) -> bytes:
         return self.frame(number, words_of(command, reply).encode())
 
+    def render_all(self, first: int, commands: list[str], replies: list[str]) -> bytes:
+        """The replies to sends that came together."""
+        if SENT.issuperset(replies):
+            return self.frame(first, DONE[WAITING].encode()) * len(replies)
+        return b"".join([self.render(n, c, r) for n, (c, r) in enumerate(zip(commands, replies, strict=True), first)])
+
 
 CODES = {
     "1": FramedTranslator._log_in,
@@ -204,11 +236,12 @@ CODES = {
 DONE = {
     "l": "0\nSuccessful Login",
     "c": "0\nSuccessful Created and logged in",
-    "p": "0\nSent to recipient",
-    "m": "0\nSent to recipient",
+    ONLINE: "0\nSent to recipient",
+    WAITING: "0\nSent to recipient",
     "d": "0\naccount deleted",
     "o": "0\nLogging out",
 }
+SENT = frozenset((ONLINE, WAITING))
 REFUSED = {LOG_IN: BAD_LOGIN, CREATE: NAME_USED, SEND: BAD_RECIPIENT, ERASE: BAD_DELETION}
 
 
@@ -254,9 +287,8 @@ class RelayTranslator(Frames):
     def trouble(self, word: str) -> bytes:
         return self.frame(0, PARTED.format(self.guest.account).encode()) if word == "parted" else b""
 
-    def push(self, message: Message) -> bytes:
-        _, _, _, sender, text = message
-        return self.frame(0, f"0\n{sender}:{text}".encode())
+    def push(self, messages: tuple[Message, ...]) -> bytes:
+        return b"".join([self.frame(0, f"0\n{sender}:{text}".encode()) for _, _, _, sender, text in messages])
 
     def shows_waiting(self) -> bool:
         return True

@@ -198,12 +198,18 @@ class LineTranslator:
     def frame(self, number: int, words: bytes) -> bytes:
         return b"%d %d\n%s" % (number, len(words), words) if self.numbered else words
 
-    def push(self, message: Message) -> bytes:
-        seq, number, time, sender, text = message
+    def push(self, messages: tuple[Message, ...]) -> bytes:
         if self.numbered:
-            words = f"{sender}|{time}|{number}|{text}".encode()
-            return b"* %d %d\n%s" % (seq, len(words), words)
-        return f"{sender}: {text}\n".encode() if self.framed else f"{sender}: {text}".encode()
+            return b"".join([numbered(message) for message in messages])
+        end = "\n" if self.framed else ""
+        return "".join([f"{sender}: {text}{end}" for _, _, _, sender, text in messages]).encode()
+
+
+def numbered(message: Message) -> bytes:
+    """A delivery in the numbered mode."""
+    seq, number, time, sender, text = message
+    words = f"{sender}|{time}|{number}|{text}".encode()
+    return b"* %d %d\n%s" % (seq, len(words), words)
 
 
 def text_of(line: bytes) -> str | None:

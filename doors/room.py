@@ -16,10 +16,11 @@ Read next: `room.py`, `doors/lines.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from commands import COME_IN, GO_OUT, SPEAK, TEXT_MAX, Passwords, Refusal
-from doors.lines import LineTranslator, text_of
+from doors.lines import LineTranslator, numbered, text_of
 
 if TYPE_CHECKING:
     from doors import Guest, Message
@@ -93,10 +94,14 @@ class RoomTranslator(LineTranslator):
     def _where(self) -> str:
         return f"({self.guest.peer.replace(' : ', ', ')})"
 
-    def push(self, message: Message) -> bytes:
-        _, _, _, sender, text = message
-        if sender == self.guest.account:
-            return b""
-        if self.numbered:
-            return super().push(message)
-        return f"{text}\n".encode() if sender == HOST else f"{sender}: {text}\n".encode()
+    def push(self, messages: tuple[Message, ...]) -> bytes:
+        account = self.guest.account
+        return b"".join([words for sender, words in said(messages, self.numbered) if sender != account])
+
+
+@lru_cache(maxsize=2)  # of one batch, plain and numbered: all in the room are shown the same
+def said(messages: tuple[Message, ...], is_numbered: bool) -> list[tuple[str, bytes]]:
+    """Who has said each of these, and how it is shown."""
+    if is_numbered:
+        return [(message[3], numbered(message)) for message in messages]
+    return [(sender, f"{text}\n".encode() if sender == HOST else f"{sender}: {text}\n".encode()) for _, _, _, sender, text in messages]

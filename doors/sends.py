@@ -1,12 +1,13 @@
-"""Sends in bulk: a chunk in which every line is a send is understood, and later answered, as a whole.
+"""Sends in bulk: a chunk in which every line, or every frame, is a send is understood, and later answered, as a whole.
 
-What it is not: another grammar. What it does not recognise at a glance (a long text, a stray line, a broken character) is left to the line
-by line way of `lines.py` and `pipe.py`, which decides what it means; what it does recognise must come to the same.
+What it is not: another grammar. What it does not recognise at a glance (a long text, a stray line, a broken character) is left to
+`lines.py` and `pipe.py`, or to `framed.py`, which take one by one and decide what it means; what it does recognise must come to the same.
 
-    `3|wayne|one⏎3|bob|two`  →  commands `S|wayne|one`, `S|bob|two`          a busy chat hardly says anything else
-    replies `m`, `p`         →  the sentences of `pipe_words.py`, one `write`
+    `3|wayne|one⏎3|bob|two`       →  commands `S|wayne|one`, `S|bob|two`          a busy chat hardly says anything else
+    frames of `2⏎wayne⏎one` …     →  the same
+    replies `m`, `p`              →  the sentences of `pipe_words.py`, one `write`
 
-Read next: `pipe.py`.
+Read next: `pipe.py`, `framed.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SEND = rf"3(\|[^|\n]{{1,{WHOM_MAX}}}\|[^\n]{{1,{SHORT}}})$"
 PLAIN = re.compile(rf"^{SEND}", re.M)
 NUMBERED = re.compile(rf"^([1-9][0-9]{{0,17}}) ([0-9]{{1,18}}) {SEND}", re.M)
 ONE_NUMBERED = re.compile(rf"([1-9][0-9]{{0,17}}) ([0-9]{{1,18}}) 3(\|[^|]{{1,{WHOM_MAX}}}\|.{{1,{SHORT}}})", re.S)
+FRAMED = re.compile(rf"(?:\A|\0)2\n([^|\n\0]{{1,{WHOM_MAX}}})\n([^\n\0]{{1,{SHORT}}})(?=\0|\Z)")
 CONTROLS = bytes((*range(9), *range(11, 32), 127))  # all but TAB, and the newline between two lines
 
 
@@ -61,6 +63,19 @@ def numbered_sends_of(whole: bytes) -> tuple[int, int, list[str]] | None:
     if len(found) != count or [number for number, _, _ in found] != [str(n) for n in range(first, first + count)]:
         return None
     return first, int(found[-1][1]), ["S" + rest for _, _, rest in found]
+
+
+def framed_sends_of(bodies: list[bytes]) -> list[str] | None:
+    """The same of the bodies of frames."""
+    whole = b"\0".join(bodies)
+    try:
+        text = str(whole, "utf-8")
+    except UnicodeDecodeError:
+        return None
+    if len(whole.translate(None, CONTROLS)) != len(whole) - (len(bodies) - 1):  # more than the zeros between them
+        return None
+    found = FRAMED.findall(text)
+    return [f"S|{whom}|{words}" for whom, words in found] if len(found) == len(bodies) else None
 
 
 def sentences(guest: Guest, commands: list[str], replies: list[str]) -> list[str]:

@@ -92,7 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doors.pipe": {"commands", "doors.lines", "doors.pipe_words", "doors.sends"},
     "doors.ledger": {"commands", "doors", "doors.lines"},
     "doors.room": {"commands", "doors", "doors.lines"},
-    "doors.framed": {"commands", "doors", "doors.contract", "doors.lines", "doors.menu"},
+    "doors.framed": {"commands", "doors", "doors.contract", "doors.lines", "doors.menu", "doors.sends"},
     "doors.menu": {"commands", "doors.framed", "doors.lines"},
     "doors.operator": {"commands", "doors.contract"},
     "doors.calls": {"commands", "doors.contract", "doors.lines"},

@@ -1,4 +1,4 @@
-"""Sends in bulk come to the same as line by line: commands, numbers, words."""
+"""Sends in bulk come to the same as line by line, or frame by frame: commands, numbers, words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import random
 import unittest
 
 from commands import ID_SUFFIX, NAME_MAX, ONLINE, WAITING, Refusal
+from doors.framed import BODY_MAX, FramedTranslator, Frames
 from doors.pipe import PipeTranslator
-from doors.sends import SHORT, numbered_sends_of, sends_of
+from doors.sends import SHORT, framed_sends_of, numbered_sends_of, sends_of
 from tests.doors.test_pipe import HEX, Book
 
 GOOD = ("3|wayne|hello", "3|wayne123|a|b", "3|bob|\tétoile", "3|żółw|x", f"3|{'n' * (NAME_MAX + len(ID_SUFFIX))}|x")
@@ -99,6 +100,76 @@ class Alike(unittest.TestCase):
                 self.assertEqual(whole, b"".join(singly))
                 if book.is_watched:  # else nobody sees it
                     self.assertEqual(watched, book.watched)
+
+
+class FrameByFrame(FramedTranslator):
+    """The framed door without the bulk way."""
+
+    def on_frames(self, bodies: list[bytes]) -> None:
+        Frames.on_frames(self, bodies)
+
+
+FRAMES_GOOD = ("2\nwayne\nhello", "2\nwayne123\na|b", "2\nbob\n\tétoile", "2\nżółw\nx", f"2\n{'n' * (NAME_MAX + len(ID_SUFFIX))}\nx")
+FRAMES_ODD = (
+    *("2\nwayne\n", "2\n\nx", "2\nwayne", "2", "", "4\n", "-1\n", "1\nwayne\nsecret", "3\nnew\nsecret", "5\nw\nx", "77\n", "2\nw\n\x07"),
+    *(
+        "2\nw\n\x7f",
+        "22\nw\nx",
+        "2\nw\nx\r",
+        "2\nw\nx\n",
+        "2\n2\ny\nz",
+        "2\nw\n\0",
+        "2\nw\0\nx",
+        "\x002\nw\nx",
+        "2\nw|v\nx",
+        "2\nw\n2\nw\nx",
+    ),
+    *(f"2\n{'n' * (NAME_MAX + len(ID_SUFFIX) + 1)}\nx", f"2\nw\n{'x' * (SHORT + 1)}", "2\nw\n\u2028", " 2\nw\nx"),
+)
+
+
+class Frame(unittest.TestCase):
+    def both(self, chunk: bytes, *, is_known: bool = True) -> int:
+        """Compare; returns how many commands were asked."""
+        books = []
+        for make in (FramedTranslator, FrameByFrame):
+            book = Book()
+            translator = make(book)
+            translator.most = BODY_MAX if is_known else translator.most
+            translator.feed(chunk)
+            books.append((book, translator))
+        (fast, one), (slow, other) = books
+        self.assertEqual((fast.asked, fast.closed, one.rest), (slow.asked, slow.closed, other.rest), chunk)
+        return len(fast.asked)
+
+    def test_any_mixture_of_frames(self) -> None:
+        dice = random.Random(8)
+        asked = 0
+        for _ in range(3000):
+            bodies = [dice.choice(FRAMES_GOOD if dice.random() < 0.9 else FRAMES_ODD) for _ in range(dice.choice((1, 2, 3, 8)))]
+            chunk = b"".join(b"%-10d%s" % (len(raw), raw) for raw in (body.encode() for body in bodies))
+            chunk += dice.choice((b"", b"", b"12 ", b"3         2\n", b"1_0       2\nw\nx", b"+5        ", b"         5", b"99999     "))
+            asked += self.both(chunk, is_known=dice.random() < 0.8)
+        self.assertGreater(asked, 3000)
+
+    def test_broken_utf8_and_every_control_character(self) -> None:
+        for byte in [*range(32), 127, 0x80, 0xC3, 0xFF]:
+            for body in (b"2\nw\na%cb" % byte, b"2\na%cb\nx" % byte):
+                self.both(b"%-10d%s7         2\nw\nxyz" % (len(body), body))
+
+    def test_the_bulk_way_is_taken(self) -> None:
+        self.assertEqual(framed_sends_of([b"2\na\nx", b"2\nb\ny|z"]), ["S|a|x", "S|b|y|z"])
+        self.assertEqual(framed_sends_of([b"2\na\nx"]), ["S|a|x"])
+        self.assertIsNone(framed_sends_of([b"2\na", b"2\n2\ny\nz"]))
+
+    def test_words(self) -> None:
+        dice = random.Random(9)
+        for _ in range(300):
+            asked = [dice.choice(("S|wayne|hello", "S|bob123|a|b")) for _ in range(dice.randrange(1, 5))]
+            replies = [dice.choice((WAITING, ONLINE, "p|bob", Refusal.MAILBOX_FULL)[: 2 if dice.random() < 0.7 else 4]) for _ in asked]
+            translator = FramedTranslator(Book())
+            singly = [translator.render(n, c, r) for n, (c, r) in enumerate(zip(asked, replies, strict=True), 5)]
+            self.assertEqual(translator.render_all(5, asked, replies), b"".join(singly))
 
 
 if __name__ == "__main__":

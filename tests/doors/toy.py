@@ -54,5 +54,5 @@ class JsonTranslator(LineTranslator):
     def complaint(self, line: bytes) -> bytes:
         return _line(reply="!INVALID").encode()
 
-    def push(self, message: Message) -> bytes:
-        return _line(**{"from": message[3], "text": message[4]}).encode()
+    def push(self, messages: tuple[Message, ...]) -> bytes:
+        return "".join([_line(**{"from": sender, "text": text}) for _, _, _, sender, text in messages]).encode()
