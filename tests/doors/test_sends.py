@@ -6,7 +6,7 @@ import random
 import unittest
 
 from commands import ID_SUFFIX, NAME_MAX, ONLINE, WAITING, Refusal
-from doors.framed import BODY_MAX, FramedTranslator, Frames
+from doors.framed import BODY_MAX, STRANGER_MAX, FramedTranslator, Frames
 from doors.pipe import PipeTranslator
 from doors.sends import SHORT, framed_sends_of, numbered_sends_of, sends_of
 from tests.doors.test_pipe import HEX, Book
@@ -151,6 +151,19 @@ class Frame(unittest.TestCase):
             chunk += dice.choice((b"", b"", b"12 ", b"3         2\n", b"1_0       2\nw\nx", b"+5        ", b"         5", b"99999     "))
             asked += self.both(chunk, is_known=dice.random() < 0.8)
         self.assertGreater(asked, 3000)
+
+    def test_all_before_a_header_that_is_none_is_asked(self) -> None:
+        book = Book()
+        translator = FramedTranslator(book)
+        translator.most = BODY_MAX
+        translator.feed(b"5         2\na\nx5         2\nb\nyno number!")
+        self.assertEqual([command for _, command, *_ in book.asked], ["S|a|x", "S|b|y"])
+        self.assertIn("no number!", book.closed)
+
+    def test_behind_a_log_in_a_frame_may_be_long(self) -> None:
+        book = Book()
+        FramedTranslator(book).feed(b"7         1\nwayne%-10d2\nwayne\n%s" % (STRANGER_MAX + 8, b"x" * STRANGER_MAX))
+        self.assertEqual((len(book.asked), book.closed), (2, ""))
 
     def test_broken_utf8_and_every_control_character(self) -> None:
         for byte in [*range(32), 127, 0x80, 0xC3, 0xFF]:
