@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from commands import ID_SUFFIX, RESERVED, TEXT_MAX, Refusal, fold, is_name
@@ -49,7 +48,8 @@ class Room:
 
     def after(self, seq: int) -> Iterator[Message]:
         """Lines above this one, as far as they are kept."""
-        yield from islice(self.lines, max(0, len(self.lines) - (self.seq - seq)), None)
+        for back in range(min(self.seq - seq, len(self.lines)), 0, -1):  # as mostly few are: who begins at the left walks past all others
+            yield self.lines[-back]
 
     def late(self, state: ChatState, time: int) -> list[bytes]:
         """Sessions in it that have been gone for too long, in an order that is the same everywhere."""
