@@ -33,7 +33,7 @@ from reading import Searches
 from relays import Relays
 from room import ROOM
 from state import ChatState
-from told import is_channel
+from told import channel, is_channel
 from waiting import Query
 
 Work = Callable[[float, Callable[[], Any], Callable[[Any], None]], None]  # after so many seconds do this aside, and tell the result
@@ -87,6 +87,7 @@ class Desk:
         self.relays = Relays()
         self.reached = (0, 0)  # how many of how many replicas, while those are too few for anybody to be served here
         self.last_outcome = Outcome()
+        self.before = self.last_op = 0  # ops up to which the state had applied, before the last batch and with it
         self.is_full = False
         self.numbers = 0
 
@@ -239,7 +240,7 @@ class Desk:
 
     def applied(self, outcome: Outcome) -> None:
         """Give this replica's guests what a batch did."""
-        self.last_outcome = outcome
+        self.last_outcome, self.before, self.last_op = outcome, self.last_op, self.state.op
         if self.place in outcome.left:
             self._reopen()
         for event in outcome.opened:
@@ -290,10 +291,17 @@ class Desk:
     @property
     def others_wait(self) -> bool:
         """Whether guests of other replicas hear of the last batch. If not, these need not know at once that it is committed."""
-        out, here, accounts = self.last_outcome, self.by_session, self.state.accounts
+        out, here = self.last_outcome, self.by_session
         if out.opened or out.displaced or out.expelled or out.orphaned or any(session not in here for session, _, _ in out.replies):
             return True
-        return any(is_channel(name) or (name in accounts and accounts[name].online) for name in out.filled)
+        return any(self._has_listeners(name) for name in out.filled)
+
+    def _has_listeners(self, name: str) -> bool:
+        """Whether somebody may be shown what this mailbox, this name's words or the room was told."""
+        account = self.state.accounts.get(name.removeprefix(channel("")))
+        if account is None:
+            return is_channel(name)  # a stream may have begun before its account
+        return account.online > 0 or account.number > self.before
 
     def _reopen(self) -> None:
         """The others had given this replica up, and its guests are all still here."""

@@ -6,7 +6,9 @@ import unittest
 
 from commands import NO_SESSION, RUN, WINDOW, count_ops, system_run
 from desk import BACKLOG_MAX
+from doors import calls
 from doors.pipe_words import INVALID
+from exchange import Exchange
 from people import Outcome
 from state import ChatState
 from tests.front_desk import FrontDesk, Log, Paper, Person
@@ -141,6 +143,7 @@ class OthersTest(unittest.TestCase):
         self.mason.say("1|mason\n")
         self.wayne.say("1|wayne\n")
         self.here.connect().say("1|bob\n")
+        self.answers: list[str] = []
 
     def test_a_message_that_waits_concerns_nobody_else(self) -> None:
         self.wayne.connection.lost()
@@ -165,6 +168,21 @@ class OthersTest(unittest.TestCase):
         jane.say("1|jane\n")
         jane.say("5|jane123\n")
         self.assertTrue(self.here.desk.others_wait, "a relay may have been waiting for its messages")
+
+    def test_a_word_does_if_a_stream_may_wait_for_it(self) -> None:
+        exchange = Exchange(self.here.desk, self.here.later)
+
+        def is_told(verb: str, name: str) -> bool:
+            exchange.ask(calls.call(verb, name), "127.0.0.1", self.answers.append)
+            self.here.turn()
+            return self.here.desk.others_wait
+
+        is_told("i", "mason")
+        self.assertTrue(is_told("i", "jane"), "a stream may have begun before its account")
+        self.assertTrue(is_told("c", "jane"), "and has not come in yet")
+        self.assertFalse(is_told("i", "jane"))
+        self.assertTrue(is_told("i", "wayne"), "who is here")
+        self.assertEqual(len(self.answers), 5)
 
 
 class AgainTest(unittest.TestCase):
