@@ -156,8 +156,9 @@ class LastResort:
         for i in self.ids:
             lock = self.locks.get(i)
             self.found[i] = found = examine(self.disk, self.base, i, self.settings.name, lock.before if lock else None)
-            if found.superblock is not None and found.superblock.cluster not in ("", self.settings.name):
-                raise Refused(f"the disk of replica {i} belongs to the cluster {found.superblock.cluster!r}")
+            sb = found.superblock
+            if sb is not None and (sb.replica != i or sb.cluster not in ("", self.settings.name)):
+                raise Refused(f"what lies in the place of replica {i} belongs to replica {sb.replica} of the cluster {sb.cluster!r}")
 
     def _last_view(self) -> View | None:
         self.register = Register(self.disk, self.cluster_path, self.settings.name, f"proposal-{self.id}")

@@ -129,6 +129,12 @@ class Storage:
                 f"{self.path} belongs to cluster {self.superblock.cluster!r}, cluster.yaml names {self.cluster!r}:"
                 " correct the name, or give another --data"
             )
+        if self.superblock.replica != self.replica:
+            # Nothing that it says of itself would be true: the lock file and the others' evidence are another's.
+            raise BootFailed(
+                f"{self.path} holds the disk of replica {self.superblock.replica}: put each back into its own place;"
+                f" if that of replica {self.replica} is lost, let it begin with an empty one"
+            )
         if self.superblock.replicas != blank.replicas:
             raise BootFailed(
                 f"{self.path} belongs to a cluster of {self.superblock.replicas} replicas, cluster.yaml lists {blank.replicas}:"

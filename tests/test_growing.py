@@ -73,7 +73,7 @@ class GrowingTest(resorts.LastResortTest):
         self.list(3)
         self.refuses("it can become larger, not smaller", self.grow(0))
         self.list(5, name="kitchen")
-        self.refuses("belongs to the cluster 'dormitory'", self.grow(1))
+        self.refuses("of the cluster 'dormitory'", self.grow(1))
         self.rot(2, 4)
         self.list(5)
         self.refuses("the disk of replica 2 is not whole: ", self.grow(2))

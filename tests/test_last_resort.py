@@ -321,7 +321,13 @@ class SurvivorTest(LastResortTest):
         storage = self.open(1)
         storage.save(cluster="kitchen")
         self.end(storage)
-        self.refuses("the disk of replica 1 belongs to the cluster 'kitchen'", lambda: self.force(2))
+        self.refuses("the place of replica 1 belongs to replica 1 of the cluster 'kitchen'", lambda: self.force(2))
+
+    def test_a_disk_of_another_replica(self) -> None:
+        storage = self.open(1)
+        storage.save(replica=0)
+        self.end(storage)
+        self.refuses("the place of replica 1 belongs to replica 0 of the cluster 'dormitory'", lambda: self.force(2))
 
     def test_copies_are_for_the_other_policy(self) -> None:
         self.lose(0, 1)

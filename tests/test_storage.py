@@ -88,6 +88,14 @@ class OtherClusters(StorageTest):
         with self.assertRaisesRegex(BootFailed, "belongs to cluster 'dormitory', cluster.yaml names 'kitchen'"):
             storage.open(BLANK, WALL)
 
+    def test_the_disk_of_another_replica(self) -> None:
+        """It may lack what this one has acknowledged, and its marks and its incarnation are those of the other."""
+        storage = self.start()
+        storage.save(replica=1)
+        self.end(storage)
+        with self.assertRaisesRegex(BootFailed, "holds the disk of replica 1: put each back into its own place"):
+            self.start()
+
     def begin_with(self, blank: Superblock) -> tuple[Storage, list[str]]:
         """A start with what cluster.yaml says now, and what it logged."""
         said: list[str] = []
