@@ -229,7 +229,7 @@ class LoopHost:
     def ready_worker(self) -> None:
         if not self.worker_starts and (self.worker is None or self.worker.returncode is not None):
             self.worker_starts = True
-            self._spawn(self._start_worker())
+            self._spawn(self._have_worker())
 
     def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         self._spawn(self._ask_worker(order, done))
@@ -255,6 +255,10 @@ class LoopHost:
             done({"failed": "the snapshot worker ended without an answer"})
         except OSError as error:
             done({"failed": str(error)})
+
+    async def _have_worker(self) -> None:
+        with contextlib.suppress(OSError):  # no memory, for one: the order that comes soon meets it, too, and says so
+            await self._start_worker()
 
     async def _start_worker(self) -> None:
         try:

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import credentials
-from disk import OsDisk
+from disk import LockContent, OsDisk, ReplicaLock
 from doorways import is_here
 from evidence import shown
 from growing import Growing
@@ -169,16 +169,28 @@ def stop_replicas(settings: Settings, base: str, replica: int | None) -> int:
     wanted = here(settings) if replica is None else [replica]
     everybody = len(wanted) == len(settings.replicas)  # else others go on, and the primary hands over to one of them
     states = {i: row for i in wanted if (row := ask(base, i, {"verb": "status"}))}
+    order = {"verb": "stop", "everybody": everybody}
+    silent = {i for i in wanted if i not in states and _holder(base, i)}
     for i in sorted(states, key=lambda i: states[i]["role"] == "primary"):
-        ask(base, i, {"verb": "stop", "everybody": everybody})
+        ask(base, i, order)
     deadline = time.monotonic() + STOP_S
     left = set(states)
-    while left and time.monotonic() < deadline:
+    while (left or silent) and time.monotonic() < deadline:
+        for i in tuple(silent):  # one that was just starting has an ear by and by; one that stands still has not
+            if row := ask(base, i, {"verb": "status"}):
+                states[i] = row
+                ask(base, i, order)
+                left.add(i)
+        silent = {i for i in silent if i not in states and _holder(base, i)}
         left = {i for i in left if _is_alive(states[i]["pid"])}
         time.sleep(0.02)
     for i in wanted:
-        print(f"replica {i} " + ("did not run" if i not in states else "does not stop: see its log" if i in left else "stopped"))
-    return 1 if left or not states else 0
+        holder = _holder(base, i) if i in silent else None
+        if holder is not None:
+            print(f"replica {i} runs and does not answer: let it go on if it stands still, or end it (process {holder.pid})")
+        else:
+            print(f"replica {i} " + ("did not run" if i not in states else "does not stop: see its log" if i in left else "stopped"))
+    return 1 if left or silent or not states else 0
 
 
 def change_account(settings: Settings, base: str, what: str, name: str) -> int:
@@ -230,6 +242,13 @@ def resort(settings: Settings, base: str, verb: str, replica: int, copies: Seque
     finally:
         last.release()
     return 0
+
+
+def _holder(base: str, replica: int) -> LockContent | None:
+    """What stands in the lock of a replica, while somebody holds it: who starts or stands still does not answer, and yet runs."""
+    with contextlib.suppress(OSError):
+        return ReplicaLock.read(OsDisk(), os.path.join(base, "cluster"), replica)
+    return None
 
 
 def _is_alive(pid: int) -> bool:

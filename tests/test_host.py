@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import tempfile
 import unittest
@@ -61,6 +62,16 @@ class Orders(unittest.IsolatedAsyncioTestCase):
         second = await self.order(2)
         self.assertEqual(second["made"], 2)
         self.assertNotEqual(second["pid"], first["pid"])
+
+    async def test_a_machine_that_has_no_room_for_a_worker(self) -> None:
+        """The order is answered with a sentence, and nothing else is said."""
+        with mock.patch("asyncio.create_subprocess_exec", side_effect=OSError(errno.ENOMEM, "no room")):
+            self.host.ready_worker()
+            (ready,) = self.host.tasks
+            await asyncio.wait([ready])
+            self.assertIsNone(ready.exception())
+            self.assertEqual(await self.order(1), {"failed": "[Errno 12] no room"})
+        self.assertEqual((await self.order(2))["made"], 2)
 
     async def test_a_worker_that_dies_in_the_middle_of_its_answer(self) -> None:
         self.assertEqual(await self.order(1, dies=True), {"failed": "the snapshot worker ended without an answer"})

@@ -1,15 +1,18 @@
-"""What operators are shown of a cluster whose other replicas live on other hosts, where nobody can ask them."""
+"""What operators are shown of a cluster whose other replicas live on other hosts, where nobody can ask them; and who is stopped."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
+import tempfile
 import unittest
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import operators
+from disk import OsDisk, ReplicaLock
 from doorways import is_here
 from settings import parse
 from tests.test_settings import APART, GOOD
@@ -79,6 +82,39 @@ class OneOfThree(unittest.TestCase):
         with self.on_host():
             self.assertEqual(operators.stop_replicas(SETTINGS, "data", None), 0)
         self.assertEqual(self.asked[-1], (0, {"verb": "stop", "everybody": False}))
+
+    def hold(self, replica: int) -> str:
+        """A directory in which this replica runs, as far as its lock tells."""
+        base = tempfile.TemporaryDirectory()
+        self.addCleanup(base.cleanup)
+        os.mkdir(cluster := os.path.join(base.name, "cluster"))
+        lock = ReplicaLock.acquire(OsDisk(), cluster, replica)
+        assert lock is not None
+        self.addCleanup(lock.release)
+        lock.write(1, 0)
+        return base.name
+
+    def test_who_stands_still_is_not_said_to_be_down(self) -> None:
+        """Somebody might copy its directory, and it goes on under the copy."""
+        base, self.row = self.hold(0), None
+        with self.on_host() as said, mock.patch.object(operators, "STOP_S", 0.1):
+            self.assertEqual(operators.stop_replicas(SETTINGS, base, None), 1)
+        self.assertIn(
+            f"replica 0 runs and does not answer: let it go on if it stands still, or end it (process {os.getpid()})", said.getvalue()
+        )
+
+    def test_who_is_starting_is_stopped_when_it_hears(self) -> None:
+        base, self.row = self.hold(0), None
+
+        def ask(*asked: Any) -> dict[str, Any] | None:
+            answer = self.ask(*asked)
+            self.row = {**BACKUP, "pid": 0} if len(self.asked) > 2 else None
+            return answer
+
+        with self.on_host() as said, mock.patch.object(operators, "ask", ask):
+            self.assertEqual(operators.stop_replicas(SETTINGS, base, None), 0)
+        self.assertEqual([request["verb"] for _, request in self.asked], ["status"] * 4 + ["stop"])
+        self.assertEqual(said.getvalue(), "replica 0 stopped\n")
 
     def test_on_one_host_all_are_asked(self) -> None:
         settings = parse(GOOD.encode(), "c.yaml")
