@@ -6,6 +6,9 @@ What it is not: it knows no door's protocol (`doors/`), no guest (`desk.py`), an
     open     listens; each connection gets a shell of its own (`doors/stream.py`)
     closed   bound anew: what listened once would let guests queue instead of refusing them
 
+A port that is bound and does not listen is not quite taken: another program may bind it, too, and whoever listens first keeps it. So one
+can be lost while the doors are closed. That is said; the others open without it, and it is asked for again when they open next.
+
 Where doors speak TLS a guest passes a gate before (`gate.py`); all doors share the number of those who stand there.
 
 At the ports of the gRPC door it is gRPC's own server that listens; the sockets here only keep them.
@@ -57,6 +60,7 @@ class Doorways:
         self.shells: set[StreamShell] = set()
         self.turns = Turns(asyncio.get_running_loop().call_soon)
         self.sockets: list[tuple[str, socket.socket]] = []
+        self.lost: list[tuple[str, str, int]] = []  # door, address and port, where somebody else listens
         self.servers: list[asyncio.Server | Gate] = []
         self.room = descriptors.room(settings, replica)
         self.newcomers = Newcomers(self.room.newcomers, credentials.HANDSHAKE_S, moment=MOMENT_S)
@@ -85,21 +89,44 @@ class Doorways:
 
     async def open(self) -> None:
         """Listen, unless they are to be closed again meanwhile: `is_open` is set by whoever has this done."""
-        loop = asyncio.get_running_loop()
-        for door, bound in self.sockets:
-            if not self.is_open or door == GRPC:
-                continue
-            maker, listener = self._shell_maker(door), bound.dup()
-            if self.context is None:
-                self.servers.append(await loop.create_server(maker, sock=listener, backlog=BACKLOG))
-            else:
-                listener.listen(BACKLOG)
-                self.servers.append(Gate(listener, self.context, maker, self._refuse, self.newcomers))
+        lost, self.lost = self.lost, []
+        for place in lost:
+            self._take(*place)
+        for door, bound in tuple(self.sockets):
+            if self.is_open and door != GRPC and (door, bound) in self.sockets:
+                try:
+                    bound.listen(BACKLOG)
+                    listener = bound.dup()
+                except OSError as error:
+                    address, port = bound.getsockname()[:2]
+                    self._lose(door, address, port, error)
+                    self.sockets.remove((door, bound))
+                    bound.close()
+                else:
+                    self.servers.append(await self._serve(door, listener))
         if self.is_open and self.grpc is not None:
             await self.grpc.open()
         if self.is_open:
             self.log("doors are open")
             print("socket is listening", flush=True)
+
+    async def _serve(self, door: str, listener: socket.socket) -> asyncio.Server | Gate:
+        maker = self._shell_maker(door)
+        if self.context is None:
+            return await asyncio.get_running_loop().create_server(maker, sock=listener, backlog=BACKLOG)
+        return Gate(listener, self.context, maker, self._refuse, self.newcomers)
+
+    def _take(self, door: str, address: str, port: int) -> None:
+        try:
+            bound = bind(address, port)
+        except OSError as error:
+            return self._lose(door, address, port, error)
+        if bound is not None:
+            self.sockets.append((door, bound))
+
+    def _lose(self, door: str, address: str, port: int, error: OSError) -> None:
+        self.lost.append((door, address, port))
+        self.log(f"nobody comes in at {written(address, port)}, door {door}: {error.strerror}; somebody else took the port meanwhile")
 
     def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
         most = self.room.guests
@@ -126,7 +153,7 @@ class Doorways:
                 self.sockets.append((door, bound))
             else:
                 bound.close()
-                self.sockets.append((door, bind(address, port) or bound))
+                self._take(door, address, port)
 
     async def close_grpc(self) -> None:
         """The same at the door that listens by itself, which takes a moment."""

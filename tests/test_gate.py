@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -161,6 +162,35 @@ class DoorsTest(Knocking):
 
     def told(self) -> list[str]:
         return [line for line in self.refusals if "a connection to a door was refused: no TLS connection came about" in line]
+
+    async def reopen(self) -> None:
+        self.refusals.clear()
+        self.doors.is_open = True
+        with mock.patch("builtins.print"):
+            await self.doors.open()
+
+    def words(self) -> str:
+        return f"nobody comes in at 127.0.0.1:{self.port}, door pipe: Address already in use; somebody else took the port meanwhile"
+
+    async def test_a_port_where_another_program_listened_first(self) -> None:
+        """Bound is not taken. The doors open without it, and with it the next time."""
+        self.doors.close()
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", self.port))
+            other.listen()
+            await self.reopen()
+            self.assertEqual(self.refusals, [self.words(), "doors are open"])
+            self.doors.close()
+        await self.reopen()
+        self.assertEqual(await self.greeted(self.ours), b"hello\n")
+
+    async def test_a_port_that_cannot_be_bound_anew(self) -> None:
+        with mock.patch("doorways.bind", side_effect=OSError(errno.EADDRINUSE, "Address already in use")):
+            self.doors.close()
+        self.assertEqual((self.refusals[-1], self.doors.sockets), (self.words(), []))
+        await self.reopen()
+        self.assertEqual(await self.greeted(self.ours), b"hello\n")
 
     async def test_many_who_say_nothing_keep_no_guest_out(self) -> None:
         self.doors.newcomers.most, self.doors.newcomers.moment = 4, 0.0

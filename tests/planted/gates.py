@@ -208,7 +208,7 @@ BUGS = (
     watched(
         "doors_without_tls",
         "where there are certificates doors speak TLS",
-        Edit(DOORWAYS, "            if self.context is None:\n", "            if self.context is not self:\n"),
+        Edit(DOORWAYS, "        if self.context is None:\n", "        if self.context is not self:\n"),
         by=("tests.test_gate.DoorsTest",),
     ),
 )
