@@ -32,12 +32,15 @@ MONEY = "the log says|at no moment|the balances are|another state of op|is answe
 
 class Seeds(unittest.TestCase):
     def test_fifty_seeds_with_pandas(self) -> None:
+        counts = set[int]()
         for seed in FIFTY:
             with self.subTest(seed=seed):
                 report = simulate(seed, write_rows=rows_through_pandas)
+                counts.add(len(report.mix.settings.replicas))
                 self.assertEqual(report.violation, "")
                 self.assertGreaterEqual(report.counted["acknowledged"], 200)
                 self.assertGreaterEqual(report.faults, 10)
+        self.assertEqual(counts, {3, 5}, "replicas")
 
     def test_pandas_and_csv_tell_the_same_story(self) -> None:
         stories = [simulate(FIFTY[0], trace=True, write_rows=write).story for write in (rows_through_csv, rows_through_pandas)]

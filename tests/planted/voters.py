@@ -157,6 +157,15 @@ BUGS = (
         Edit(CORE, "        self.apply_ready()  # what it was told of before its own disk had it: nobody tells a primary\n", ""),
     ),
     planted(
+        "last_of_several_applied",
+        "docs/replication.md, 8: of batches that came together all but the last are committed",
+        Edit(
+            CORE,
+            "        self.order(Persist(self.generation, tuple(batches)))\n",
+            "        self.order(Persist(self.generation, tuple(batches)))\n        self._apply_followed(self.last)\n",
+        ),
+    ),
+    planted(
         "queries_of_a_dead_one_answered",
         "queries: who begins again within its view numbers them anew, so what was asked before is forgotten with its link",
         Edit("server.py", "        self.queries.forget(replica)\n", ""),

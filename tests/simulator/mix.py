@@ -103,6 +103,9 @@ RUSH_EVERY, RUSH_AT = 20, 10  # which seeds are rushes: their number modulo the 
 RUSH_WINDOWS = (16, 32, 64)  # requests that a guest has under way there
 
 
+FIVE_EVERY, FIVE_AT = 25, 23  # which seeds have five replicas, if they have no story: those are made for three
+
+
 class Mix(NamedTuple):
     """See the module's page. Times are seconds."""
 
@@ -205,12 +208,22 @@ def rushed(seed: int, mix: Mix) -> Mix:
     return mix._replace(requests=dice.randint(1200, 2000), window=dice.choice(RUSH_WINDOWS), think=0.0, sizes=sizes)
 
 
+def crowded(seed: int, mix: Mix) -> Mix:
+    """Some seeds of one host have five replicas, of which four may die. All else is as it was drawn."""
+    if seed % FIVE_EVERY != FIVE_AT or mix.story:
+        return mix
+    return mix._replace(settings=msgspec.structs.replace(mix.settings, replicas=_replicas(5)))
+
+
+def _replicas(count: int) -> tuple[ReplicaSettings, ...]:
+    return tuple(ReplicaSettings(i, Address("127.0.0.1", 7661 + i), {"pipe": (6666 + i,)}) for i in range(count))
+
+
 def make_settings(dice: random.Random) -> Settings:
     """Three replicas on one host."""
-    replicas = tuple(ReplicaSettings(i, Address("127.0.0.1", 7661 + i), {"pipe": (6666 + i,)}) for i in range(3))
     return Settings(
         name="simulated",
-        replicas=replicas,
+        replicas=_replicas(3),
         heartbeat_ms=dice.choice((50, 50, 100)),
         snapshot_quiet_ms=dice.choice((100, 300, 2000)),
         snapshot_every_s=dice.choice((1, 3, 60)),

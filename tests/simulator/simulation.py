@@ -62,7 +62,7 @@ def simulate(
     dice = random.Random(seed)
     is_one_host = policy == SURVIVOR
     tenant = TENANTS[state]
-    mix = mixes.draw(dice) if is_one_host else hosts.draw(dice, story)
+    mix = mixes.crowded(seed, mixes.draw(dice)) if is_one_host else hosts.draw(dice, story)
     if not story and tenant.rushes:
         mix = mixes.rushed(seed, mix)
     mixes.shrink(mix.sizes)
