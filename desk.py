@@ -260,13 +260,14 @@ class Desk:
                 connection.give_way()
         for home in outcome.closed:
             self.closing.pop(home, None)
-        for session in (*outcome.orphaned, *outcome.expelled):
+        for session in outcome.orphaned:
             connection = by_session.get(session)
             if connection is not None:
                 self.relays.part(connection)
         for session in outcome.expelled:
             connection = by_session.get(session)
             if connection is not None:
+                self.relays.part(connection)
                 expelled(connection)
         for name in outcome.proved:
             self.attempts.forgive(name)

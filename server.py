@@ -460,8 +460,8 @@ class Server:
         self.feed(HealthChecked(healthy=self.host.now() - before < HEALTHY_S))
 
     def holds_lock(self, replica: int, inc: int) -> bool:
-        """Whether this incarnation may be linked. On another host there is no lock to look at."""
-        return self.settings.policy != SURVIVOR or self.registrar.holds_lock(replica, inc)
+        """Whether this incarnation may be linked."""
+        return self.registrar.holds_lock(replica, inc)
 
     # --- effects: state and catching up ---------------------------------------------------------------------------------------------------
 
