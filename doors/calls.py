@@ -42,7 +42,7 @@ from commands import (
     is_password,
 )
 from doors.contract import Silent
-from doors.lines import CONTROLS
+from doors.lines import has_controls
 
 if TYPE_CHECKING:
     from doors.contract import Guest
@@ -109,7 +109,7 @@ def call(verb: str, name: str, rest: str = "", *, thread: int = 0, request: str 
 def send(name: str, whom: str, text: str, thread: int, request: str, password: str) -> Asked:
     """A text. Raises Refused."""
     raw = text.encode()
-    if not raw or len(raw) > TEXT_MAX or CONTROLS.search(raw):
+    if not raw or len(raw) > TEXT_MAX or has_controls(raw):
         raise Refused(INVALID_ARGUMENT, BAD_TEXT)
     if not _may_be_somebody(whom):
         whom = NOBODY
@@ -122,7 +122,7 @@ def _may_be_somebody(whom: str) -> bool:
 
 def match(name: str, pattern: str, request: str, password: str) -> Asked:
     """Which accounts there are. Raises Refused."""
-    if len(pattern) > PATTERN_MAX or CONTROLS.search(pattern.encode()):
+    if len(pattern) > PATTERN_MAX or has_controls(pattern.encode()):
         raise Refused(INVALID_ARGUMENT, BAD_PATTERN)
     return call(MATCH, name, pattern, request=request, password=password)
 

@@ -42,7 +42,7 @@ from commands import (
     is_password,
 )
 from doors.contract import COMMANDS_AT_ONCE, Silent
-from doors.lines import CONTROLS
+from doors.lines import has_controls
 from doors.sends import framed_sends_of
 
 if TYPE_CHECKING:
@@ -191,9 +191,9 @@ class FramedTranslator(Frames):
 
     def _send(self, code: str, fields: list[str]) -> None:
         whom, text = [*fields, "", ""][:2]
-        if not whom or len(whom) > ID_MAX or "|" in whom or CONTROLS.search(whom.encode()):
+        if not whom or len(whom) > ID_MAX or "|" in whom or has_controls(whom.encode()):
             self.to_a_member(BAD_RECIPIENT)
-        elif not text or len(text.encode()) > TEXT_MAX or CONTROLS.search(text.encode()):
+        elif not text or len(text.encode()) > TEXT_MAX or has_controls(text.encode()):
             self.to_a_member(BAD_TEXT)
         else:
             self.guest.ask(f"{SEND}|{whom}|{text}")

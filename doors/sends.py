@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WHOM_MAX = NAME_MAX + len(ID_SUFFIX)
 SHORT = TEXT_MAX // 4  # characters of a text that is short enough whatever they are made of
+LONG = SHORT + WHOM_MAX + 42  # characters that the longest line which is one of these stays below, with its numbers
 SEND = rf"3(\|[^|\n]{{1,{WHOM_MAX}}}\|[^\n]{{1,{SHORT}}})$"
 PLAIN = re.compile(rf"^{SEND}", re.M)
 NUMBERED = re.compile(rf"^([1-9][0-9]{{0,17}}) ([0-9]{{1,18}}) {SEND}", re.M)
@@ -39,8 +40,9 @@ def sends_of(whole: bytes) -> list[str] | None:
         return None
     if not text.isprintable() and len(whole.translate(None, CONTROLS)) != len(whole):
         return None
-    found = PLAIN.findall(text)
-    return ["S" + rest for rest in found] if len(found) == text.count("\n") + 1 else None
+    count = text.count("\n") + 1
+    found = PLAIN.findall(text) if len(text) < count * LONG else ()  # along longer ones it would go back and forth
+    return ["S" + rest for rest in found] if len(found) == count else None
 
 
 def numbered_sends_of(whole: bytes) -> tuple[int, int, list[str]] | None:
@@ -50,15 +52,15 @@ def numbered_sends_of(whole: bytes) -> tuple[int, int, list[str]] | None:
     except UnicodeDecodeError:
         return None
     if text.isprintable():  # hence one line
-        one = ONE_NUMBERED.fullmatch(text)
+        one = ONE_NUMBERED.fullmatch(text) if len(text) < LONG else None
         if one is None:
             return None
         number, low, rest = one.groups()
         return int(number), int(low), ["S" + rest]
-    if len(whole.translate(None, CONTROLS)) != len(whole):
+    count = text.count("\n") + 1
+    if len(text) >= count * LONG or len(whole.translate(None, CONTROLS)) != len(whole):
         return None
     found = NUMBERED.findall(text)
-    count = text.count("\n") + 1
     first = int(found[0][0]) if found else 0
     if len(found) != count or [number for number, _, _ in found] != [str(n) for n in range(first, first + count)]:
         return None
@@ -74,7 +76,7 @@ def framed_sends_of(bodies: list[bytes]) -> list[str] | None:
         return None
     if len(whole.translate(None, CONTROLS)) != len(whole) - (len(bodies) - 1):  # more than the zeros between them
         return None
-    found = FRAMED.findall(text)
+    found = FRAMED.findall(text) if len(text) < len(bodies) * LONG else []
     return [f"S|{whom}|{words}" for whom, words in found] if len(found) == len(bodies) else None
 
 

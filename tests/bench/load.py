@@ -55,7 +55,7 @@ STREAM_S = 2.0  # seconds in which the stream must be made
 ENTER_S = 20.0  # seconds in which everybody must be ready
 ACK_AFTER_S, ACK_EVERY = 0.2, 64  # receivers acknowledge what they display as `client.py` does
 PATIENCE_S = 15.0  # seconds until nothing acknowledged means that nothing will be
-DRAIN = 50  # mailboxes read at a time: a guest that leaves 4 MiB unread is cut
+DRAIN = 10  # mailboxes read at a time, of up to 256 KiB each: a guest that leaves 4 MiB unread is cut
 SENDERS = 64  # connections, at most
 FILL, FILLERS = 500, 4  # requests together, and guests that make them: below the window of a session
 GUESSED = 20  # accounts that guests try to get into
@@ -353,23 +353,28 @@ async def fill_accounts(order: Order) -> Result:
     return Result()
 
 
-async def fill_messages(order: Order) -> Result:
-    """So many messages, each read soon after it was stored: few wait at any time."""
+async def fill_messages(order: Order, *, are_read: bool = True) -> Result:
+    """So many messages, each read soon after it was stored, so that few wait at any time; or none of them."""
 
     async def talk(filler: int) -> None:
         wire = await connect(order.port)
         await wire.until(b"documentation \n")
-        wire.write(b"1|filler%d\n" % filler)
-        await wire.until(b"\n")
+        wire.write(b"1|%s%d\n" % (b"filler" if are_read else b"leaver", filler))
+        await wire.until(b"123\n")
         text = b"m" * order.text_bytes
         for turn in range(filler, order.count // FILL, FILLERS):
             whom = recipient(turn).encode()
-            wire.write(b"3|%s|%s\n" % (whom, text) * FILL + b"4|%s123\n-\n" % whom)
+            wire.write(b"3|%s|%s\n" % (whom, text) * FILL + (b"4|%s123\n" % whom if are_read else b"") + b"-\n")
             await wire.until(INVALID)
         wire.transport.close()
 
     await asyncio.gather(*(talk(filler) for filler in range(FILLERS)))
     return Result()
+
+
+async def fill_mailboxes(order: Order) -> Result:
+    """So many messages, which wait for their readers."""
+    return await fill_messages(order, are_read=False)
 
 
 async def guess(order: Order) -> Result:
@@ -404,6 +409,7 @@ JOBS = {
     "drain": drain,
     "fill_accounts": fill_accounts,
     "fill_messages": fill_messages,
+    "fill_mailboxes": fill_mailboxes,
     "guess": guess,
     "stream": stream,
 }

@@ -8,7 +8,7 @@ import unittest
 from commands import ID_SUFFIX, NAME_MAX, ONLINE, WAITING, Refusal
 from doors.framed import BODY_MAX, STRANGER_MAX, FramedTranslator, Frames
 from doors.pipe import PipeTranslator
-from doors.sends import SHORT, framed_sends_of, numbered_sends_of, sends_of
+from doors.sends import SHORT, WHOM_MAX, framed_sends_of, numbered_sends_of, sends_of
 from tests.doors.test_pipe import HEX, Book
 
 GOOD = ("3|wayne|hello", "3|wayne123|a|b", "3|bob|\tétoile", "3|żółw|x", f"3|{'n' * (NAME_MAX + len(ID_SUFFIX))}|x")
@@ -80,6 +80,13 @@ class Alike(unittest.TestCase):
         self.assertEqual(sends_of(b"3|a|x\n3|b|y"), ["S|a|x", "S|b|y"])
         self.assertEqual(numbered_sends_of(b"7 5 3|a|x\n8 6 3|b|y"), (7, 6, ["S|a|x", "S|b|y"]))
         self.assertEqual(numbered_sends_of(b"7 5 3|a|x"), (7, 5, ["S|a|x"]))
+
+    def test_so_are_the_longest_lines_that_it_knows(self) -> None:
+        rest, last = f"|{'n' * WHOM_MAX}|{'x' * SHORT}", 10**18 - 1
+        self.assertEqual(numbered_sends_of(f"{last} {last} 3{rest}".encode()), (last, last, ["S" + rest]))
+        pair = f"{last - 1} {last} 3{rest}\n{last} {last} 3{rest}".encode()
+        self.assertEqual(numbered_sends_of(pair), (last - 1, last, ["S" + rest] * 2))
+        self.assertEqual(sends_of(f"3{rest}\n3{rest}".encode()), ["S" + rest] * 2)
 
     def test_words(self) -> None:
         commands = ["S|wayne|hello", "S|żółw|x", "S|bob123|a|b", "S|wayne|ça"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from commands import CREATE, DELETE, LIST, LOG_IN, READ, SEND, TEXT_MAX, Passwords, account_id, is_name, is_password
 from doors.contract import Guest, Message
-from doors.lines import CONTROLS, LineTranslator
+from doors.lines import LineTranslator, has_controls
 
 
 def _line(**words: Any) -> str:
@@ -30,8 +30,8 @@ class JsonTranslator(LineTranslator):
     def understand(self, line: bytes) -> str | None:
         match self.asked(line):
             case {"do": "send", "to": str(whom), "text": str(text)} if is_name(whom) and 0 < len(text.encode()) <= TEXT_MAX:
-                return None if CONTROLS.search(text.encode()) else f"{SEND}|{whom}|{text}"
-            case {"do": "list", "pattern": str(pattern)} if not CONTROLS.search(pattern.encode()):
+                return None if has_controls(text.encode()) else f"{SEND}|{whom}|{text}"
+            case {"do": "list", "pattern": str(pattern)} if not has_controls(pattern.encode()):
                 return f"{LIST}|{pattern}" if pattern else LIST
             case {"do": "read" | "delete" as verb}:
                 return f"{READ if verb == 'read' else DELETE}|{account_id(self.guest.account)}"
