@@ -13,6 +13,7 @@ Read next: `talk.py`, `test_failover.py`.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import os
@@ -40,6 +41,7 @@ SERVES_S = 20.0  # seconds in which a view change that is designed for 1.5 must 
 ASK_S = 0.5  # seconds a replica may take to answer an operator; one that is paused never does
 # What no replica may ever have to say where nobody touched a file: it ends with 3 after that, as for a known trouble, and begins anew.
 ALARMS = ("COMMITTED DATA", "my state differs from", "broke a promise to itself", "SHA-256 is not right")
+BUG = "Traceback (most recent call last)"  # nor this: an error that nobody expected, of which a replica need not die
 PORTS_FROM = 10_000  # below the ports that the kernel gives to outgoing connections: a dead replica's port must stay free
 
 
@@ -210,9 +212,12 @@ class Cluster:
             return ""
 
     def alarms(self) -> list[str]:
-        """Lines of all logs that tell of a contradiction."""
+        """Lines of all logs that tell of a contradiction; and where a replica printed an error of Python's, which its log is part of."""
         found = []
         for i in self.ids:
+            with contextlib.suppress(FileNotFoundError), open(self.output(i), encoding="utf-8", errors="replace") as file:
+                lines = file.read().splitlines()
+                found += [f"replica {i}: {' | '.join(lines[max(at - 1, 0) : at + 20])}" for at, line in enumerate(lines) if BUG in line]
             for name in sorted(glob.glob(os.path.join(glob.escape(self.base), f"replica-{i}", "log", "replica.log*"))):
                 with open(name, encoding="utf-8") as file:
                     found += [f"replica {i}: {line.strip()}" for line in file if any(word in line for word in ALARMS)]

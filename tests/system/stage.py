@@ -94,6 +94,7 @@ class SystemTest(unittest.IsolatedAsyncioTestCase):
         self.cluster.wait_members()
         self.cluster.wait_level()
         self.assertEqual(self.cluster.differences(), [])
+        self.assertEqual(self.cluster.alarms(), [])
         return audit(self.talkers, [self.cluster.history(i) for i in self.cluster.ids])
 
     def plain(self, replica: int) -> Plain:

@@ -116,6 +116,14 @@ class Alarms(unittest.TestCase):
                     file.write(f"09:13:17.134 {word} after op 27\n")
             self.assertEqual(cluster.alarms(), [f"replica 1: 09:13:17.134 {word} after op 27" for word in ALARMS])
 
+    def test_an_error_of_python_is_told_with_what_follows(self) -> None:
+        """A task that died of it leaves a replica that runs, and does less."""
+        with Cluster() as cluster:
+            words = ["Task exception was never retrieved", "Traceback (most recent call last):", "  here", "RuntimeError: closed"]
+            with open(cluster.output(2), "w", encoding="utf-8") as file:
+                file.write("\n".join(["all is well", *words]) + "\n")
+            self.assertEqual(cluster.alarms(), [f"replica 2: {' | '.join(words)}"])
+
     def test_they_are_what_the_program_says(self) -> None:
         """Words that it no longer has would never be found."""
         program = "".join(path.read_text(encoding="utf-8") for path in PRODUCT.values())
