@@ -32,6 +32,7 @@ NO_NAME = "A name has 1 to 32 letters, no space and no , or |\n"
 FULL = "The room is full!\n"
 NOT_SENT = "Not sent!\n"
 HOST = "Server"  # who says that somebody came or went
+KEPT_MAX = 1 << 20  # characters of lines that are kept as they were shown, as in a batch; a guest that comes back may miss more
 
 
 def _words(guest: Guest, command: str, reply: str) -> str:
@@ -95,8 +96,9 @@ class RoomTranslator(LineTranslator):
         return f"({self.guest.peer.replace(' : ', ', ')})"
 
     def push(self, messages: tuple[Message, ...]) -> bytes:
-        account = self.guest.account
-        return b"".join([words for sender, words in said(messages, self.numbered) if sender != account])
+        account, size = self.guest.account, sum([len(text) for _, _, _, _, text in messages])
+        shown = said(messages, self.numbered) if size <= KEPT_MAX else said.__wrapped__(messages, self.numbered)
+        return b"".join([words for sender, words in shown if sender != account])
 
 
 @lru_cache(maxsize=2)  # of one batch, plain and numbered: all in the room are shown the same

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import unittest
 
-from commands import system_run
+from commands import TEXT_MAX, system_run
 from doors.lines import LINE_MAX
+from doors.room import KEPT_MAX, said
 from tests.front_desk import FrontDesk, Log, Person
 
 HEX = "00112233445566778899aabbccddeeff"
@@ -183,6 +184,24 @@ class NumberedTest(unittest.TestCase):
         words = again.say(f"understudy 1 {HEX}\nresume 0 0\n")
         self.assertIn(b"|after", words)
         self.assertNotIn(b"|before", words)
+
+    def test_what_all_are_shown_is_made_once_and_what_one_has_missed_is_not_kept(self) -> None:
+        front = FrontDesk()
+        said.cache_clear()
+        people = [front.connect("room") for _ in range(3)]
+        for number, person in enumerate(people):
+            person.say(f"guest{number}\n")
+        before = said.cache_info()
+        people[0].say("hello\n")
+        self.assertEqual((said.cache_info().misses - before.misses, said.cache_info().hits - before.hits), (1, 2))
+        text = "x" * TEXT_MAX
+        missed = tuple((seq, seq, seq, "guest0", text) for seq in range(1, KEPT_MAX // TEXT_MAX + 2))
+        translator = people[1].connection.translator
+        before = said.cache_info()
+        self.assertEqual(translator.push(missed), f"guest0: {text}\n".encode() * len(missed))
+        self.assertEqual(said.cache_info(), before)
+        self.assertEqual(translator.push(missed[1:]), f"guest0: {text}\n".encode() * (len(missed) - 1))
+        self.assertEqual(said.cache_info().misses, before.misses + 1)
 
 
 if __name__ == "__main__":
