@@ -12,8 +12,8 @@ after round, and a ratio is the median of the ratios of the rounds. It prints no
     F          kill -9 of the primary under load              from the kill to a client's next acknowledgement
     wN         W1 … W3 with the clients at a backup           as W1 … W3
 
-A message has 100 bytes of text (`--bytes`) and goes to one of 1,000 recipients who are not there. Run it with `nice -n -10` on a machine
-that others use too.
+A message has 100 bytes of text (`--bytes`) and goes to one of 1,000 recipients who are not there. W1 to W3 go through each of the
+`--doors`: at the ledger's a message is a payment, in the room all others read it. Run it with `nice -n -10` on a machine that others use.
 
 Read next: `tests/bench/systems.py`, docs/performance.md.
 """
