@@ -23,7 +23,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from events import Effect, Event, Persisted
-from packets import AnyPacket, Batch, Commit, Packet, Prepare, View
+from packets import AnyPacket, Batch, Packet, Prepare, View
 from passwords import Hasher
 from people import Outcome
 from replication import NORMAL
@@ -580,17 +580,16 @@ class World:
                 to.server.on_packet(sender, one)
 
     def _read_at_once(self, link: Link, sender: int, to: Process, packet: AnyPacket) -> list[AnyPacket]:
-        """This batch, and those that have come while this process stood still."""
-        heap, came = self.heap, list[Any]()
-        while heap and heap[0][0] <= self.now and heap[0][3] == self.arrived and heap[0][4][:3] == (link, sender, to):
-            if type(heap[0][4][3]) not in (Prepare, Commit):
-                break
-            came.append(heappop(heap))
-        if any(type(entry[4][3]) is Prepare for entry in came):
-            return gather([packet, *(entry[4][3] for entry in came)])
-        for entry in came:
+        """This batch and all behind it that this link has brought while the process stood still, if there is another batch."""
+        heap, came, rest = self.heap, list[Any](), list[Any]()
+        while heap and heap[0][0] <= self.now:
+            entry = heappop(heap)
+            (came if entry[3] == self.arrived and entry[4][:3] == (link, sender, to) else rest).append(entry)
+        packets = [packet, *(entry[4][3] for entry in came)]
+        is_behind = sum(type(one) is Prepare for one in packets) > 1
+        for entry in rest if is_behind else (*came, *rest):
             heappush(heap, entry)
-        return [packet]
+        return gather(packets) if is_behind else [packet]
 
     def release(self, sender: int, to: int) -> None:
         """A partition is over: what was held up arrives."""
