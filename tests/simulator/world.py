@@ -72,7 +72,7 @@ class WatchedServer(Server):
         process, state = self.process, self.state
         outcome = state.apply(batch.first_op, batch.count, batch.time, batch.body)
         if process.misremembers:
-            process.misremembers, process.was_wrong = False, True
+            process.misremembers, process.wrong_state = False, state
             state.digest ^= 1
         process.world.on_apply(process, batch.first_op, batch.count, batch.time, batch.body, state.digest, outcome)
         return outcome
@@ -141,8 +141,14 @@ class Process:
         self.seen: tuple[Any, ...] = ()  # what the checkers saw last
         self.tip: tuple[tuple[int, bytes], tuple[int, bytes]] | None = None  # how its log ended, and what was below its last batch
         self.sync_failed = False
-        self.misremembers = self.was_wrong = False  # whether its memory will fail at the next batch, and has failed
+        self.misremembers = False  # whether its memory will fail at the next batch
+        self.wrong_state: Any = None  # in which it has failed
         self.failed_files: list[SimFile] = []  # of its log, of which a sync failed
+
+    @property
+    def was_wrong(self) -> bool:
+        """Whether its state is not what the log leads to; one that it has fetched since is right again."""
+        return self.wrong_state is not None and self.wrong_state is self.server.state
 
     # --- Host -------------------------------------------------------------------------------------------------------------------------
 
