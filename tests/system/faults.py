@@ -36,7 +36,7 @@ import signal
 import socket
 import time
 
-from tests.system.campaign import ALONE, HUNG, HUNG_BACKUP, KILLED, KILLED_TWO, STOPPED, Campaign, Fault, Tail
+from tests.system.campaign import ALONE, HUNG, HUNG_BACKUP, KILLED, KILLED_TWO, STOPPED, WHOLE_S, Campaign, Fault, Tail
 from tests.system.small_disk import SmallDisk
 
 PIDFD_GETFD = 438  # number of the system call; Python has no name for it
@@ -293,7 +293,7 @@ class Faults:
         if victim == campaign.primary:
             await campaign.note_gaps(STOPPED, moment)
         process = self.cluster.processes[victim]
-        await campaign.watch(lambda: process.poll() is not None, LOOK_FOR_S + 2)
+        await campaign.watch(lambda: process.poll() is not None, WHOLE_S)
         assert process.returncode in (0, 3), f"replica {victim} ended with {process.returncode} when it was stopped\n{campaign.tell_all()}"
         campaign.figures.injected["clean stops"] += 1
         campaign.figures.injected["clean stops that ended without the others' word"] += process.returncode == 3
