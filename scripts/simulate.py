@@ -132,7 +132,7 @@ class Totals:
         self.counted.update(report.counted)
         self.counted.update({"seeds": 1, "faults": report.faults, "steps": report.steps, "ms": int(report.simulated * 1000)})
         self.counted["failed"] += bool(report.violation)
-        self.counted["short"] += report.faults < FAULTS_MIN or report.counted["acknowledged"] < ANSWERS_MIN
+        self.counted["short"] += _is_short(report)
         self.struck.update(report.struck)
         self.looked.update(report.looked)
 
@@ -150,13 +150,22 @@ class Totals:
         )
 
 
+def _is_short(report: Report) -> bool:
+    return report.faults < FAULTS_MIN or report.counted["acknowledged"] < ANSWERS_MIN
+
+
 def _told(report: Report | Broken, command: str) -> str:
     """What is wrong with this seed, and how to see it again."""
     python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
     if isinstance(report, Broken):
         return f"seed {report.seed} BROKE: {report.story}\n  replay: {command} --seed {report.seed} --trace  ({python})"
     replay = f"{command} --seed {report.seed} --trace  (trace {report.crc:08x}, {python})"
-    return f"seed {report.seed} FAILED: {report.violation}\n  replay: {replay}"
+    wrong = f"FAILED: {report.violation}"
+    if not report.violation:
+        wrong = (
+            f"is SHORT: {report.faults} faults and {report.counted['acknowledged']} answers, at least {FAULTS_MIN} and {ANSWERS_MIN} count"
+        )
+    return f"seed {report.seed} {wrong}\n  replay: {replay}"
 
 
 def _run(asked: argparse.Namespace) -> int:
@@ -177,6 +186,8 @@ def _run(asked: argparse.Namespace) -> int:
                 print(_told(report, command), flush=True)
                 if not asked.keep_going:
                     break
+            elif _is_short(report):
+                print(_told(report, command), flush=True)
             elif len(todo) == 1:
                 print(f"seed {report.seed} is clean (trace {report.crc:08x})")
     totals.tell(tables=len(todo) > 1)

@@ -157,6 +157,15 @@ class Told(unittest.TestCase):
             self.assertEqual(code, 1)
             self.assertIn(f"seed 7 FAILED: planted\n  replay: python scripts/simulate.py --policy survivor {told} --trace", words)
 
+    def test_a_seed_in_which_too_little_happened_is_named(self) -> None:
+        short = SCRIPT.simulate(7, seconds=0.5)._replace(faults=9, violation="")
+        for count in "12":
+            code, words = self.run_script(lambda seed, **_: short, "--seed", "7", "--seeds", count, "--jobs", "1")
+            self.assertEqual(code, 1)
+            self.assertRegex(words, r"seed 7 is SHORT: 9 faults and \d+ answers, at least 10 and 200 count\n  replay: .* --seed 7 --trace")
+            self.assertIn(f"0 failed, {count} short", words)
+            self.assertNotIn("clean", words)
+
 
 if __name__ == "__main__":
     unittest.main()
