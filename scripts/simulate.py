@@ -25,7 +25,7 @@ from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
 from typing import NamedTuple
 
-FAULTS_MIN, ANSWERS_MIN = 10, 200  # of a seed that counts; one with less is "short", and a run with a short seed has failed
+ANSWERS_MIN = 200  # of a seed that counts, as FAULTS_MIN; one with less is "short", and a run with a short seed has failed
 STUCK_S = 120  # seconds of one seed after which it says where it hangs; what hangs outside of Python ends its process a little later
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
@@ -41,7 +41,7 @@ if __name__ == "__main__":
         sys.exit("there is no compiled form of these sources: python scripts/compile.py")
 
 from tests.simulator.mix import FAULTS  # noqa: E402
-from tests.simulator.simulation import SAFETY_S, Report, simulate  # noqa: E402
+from tests.simulator.simulation import FAULTS_MIN, SAFETY_S, Report, simulate  # noqa: E402
 from tests.simulator.tenants import TENANTS  # noqa: E402
 
 

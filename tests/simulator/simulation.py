@@ -25,6 +25,8 @@ from tests.simulator.tenants import TENANTS, move_in
 from tests.simulator.world import Violation, World
 
 SAFETY_S = 60.0  # simulated seconds at most in which things go wrong
+FAULTS_MIN = 10  # of a seed that counts
+FAULTS_S = 60.0  # simulated seconds more for one that drew faults which seldom can strike, one disk after the other
 ANSWER_S = 5.0  # simulated seconds in which a healed cluster answers
 CONVERGE_S = 130.0  # simulated seconds in which all replicas are members again: joins that failed often wait up to a minute
 BEFORE_FAULTS = 20  # requests that may be asked before the first fault
@@ -102,7 +104,8 @@ def _run(world: World, checks: LogChecks, faults: Faults, make_guest: Callable[.
     load = Load(world, checks, faults, guests)
     play = PLAYS.get(mix.story)
     faults.begin(play and (lambda: Stage(faults, play, load.feed)), at_once=mix.story == host_stories.FIRST)
-    world.run(seconds, load.is_over)
+    if not world.run(seconds, load.is_over) and seconds == SAFETY_S and faults.count < FAULTS_MIN:
+        world.run(seconds + FAULTS_S, lambda: load.is_over() or faults.count >= FAULTS_MIN)
     faults.heal()
     load.rest()
     deadline = world.now + CALM_S + ANSWER_S
