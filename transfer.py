@@ -15,6 +15,7 @@ receiver's own newest snapshot holds too is linked instead of fetched, but hashe
 
 Invariants:
 - At most WINDOW chunks are asked for and not yet written, so memory is bounded whatever the snapshot's size.
+- They are asked for at PACE and no faster, on a host with nothing to do too: nobody knows what its guests need a moment later.
 - `take` says that the snapshot is complete once, with every file of the manifest in place, whole, verified and synced.
 
 Read next: `snapshots.py` (what the files are), `server.py` (who carries the packets).
@@ -32,6 +33,8 @@ from snapshots import MANIFEST, MANIFEST_MAX, UNFINISHED, Manifest, Part, Snapsh
 
 CHUNK = 256 * 1024  # bytes: small enough to be read, sent and written between two heartbeats
 WINDOW = 4  # chunks asked for at a time: the link stays busy, the log's packets still get through
+PACE = 100 << 20  # bytes a second: faster, guests would wait for the processor and the disk that a learner on their host takes
+PACE_SLACK_S = 0.1  # what was not asked for in time, since both sides have other things to do, is made up for within this
 KEPT_SLICE = 4 << 20  # bytes of a file of its own that the receiver hashes in one go: some 10 ms, in which only a learner is deaf
 PIN_S = 10.0  # seconds a snapshot is kept after the last request for it
 ASK_AGAIN_S = 1.0  # seconds after which a chunk that did not come is asked for again
@@ -186,14 +189,15 @@ class KeptFile:
 
 
 class Receiver:
-    """The half that lacks one: one transfer, from `replica`, in this `generation` (both for the server to compare; neither is used here).
+    """The half that lacks one: one transfer, from `replica`, in this `generation` (both for the server to compare; neither is used here),
+    at this `pace` in bytes a second.
 
     It works in `path`, which it makes (and removes at `abort`), beside the snapshots. Disk errors come through as OSError. After any
     exception, `abort`.
     """
 
-    def __init__(self, disk: Disk, snapshots_dir: str, generation: int, replica: int) -> None:
-        self.generation, self.replica = generation, replica
+    def __init__(self, disk: Disk, snapshots_dir: str, generation: int, replica: int, pace: float = PACE) -> None:
+        self.generation, self.replica, self.pace = generation, replica, pace
         self.path = f"{snapshots_dir}/{UNFINISHED}transfer"
         self.op, self.hash = 0, NO_HASH
         self._disk, self._snapshots_dir = disk, snapshots_dir
@@ -202,6 +206,7 @@ class Receiver:
         self._to_fetch: deque[str] = deque()
         self._cut_at = 0  # offset of the next piece of the first file to fetch
         self._window: list[Piece] = []  # in the order in which they are written
+        self.due_at = float("-inf")  # nothing new is asked for before that
         self._asked: dict[Piece, float] = {}  # when
         self._arrived: dict[Piece, bytes] = {}
         self._kept: deque[tuple[str, KeptFile]] = deque()
@@ -238,10 +243,14 @@ class Receiver:
         """Whether files of its own are still being read."""
         return bool(self._kept)
 
+    def is_early(self, now: float) -> bool:
+        """Whether more would be asked for now, if that were not faster than the pace."""
+        return now < self.due_at and bool(self._to_fetch) and len(self._window) < WINDOW
+
     def next_requests(self, view: int, now: float) -> list[GetChunk]:
         """What to ask the sender for now; a little of the kept files is checked on the way."""
         self._check_kept()
-        while self._to_fetch and len(self._window) < WINDOW:
+        while self._to_fetch and len(self._window) < WINDOW and now >= self.due_at:
             name = self._to_fetch[0]
             size = self._files[name].size
             piece = Piece(name, self._cut_at, min(CHUNK, size - self._cut_at))
@@ -249,6 +258,7 @@ class Receiver:
             if is_last and self._kept:
                 break  # a kept file may yet prove bad
             self._window.append(piece)
+            self.due_at = max(self.due_at, now - PACE_SLACK_S) + piece.length / self.pace
             self._cut_at += CHUNK
             if self._cut_at >= size:
                 self._to_fetch.popleft()

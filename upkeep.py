@@ -32,7 +32,7 @@ from events import Event, Fetched, FetchSnapshot, SnapshotDiffered, SnapshotRead
 from history import Archive
 from host import Host
 from packets import Chunk, GetChunk, Member, SnapshotOffer
-from replication import HALTED, Replica
+from replication import HALTED, LIVE, Replica
 from settings import Settings
 from storage import Storage
 from transfer import Receiver, Sender, TransferFailed
@@ -115,11 +115,14 @@ class Upkeep:
 
     def fetch_more(self) -> None:
         """Ask for what is due, also for what got lost."""
-        self.goes_on = False
         if self.receiver is not None and self.receiver.is_checking:
             # Nothing comes meanwhile, and yet it goes on: begun again for that, with a newer snapshot each time, it would never end.
             self.replica.transfer_at = self.host.now()
         self._step(lambda: False)
+
+    def _go_on(self) -> None:
+        self.goes_on = False
+        self.fetch_more()
 
     def _step(self, step: Callable[[], bool | None]) -> None:
         """One step of the transfer under way, then what is to be asked for next. What it breaks on begins again."""
@@ -135,7 +138,10 @@ class Upkeep:
                     self.host.send((receiver.replica,), request)
                 if receiver.is_checking and not self.goes_on:
                     self.goes_on = True  # in the loop's next turn: what is read here waits for nobody
-                    self.host.soon(self.fetch_more)
+                    self.host.soon(self._go_on)
+                elif receiver.is_early(self.host.now()) and not self.goes_on:
+                    self.goes_on = True
+                    self.host.at(receiver.due_at, self._go_on)
                 return
         except (TransferFailed, OSError) as error:
             self.host.log(f"drops the snapshot under way: {error}")
@@ -191,7 +197,8 @@ class Upkeep:
             return
         quiet = now - self.op_at >= c.snapshot_quiet_ms / 1e3 and op == replica.head_op
         due = now - self.snapshot_at >= c.snapshot_every_s
-        self.host.ready_worker()
+        if replica.status in LIVE:
+            self.host.ready_worker()  # a learner has better things to do than to import pandas
         if not (
             quiet
             or due

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 import tempfile
@@ -16,7 +17,7 @@ import transfer
 from disk import OsDisk
 from packets import PACKET_MAX, Chunk, GetChunk, SnapshotOffer, encode
 from snapshots import FORMAT, MANIFEST, MESSAGES_PER_FILE, Manifest, Part
-from transfer import CHUNK, PIN_S, WINDOW, Receiver, Sender, TransferFailed
+from transfer import CHUNK, PACE, PACE_SLACK_S, PIN_S, WINDOW, Receiver, Sender, TransferFailed
 
 HASH = bytes(range(16))
 VIEW = 7
@@ -121,7 +122,7 @@ class TransferTest(unittest.TestCase):
         return SnapshotOffer(VIEW, *offer)
 
     def receiver(self, offer: SnapshotOffer | None = None) -> Receiver:
-        receiver = Receiver(self.disk, self.here, 4, 0)
+        receiver = Receiver(self.disk, self.here, 4, 0, pace=math.inf)  # time stands still in these tests
         self.addCleanup(receiver.abort)
         receiver.begin(offer or self.offer())
         return receiver
@@ -179,6 +180,26 @@ class TransferTest(unittest.TestCase):
         self.assertEqual(receiver.next_requests(VIEW, 0.1), [])
         receiver.take(self.answer(first[0]))
         self.assertEqual([r.offset for r in receiver.next_requests(VIEW, 0.2)], [WINDOW * CHUNK])
+
+    def test_it_keeps_its_pace_however_fast_the_chunks_come(self) -> None:
+        self.put(self.there, 12, {**self.files, "accounts.csv": bytes(140 * CHUNK)})
+        receiver = Receiver(self.disk, self.here, 4, 0)
+        self.addCleanup(receiver.abort)
+        receiver.begin(self.offer())
+        asked = 0
+        for step in range(200):
+            now = step / 1000
+            for request in receiver.next_requests(VIEW, now):
+                asked += CHUNK
+                receiver.take(self.answer(request))
+            self.assertLessEqual(asked, PACE * (now + PACE_SLACK_S) + CHUNK, now)
+        self.assertGreater(asked, PACE * 0.19, "nor is it slower")
+        self.assertTrue(receiver.is_early(receiver.due_at - 0.001))
+        self.assertEqual(receiver.next_requests(VIEW, receiver.due_at - 0.001), [])
+        self.assertFalse(receiver.is_early(receiver.due_at))
+        self.assertEqual(len(receiver.next_requests(VIEW, receiver.due_at)), 1)
+        receiver.next_requests(VIEW, 5.0)
+        self.assertGreater(receiver.due_at, 5.0 - PACE_SLACK_S, "a long pause is not made up for")
 
     def test_chunks_may_come_in_any_order_and_twice(self) -> None:
         dice = random.Random(31)
@@ -283,7 +304,7 @@ class TransferTest(unittest.TestCase):
     # What is refused
 
     def refused(self, manifest: bytes, why: str, op: int = 12, tip: bytes = HASH) -> None:
-        receiver = Receiver(self.disk, self.here, 1, 0)
+        receiver = Receiver(self.disk, self.here, 1, 0, pace=math.inf)
         with self.assertRaisesRegex(TransferFailed, why):
             receiver.begin(SnapshotOffer(VIEW, op, tip, manifest))
         receiver.abort()
@@ -359,7 +380,7 @@ class TransferTest(unittest.TestCase):
 
     def test_what_was_not_asked_for_is_ignored(self) -> None:
         self.put(self.there, 12, self.files)
-        receiver = Receiver(self.disk, self.here, 1, 0)
+        receiver = Receiver(self.disk, self.here, 1, 0, pace=math.inf)
         self.assertFalse(receiver.take(Chunk(VIEW, 12, "accounts.csv", 0, b"x")), "before the beginning")
         receiver.begin(self.offer())
         self.assertFalse(receiver.take(Chunk(VIEW, 12, "accounts.csv", 0, b"x")), "before it was asked for")

@@ -9,7 +9,7 @@ from typing import Any
 
 from events import SnapshotDiffered, SnapshotRead
 from history import Page
-from replication import NORMAL
+from replication import LEARNER, NORMAL
 from state import ChatState
 from upkeep import LOOK_AGAIN_S, LOOK_FIRST_S, LOOK_S, SLICE_EVERY, Upkeep
 
@@ -23,6 +23,11 @@ class FakeHost:
         self.time = 100.0
         self.orders: list[tuple[dict[str, Any], Callable[[dict[str, Any]], None]]] = []
         self.turns: list[Callable[[], None]] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.readied = 0
+
+    def at(self, when: float, callback: Callable[[], None]) -> None:
+        self.timers.append((when, callback))
 
     def soon(self, callback: Callable[[], None]) -> None:
         self.turns.append(callback)
@@ -31,7 +36,7 @@ class FakeHost:
         return self.time
 
     def ready_worker(self) -> None:
-        """It is."""
+        self.readied += 1
 
     def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         self.orders.append((order, done))
@@ -87,6 +92,32 @@ class UpkeepTest(unittest.TestCase):
         self.host.time += seconds
         self.upkeep.consider_snapshot()
         self.upkeep.look_again()
+
+    # --- transfers ------------------------------------------------------------------------------------------------------------------------
+
+    def test_one_call_at_a_time_goes_on_with_a_transfer_however_often_it_is_looked_at(self) -> None:
+        self.replica.generation, self.replica.view = 4, 9
+        self.upkeep.receiver = receiver = SimpleNamespace(
+            generation=4, is_checking=True, due_at=100.5, is_early=lambda now: True, next_requests=lambda view, now: []
+        )
+        for _ in range(3):
+            self.upkeep.fetch_more()
+        self.assertEqual((len(self.host.turns), self.host.timers), (1, []), "its own files are read in the next turn")
+        receiver.is_checking = False
+        self.host.turns.pop()()
+        self.upkeep.fetch_more()
+        ((when, go_on),) = self.host.timers
+        self.assertEqual((self.host.turns, when), ([], 100.5), "others' when that is due")
+        go_on()
+        self.assertEqual(len(self.host.timers), 2)
+
+    def test_a_learner_does_not_start_a_worker_early(self) -> None:
+        self.replica.status = LEARNER
+        self.turn(0.1)
+        self.assertEqual(self.host.readied, 0)
+        self.replica.status = NORMAL
+        self.turn(0.1)
+        self.assertEqual((self.host.readied, self.host.orders), (1, []))
 
     # --- snapshots ------------------------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import re
@@ -156,7 +157,7 @@ class TransferTarget(Target):
         disk = RamDisk(self.own)
         if zlib.crc32(image) % 4 == 0:
             self._offer(parts[0], parts[1])
-        receiver = Receiver(disk, "s", 1, 0)
+        receiver = Receiver(disk, "s", 1, 0, pace=math.inf)  # time stands still here
         try:
             receiver.begin(SnapshotOffer(3, 10, bytes.fromhex("ab" * 16), parts[0]))
             if not self._give(receiver, files):
