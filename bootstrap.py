@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 LEAST = (3, 11)
-PACKAGES = ("argon2", "msgspec", "pandas", "re2", "yaml")  # what a server needs, and so do the scripts that run one or a part of it
+PACKAGES = ("argon2", "msgspec", "mypy_extensions", "pandas", "re2", "yaml")  # of a server, and of scripts that run one or a part of it
 HOME = os.path.dirname(os.path.abspath(__file__))
 
 

@@ -81,7 +81,7 @@ from __future__ import annotations
 
 import struct
 import unicodedata
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 NAME_MAX = 32  # code points; a name must fit one line of any client
 TEXT_MAX = 64 * 1024  # bytes of UTF-8; a batch of one such text still is far below BATCH_MAX
@@ -120,27 +120,27 @@ ONLINE, WAITING = "p", "m"
 class Refusal:
     """Named noes, the same on every replica: values, not exceptions."""
 
-    NAME_TAKEN = "!NAME_TAKEN"
-    NO_SUCH_ACCOUNT = "!NO_SUCH_ACCOUNT"
-    NOT_LOGGED_IN = "!NOT_LOGGED_IN"
-    WRONG_PASSWORD = "!WRONG_PASSWORD"
-    TOO_MANY = "!TOO_MANY"  # attempts, and the seconds to wait
-    BUSY = "!BUSY"  # so many passwords wait to be hashed that another one would wait for long
-    NEEDS_PASSWORD = "!NEEDS_PASSWORD"
-    BLOCKED = "!BLOCKED"
-    MAILBOX_FULL = "!MAILBOX_FULL"
-    MAILBOX_NOT_EMPTY = "!MAILBOX_NOT_EMPTY"
-    INSUFFICIENT = "!INSUFFICIENT"  # and the balance
-    BALANCE_FULL = "!BALANCE_FULL"
-    ROOM_FULL = "!ROOM_FULL"
-    INVALID = "!INVALID"
-    INTERNAL = "!INTERNAL"
-    GAP = "!GAP"  # an earlier request of the session is missing
-    DONE = "!DONE"  # the guest said that it no longer needs this reply
-    SESSION_UNKNOWN = "!SESSION_UNKNOWN"
-    NO_HISTORY = "!NO_HISTORY"  # the account was made by a version that did not note when
-    UNREADABLE = "!UNREADABLE"  # the history, here and now
-    READ_ONLY = "!READ_ONLY"  # the last replica's disk takes no more; never enters the log
+    NAME_TAKEN: Final = "!NAME_TAKEN"
+    NO_SUCH_ACCOUNT: Final = "!NO_SUCH_ACCOUNT"
+    NOT_LOGGED_IN: Final = "!NOT_LOGGED_IN"
+    WRONG_PASSWORD: Final = "!WRONG_PASSWORD"
+    TOO_MANY: Final = "!TOO_MANY"  # attempts, and the seconds to wait
+    BUSY: Final = "!BUSY"  # so many passwords wait to be hashed that another one would wait for long
+    NEEDS_PASSWORD: Final = "!NEEDS_PASSWORD"
+    BLOCKED: Final = "!BLOCKED"
+    MAILBOX_FULL: Final = "!MAILBOX_FULL"
+    MAILBOX_NOT_EMPTY: Final = "!MAILBOX_NOT_EMPTY"
+    INSUFFICIENT: Final = "!INSUFFICIENT"  # and the balance
+    BALANCE_FULL: Final = "!BALANCE_FULL"
+    ROOM_FULL: Final = "!ROOM_FULL"
+    INVALID: Final = "!INVALID"
+    INTERNAL: Final = "!INTERNAL"
+    GAP: Final = "!GAP"  # an earlier request of the session is missing
+    DONE: Final = "!DONE"  # the guest said that it no longer needs this reply
+    SESSION_UNKNOWN: Final = "!SESSION_UNKNOWN"
+    NO_HISTORY: Final = "!NO_HISTORY"  # the account was made by a version that did not note when
+    UNREADABLE: Final = "!UNREADABLE"  # the history, here and now
+    READ_ONLY: Final = "!READ_ONLY"  # the last replica's disk takes no more; never enters the log
 
 
 class Passwords(NamedTuple):

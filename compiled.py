@@ -25,12 +25,24 @@ from types import ModuleType
 SUFFIX = EXTENSION_SUFFIXES[0]  # .cpython-311-x86_64-linux-gnu.so
 SWITCH = "UNDERSTUDY_COMPILED"
 HOME = os.path.dirname(os.path.abspath(__file__))
-# Not among them: structs of msgspec (`packets`, `events`, `settings`), which a compiler of Python cannot take; what is rarely run; and what
-# the simulator takes the place of or looks into (`server`, `disk`, `register`).
+# Not among them: structs of msgspec (`packets`, `events`, `settings`), which a compiler of Python cannot take; what is rarely run; and
+# `register`, into which the simulator looks.
 MODULES = (
     *("people", "policy", "peers", "replication", "survivor", "majority", "state", "rights", "ledger", "room", "told", "waiting"),
     *("reading", "noting", "connection", "desk", "queries", "journal", "segments", "storage", "errands", "links", "host", "listening"),
-    *("doors.lines", "doors.pipe", "doors.pipe_words", "doors.sends", "doors.stream", "doors.ledger", "doors.menu", "doors.room"),
+    *("server", "registrar", "upkeep", "batches", "commands", "disk", "together", "attempts", "answers"),
+    *(
+        "doors.lines",
+        "doors.pipe",
+        "doors.pipe_words",
+        "doors.sends",
+        "doors.stream",
+        "doors.ledger",
+        "doors.menu",
+        "doors.room",
+        "doors.framed",
+        "doors.turns",
+    ),
 )
 
 

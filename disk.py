@@ -26,13 +26,12 @@ import shutil
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 SECTOR = 512  # bytes; the unit that a power cut leaves whole
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what the kernel says where room or a quota ends
 # Where a lock, or a name that exists, may look different on two hosts.
 NETWORKED = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gfs2", "ocfs2", "fuse.glusterfs", "fuse.sshfs"))
-BALLAST_BYTES = 64 << 20  # enough to decide views in the register and to write the log lines about it, whoever else wants room
 
 
 class Disk(Protocol):
@@ -236,10 +235,10 @@ class ReplicaLock:
     The kernel frees it with the process, so a free lock is proof of death and a held one none of life.
     """
 
-    _LAYOUT = struct.Struct("<4sQQQ")
-    _CRC = struct.Struct("<I")
-    _MAGIC = b"USL1"
-    _READS = 4  # of a held lock whose content is being rewritten at this moment
+    _LAYOUT: Final = struct.Struct("<4sQQQ")
+    _CRC: Final = struct.Struct("<I")
+    _MAGIC: Final = b"USL1"
+    _READS: Final = 4  # of a held lock whose content is being rewritten at this moment
 
     def __init__(self, disk: Disk, fd: int, pid: int) -> None:
         self._disk, self._fd, self._pid = disk, fd, pid
@@ -309,7 +308,7 @@ class ReplicaLock:
 class Ballast:
     """A file that is there to be removed: the room it gives back lets the replicas of a full disk decide who goes on."""
 
-    def __init__(self, disk: Disk, path: str, size: int = BALLAST_BYTES) -> None:
+    def __init__(self, disk: Disk, path: str, size: int) -> None:
         self._disk, self._path, self._size = disk, path, size
         self._was_released = False
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from packets import Batch, GetState, Member, Packet, SnapshotOffer, View
+from batches import Batch
+from packets import GetState, Member, Packet, SnapshotOffer, View
 
 Event = Any  # one of the first group below
 Effect = Any  # one of the second group

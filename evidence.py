@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import snapshots
 import superblock
+from batches import NO_HASH, Batch
 from disk import Disk, LockContent
 from journal import Journal
-from packets import NO_HASH, Batch, View
+from packets import View
 from policy import ERA, Start, Timers
 from replication import Replica
 from segments import SUFFIX

@@ -295,8 +295,6 @@ class LoopHost:
             await writer.drain()
         except (ValueError, RecursionError, OSError, TimeoutError) as error:
             self.log(f"operator's door: {error}")
-        except asyncio.CancelledError:
-            return  # this process ends; of a task that ended so asyncio would ask what went wrong, an error by itself in Python 3.11
         finally:
             writer.close()
 

@@ -27,8 +27,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import NoReturn
 
+from batches import HEADER, NO_HASH, Batch, DamagedBatch
 from disk import SECTOR, Disk
-from packets import HEADER, NO_HASH, Batch, DamagedBatch
 from segments import ENDS, SUFFIX, TORN, ZEROS, Place, Segment, Spare, first_op_of, images, judge, open_segments, padded, read_batches, walk
 from segments import JournalDamaged as JournalDamaged
 from segments import read_segments as read_segments

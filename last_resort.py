@@ -31,16 +31,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from batches import NO_HASH
 from disk import Disk, ReplicaLock
 from evidence import Evidence, examine, may_restart, shown, stamp
 from journal import Journal
-from packets import NO_HASH, Member, View
+from packets import Member, View
 from policy import ERA
 from register import Register, RegisterDamaged, RegisterFull
 from segments import SUFFIX
 from settings import SURVIVOR, Address, Settings
-from superblock import Superblock
-from superblock import create as create_superblock
+from superblock import Superblock, create
 
 DECISIONS = "decisions.csv"
 COLUMNS = ("time", "by", "command", "cluster", "replica", "view", "op", "what_may_be_lost")
@@ -302,7 +302,7 @@ class LastResort:
         op, tip, name = found.snapshot
         log = {"snapshot_op": op, "snapshot_hash": tip, "snapshot_name": name, "journal_generation": found.generation}
         before = self.found[replica].superblock or blank
-        create_superblock(self.disk, self._path(replica, "superblock"), replace(before, cluster=self.settings.name, **log, **changes))
+        create(self.disk, self._path(replica, "superblock"), replace(before, cluster=self.settings.name, **log, **changes))
 
     def _register_view(self, number: int, last: View | None) -> None:
         """The register first: until it says so, nothing is decided, and the disk stays as doubtful as it was."""

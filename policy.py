@@ -16,10 +16,12 @@ Read next: `replication.py`, then `survivor.py` or `majority.py`.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
+from batches import Batch
 from events import Event
-from packets import Batch, CommitOk, Member, Packet, PrepareOk, StartView
+from packets import CommitOk, Member, Packet, PrepareOk, StartView
 
 ERA = 10**9  # views; a view that an operator forces under `majority` is the first of its era, which nobody comes to by asking
 
@@ -52,7 +54,7 @@ class Start(NamedTuple):
     began: bool  # it took part in the first view of all, before anybody had stored anything
 
 
-class Policy(Protocol):
+class Policy(ABC):
     """See the module's table."""
 
     waiting: str  # what a replica that is not in the view waits for, in words
@@ -60,18 +62,23 @@ class Policy(Protocol):
     forced: int  # the newest view that an operator has decided; 0: none
     changed: int  # when the view was decided, or its first batch was formed: microseconds of the wall clock; 0: nobody here knows
 
+    @abstractmethod
     def is_eligible(self) -> bool:
         """Whether this replica's disk may speak for the cluster."""
 
+    @abstractmethod
     def counts(self, sender: Member) -> bool:
         """Whether an ack of this member counts."""
 
+    @abstractmethod
     def has_enough(self, acks: set[int]) -> bool:
         """Whether a batch that these replicas have synced is committed."""
 
+    @abstractmethod
     def receivers(self) -> tuple[int, ...]:
         """To whom the primary sends its batches."""
 
+    @abstractmethod
     def members(self) -> tuple[Member, ...]:
         """Who is in the view, as far as this replica knows; nobody: there is no view yet. Others' guests are not there."""
 
@@ -79,9 +86,11 @@ class Policy(Protocol):
         """Whether this learner is being taken in: commits wait for its acks."""
         return False
 
+    @abstractmethod
     def refuses(self, asker: Member) -> str:
         """Why this replica gives nothing of its log to who asks; empty: it does."""
 
+    @abstractmethod
     def piece_bytes(self, asker: Member) -> int:
         """How much log it may have at a time."""
 
@@ -105,19 +114,29 @@ class Policy(Protocol):
         """Whether this primary of a view that has not begun holds the log that the view goes on from."""
         return True
 
+    @abstractmethod
     def on_tick(self) -> None: ...
+    @abstractmethod
     def on_paused(self) -> None: ...
+    @abstractmethod
     def on_event(self, event: Event) -> None: ...
+    @abstractmethod
     def on_packet(self, sender: Member, packet: Packet) -> None: ...
+    @abstractmethod
     def on_newer_view(self, sender: Member, packet: Packet) -> None: ...
+    @abstractmethod
     def on_sign_of_life(self, sender: Member) -> None: ...
+    @abstractmethod
     def on_behind(self, packet: StartView) -> None:
         """This log lacks more than the last batch of its new primary's."""
 
+    @abstractmethod
     def on_ack(self, sender: Member, packet: PrepareOk) -> None: ...
     def on_commit_ok(self, sender: Member, packet: CommitOk) -> None:
         """A round of Commit was answered."""
         return None
 
+    @abstractmethod
     def on_quiet(self) -> None: ...
+    @abstractmethod
     def on_disk_trouble(self) -> None: ...

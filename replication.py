@@ -38,6 +38,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from batches import Batch, DamagedBatch, decode_all
 from events import (
     Applied,
     Apply,
@@ -78,10 +79,8 @@ from events import (
     ViewSaved,
 )
 from packets import (
-    Batch,
     Commit,
     CommitOk,
-    DamagedBatch,
     GetState,
     LastMet,
     Leave,
@@ -94,7 +93,6 @@ from packets import (
     RecoveryResponse,
     SnapshotOffer,
     StartView,
-    decode_all,
 )
 from policy import Policy, Start, Timers
 
@@ -492,10 +490,6 @@ class Replica:
         self.synced = min(self.synced, self.head_op)
         self.order(Cut(self.generation))
 
-    def on_cut_done(self, event: CutDone) -> None:
-        self._answered()
-        self.proceed()
-
     def on_saved(self, event: Saved) -> None:
         self._answered()
         if event.generation == self.generation:
@@ -507,9 +501,10 @@ class Replica:
                 self._join_view()
         self.proceed()
 
-    def on_view_saved(self, event: ViewSaved) -> None:
+    def on_written(self, event: CutDone | ViewSaved) -> None:
         self._answered()
-        self.policy.on_event(event)
+        if type(event) is ViewSaved:
+            self.policy.on_event(event)
         self.proceed()
 
     def _join_view(self) -> None:
@@ -784,9 +779,9 @@ HANDLERS: dict[type, Callable[[Replica, Any], None]] = {
     Submitted: Replica.on_submitted,
     Idled: Replica.on_idled,
     Persisted: Replica.on_persisted,
-    CutDone: Replica.on_cut_done,
+    CutDone: Replica.on_written,
     Saved: Replica.on_saved,
-    ViewSaved: Replica.on_view_saved,
+    ViewSaved: Replica.on_written,
     Applied: Replica.on_applied,
     LogRead: Replica.on_log_read,
     Fetched: Replica.on_fetched,

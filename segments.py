@@ -7,7 +7,7 @@ files, and all that is written is a new segment.
     journal/spare.tmp                          the next segment, not yet or not wholly filled with zeros
 
     segment   sector 0: header  b"USJ1" | size u32 | generation u64 | first_op u64 | prev_hash 16 | crc32 | zeros
-              then batches (their bytes: packets.py), each from a sector boundary on, zeros up to the next one
+              then batches (their bytes: batches.py), each from a sector boundary on, zeros up to the next one
               then zeros up to `size`
 
 A segment is written full of zeros and synced before it gets its name, so it is never short, and every sector of it is either zeros or what
@@ -33,8 +33,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from batches import BATCH_MAX, HEADER, HEADER_SIZE, TRAILER_SIZE, Batch, DamagedBatch, header_of
 from disk import SECTOR, Disk
-from packets import BATCH_MAX, HEADER, HEADER_SIZE, TRAILER_SIZE, Batch, DamagedBatch, header_of
 
 MARK_BYTES = 64 << 10  # of journal between two remembered positions
 WINDOW_BYTES = 256 << 10  # read at once

@@ -38,8 +38,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 import reports
 import snapshots
+from batches import BATCH_MAX, Batch, image_hash
 from commands import count_ops, sessions_of, system_run
 from desk import Desk
 from disk import FULL
@@ -82,7 +85,7 @@ from events import (
 from host import Host, Timer
 from journal import JournalDamaged
 from majority import Majority
-from packets import BATCH_MAX, AnyPacket, Batch, Chunk, Forward, Forwarded, ForwardQuery, GetChunk, Member, View, image_hash
+from packets import AnyPacket, Chunk, Forward, Forwarded, ForwardQuery, GetChunk, Member, View
 from passwords import SALT_SIZE
 from people import Outcome
 from policy import Policy, Start, Timers
@@ -110,6 +113,7 @@ STOP_S = 3.0  # seconds a stop may take before the process ends without the othe
 EXIT_STOPPED, EXIT_TROUBLE = 0, 3
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Server:
     """One replica's hands."""
 
@@ -521,9 +525,6 @@ class Server:
 
     # --- the end, and people --------------------------------------------------------------------------------------------------------------
 
-    def _trace(self, effect: Trace) -> None:
-        self.host.log(effect.text)
-
     def _exit(self, effect: Exit) -> None:
         """End this incarnation. What was promised is on the disk already."""
         if self.ending:
@@ -580,7 +581,7 @@ CARRY_OUT: dict[type, Callable[[Server, Any], None]] = {
     CheckGuard: lambda server, effect: server.registrar.check_guard(effect, server.replica.view, server._confirm),
     Confirm: Server._confirm,
     Exit: Server._exit,
-    Trace: Server._trace,
+    Trace: lambda server, effect: server.host.log(effect.text),
 }
 
 DESK_PACKETS: dict[type, Callable[[Server, Member, Any], None]] = {

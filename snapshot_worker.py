@@ -42,10 +42,10 @@ from typing import Any
 import msgspec
 
 import snapshots
+from batches import NO_HASH
 from disk import Disk, OsDisk
 from journal import JournalDamaged, read_segments
 from leash import end_with_parent
-from packets import NO_HASH
 from snapshots import Made, Manifest, Order, Part, SnapshotDamaged, listed, load, message_file, message_files, name_of, remove, verified
 from state import ChatState
 from tables import MESSAGE_COLUMNS

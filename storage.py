@@ -34,13 +34,15 @@ import msgspec
 
 import snapshots
 import superblock
+from batches import NO_HASH, Batch
 from disk import FULL, Ballast, Disk, ReplicaLock
 from journal import Journal
-from packets import NO_HASH, Batch, Member, View
+from packets import Member, View
 from register import Register, RegisterFull
 from state import ChatState
 from superblock import Superblock
 
+BALLAST_BYTES = 64 << 20  # enough to decide views in the register and to write the log lines about it, whoever else wants room
 ROOM_BYTES = 1 << 20  # as the first segment of a journal
 
 
@@ -71,7 +73,7 @@ class Storage:
         self.register: Register
         self.superblock: Superblock
         self.journal: Journal
-        self.ballast = Ballast(disk, os.path.join(self.path, "ballast"))
+        self.ballast = Ballast(disk, os.path.join(self.path, "ballast"), BALLAST_BYTES)
 
     # --- start ----------------------------------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from batches import NO_HASH
 from disk import Disk
-from packets import NO_HASH
 
 SLOT_BYTES = 4096
 SLOTS = 2

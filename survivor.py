@@ -30,6 +30,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from batches import NO_HASH
 from events import (
     CheckGuard,
     CheckHealth,
@@ -48,17 +49,7 @@ from events import (
     StopAsked,
     Unlinked,
 )
-from packets import (
-    NO_HASH,
-    Leave,
-    Member,
-    Packet,
-    PrepareOk,
-    Recovery,
-    RecoveryResponse,
-    StartView,
-    View,
-)
+from packets import Leave, Member, Packet, PrepareOk, Recovery, RecoveryResponse, StartView, View
 from peers import PROBE_FIRST, Peer
 from policy import Policy
 from replication import (

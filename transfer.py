@@ -27,8 +27,9 @@ import hashlib
 from collections import deque
 from typing import NamedTuple
 
+from batches import NO_HASH
 from disk import Disk
-from packets import NO_HASH, Chunk, GetChunk, SnapshotOffer
+from packets import Chunk, GetChunk, SnapshotOffer
 from snapshots import MANIFEST, MANIFEST_MAX, UNFINISHED, Manifest, Part, SnapshotDamaged, listed, name_of
 
 CHUNK = 256 * 1024  # bytes: small enough to be read, sent and written between two heartbeats

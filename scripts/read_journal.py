@@ -21,8 +21,8 @@ if __name__ == "__main__":
     bootstrap.ensure(bootstrap.PACKAGES)
 
 
+from batches import Batch
 from disk import OsDisk
-from packets import Batch
 from segments import survey
 
 

@@ -21,6 +21,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from batches import NO_HASH, Batch
 from events import (
     Applied,
     Apply,
@@ -61,7 +62,7 @@ from events import (
     Unlinked,
     ViewSaved,
 )
-from packets import NO_HASH, Batch, Member, Packet, PrepareOk, SnapshotOffer, View, decode, encode
+from packets import Member, Packet, PrepareOk, SnapshotOffer, View, decode, encode
 from policy import Start, Timers
 from replication import LIVE, Replica
 from survivor import Survivor

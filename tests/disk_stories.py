@@ -25,9 +25,9 @@ from types import FrameType
 from typing import Any, NamedTuple
 from unittest import mock
 
+from batches import Batch
 from commands import system_run
 from disk import SECTOR
-from packets import Batch
 from replication import NORMAL, READ_ONLY
 from segments import file_name
 from tests.simulator import mix as mixes

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from batches import BATCH_MAX
 from commands import count_ops, system_run
 from connection import Connection
 from desk import Desk
 from history import Archive
-from packets import BATCH_MAX
 from passwords import Hasher
 from people import Outcome
 from state import ChatState

@@ -152,7 +152,7 @@ class Planted(Case):
     def test_a_hash_that_nobody_looks_at(self) -> None:
         body = range((512 + 80) * 8, (512 + 84) * 8)
         self.assertEqual(self.wrong(FLIP, body), [])
-        with mock.patch("packets.digest", lambda head, body: Same(16)):
+        with mock.patch("batches.digest", lambda head, body: Same(16)):
             self.assertEqual(len(self.wrong(FLIP, body)), len(body))
 
     def test_a_lock_file_that_nobody_looks_at(self) -> None:

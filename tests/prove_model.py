@@ -8,8 +8,9 @@ from __future__ import annotations
 import unittest
 from typing import Any
 
+from batches import NO_HASH
 from events import Linked, Received
-from packets import NO_HASH, Member, Recovery
+from packets import Member, Recovery
 from tests.cores import World
 from tests.model.explore import Found, breadth_first, walk
 from tests.model.majority import MAJORITY_BOUNDS, MAJORITY_BUGS, MAJORITY_FIRST, MAJORITY_SMALL, NORMAL, MajorityModel, opening_of

@@ -12,10 +12,10 @@ from typing import Any
 from unittest import mock
 
 import snapshots
+from batches import NO_HASH, Batch
 from commands import count_ops, run, system_run
 from disk import Disk, OsDisk
 from journal import Journal
-from packets import NO_HASH, Batch
 from snapshot_worker import Maker
 from snapshots import install, make_order, prune
 from state import ChatState

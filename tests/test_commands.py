@@ -177,7 +177,7 @@ class WordsTest(unittest.TestCase):
             self.assertTrue(value.startswith("!") and value[1:].replace("_", "").isupper(), value)
 
     def test_a_longest_text_fits_a_batch_with_room(self) -> None:
-        from packets import BATCH_MAX
+        from batches import BATCH_MAX
 
         self.assertLess(4 * (RUN.size + commands.TEXT_MAX + commands.NAME_MAX * 4 + 8), BATCH_MAX)
 

@@ -230,9 +230,9 @@ class RealDisk(unittest.TestCase):
         child.stdin.close()
 
     def test_ballast_is_optional(self) -> None:
-        self.assertFalse(Ballast(self.disk, f"{self.root}/none/ballast").take_in())
+        self.assertFalse(Ballast(self.disk, f"{self.root}/none/ballast", 1 << 20).take_in())
         with mock.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "full")):
-            self.assertFalse(Ballast(self.disk, f"{self.root}/ballast").take_in())
+            self.assertFalse(Ballast(self.disk, f"{self.root}/ballast", 1 << 20).take_in())
         self.assertEqual(self.disk.listdir(self.root), [])
 
     def test_a_failing_lock_call_leaves_no_descriptor(self) -> None:

@@ -11,8 +11,8 @@ from unittest import mock
 
 import history
 import snapshots
+from batches import Batch
 from history import Archive, Found, Gap, Page, find
-from packets import Batch
 from people import Written
 from snapshot_worker import Maker, rows_through_csv
 from snapshots import SnapshotDamaged

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from doors import DOORS
-from host import SO_PEERCRED, LoopHost
+from host import LoopHost
 from settings import load
 
 try:
@@ -76,22 +76,6 @@ class Orders(unittest.IsolatedAsyncioTestCase):
     async def test_a_worker_that_dies_in_the_middle_of_its_answer(self) -> None:
         self.assertEqual(await self.order(1, dies=True), {"failed": "the snapshot worker ended without an answer"})
         self.assertEqual((await self.order(2))["made"], 2)
-
-    async def test_an_operator_who_is_there_when_the_process_ends(self) -> None:
-        """All tasks are cancelled then. Of one that ends so asyncio asks what went wrong, which is an error in the log in Python 3.11."""
-        came, writer = asyncio.Event(), mock.Mock()
-
-        def credentials(*_: int) -> bytes:
-            came.set()
-            return SO_PEERCRED.pack(1, os.getuid(), 0)
-
-        writer.get_extra_info.return_value.getsockopt = credentials
-        serving = asyncio.create_task(self.host._serve_operator(asyncio.StreamReader(), writer))
-        await asyncio.wait_for(came.wait(), 30)
-        serving.cancel()
-        await asyncio.wait([serving])
-        self.assertFalse(serving.cancelled())
-        writer.close.assert_called_once()
 
 
 @unittest.skipIf(uvloop is None, "uvloop is not here")

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import journal
 import segments
+from batches import BATCH_MAX, END, NO_HASH, Batch
 from disk import SECTOR, OsDisk
 from journal import Journal, JournalDamaged, read_segments
-from packets import BATCH_MAX, END, NO_HASH, Batch
 from tests.simulator.disk import SimDisk, SimFiles, Stopped
 
 PATH = "r0/journal"

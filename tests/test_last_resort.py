@@ -11,12 +11,13 @@ import unittest
 from collections.abc import Callable, Iterator
 from unittest import mock
 
+from batches import NO_HASH, Batch
 from commands import system_run
 from disk import Ballast
 from evidence import examine, shown, stamp
 from growing import Growing
 from last_resort import LastResort, Refused
-from packets import NO_HASH, Batch, Member, View
+from packets import Member, View
 from policy import ERA
 from register import Register
 from settings import Address, Settings, parse

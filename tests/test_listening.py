@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+from batches import NO_HASH, Batch
 from events import Apply
-from packets import NO_HASH, Batch
 from replication import NORMAL
 from server import Server
 

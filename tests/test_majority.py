@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from batches import NO_HASH
 from events import (
     Confirm,
     DiskFailed,
@@ -22,7 +23,6 @@ from events import (
 )
 from majority import ABDICATE, CUT_OFF, Majority
 from packets import (
-    NO_HASH,
     Commit,
     CommitOk,
     DoViewChange,

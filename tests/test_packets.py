@@ -10,7 +10,7 @@ import unittest
 import zlib
 
 import packets
-from packets import (
+from batches import (
     BATCH_MAX,
     CRC,
     END,
@@ -19,14 +19,19 @@ from packets import (
     HEADER_SIZE,
     MAGIC,
     NO_HASH,
-    PACKET_MAX,
     TRAILER_SIZE,
-    BadPacket,
     Batch,
+    DamagedBatch,
+    digest,
+    header_of,
+    image_hash,
+)
+from packets import (
+    PACKET_MAX,
+    BadPacket,
     Chunk,
     Commit,
     CommitOk,
-    DamagedBatch,
     DoViewChange,
     Forward,
     Forwarded,
@@ -47,10 +52,7 @@ from packets import (
     StartViewChange,
     View,
     decode,
-    digest,
     encode,
-    header_of,
-    image_hash,
 )
 
 try:

@@ -14,8 +14,9 @@ from unittest import mock
 import msgspec
 
 import register
+from batches import NO_HASH
 from disk import SECTOR, OsDisk
-from packets import NO_HASH, Member, View
+from packets import Member, View
 from register import Register, RegisterDamaged, RegisterFull
 from tests.simulator.disk import SimDisk, SimFiles, Stopped
 

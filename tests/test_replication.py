@@ -15,6 +15,7 @@ import msgspec
 import majority
 import replication
 import survivor
+from batches import NO_HASH, Batch
 from events import (
     Applied,
     Apply,
@@ -35,8 +36,6 @@ from events import (
     Trace,
 )
 from packets import (
-    NO_HASH,
-    Batch,
     Commit,
     CommitOk,
     GetState,

@@ -23,9 +23,9 @@ from unittest import mock
 import msgspec
 
 import snapshot_worker
+from batches import NO_HASH
 from disk import Disk, OsDisk
 from journal import JournalDamaged, read_segments
-from packets import NO_HASH
 from snapshot_worker import Folder, Maker, RowsWriter, ServerGone, Worker, rows_through_csv, rows_through_pandas
 from snapshots import MANIFEST, Order, install, listed, load, make_look, prune, remove_all, tidy
 from state import ChatState

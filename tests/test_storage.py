@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from packets import NO_HASH, Batch
+from batches import NO_HASH, Batch
 from registrar import LOCK_MOVED, MOVED, Registrar
 from storage import BootFailed, Storage
 from superblock import Superblock

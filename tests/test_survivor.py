@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from batches import NO_HASH
 from events import (
     DiskFailed,
     Evaluated,
@@ -23,7 +24,7 @@ from events import (
     Ticked,
     Unlinked,
 )
-from packets import NO_HASH, Commit, GetState, Leave, Member, NewState, PrepareOk, Recovery, RecoveryResponse, StartViewChange, View
+from packets import Commit, GetState, Leave, Member, NewState, PrepareOk, Recovery, RecoveryResponse, StartViewChange, View
 from policy import Timers
 from replication import CATCH_UP_MOST, LEARNER, NORMAL, READ_ONLY, VIEW_CHANGE
 from survivor import BACK_OFF_FIRST, RANK_SUSPECT, TRIES_BEFORE_MOST, Survivor

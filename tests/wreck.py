@@ -28,10 +28,11 @@ from typing import Any, NamedTuple
 
 import snapshots
 import superblock
+from batches import NO_HASH, Batch
 from commands import run, system_run
 from disk import ReplicaLock
 from journal import Journal, JournalDamaged, read_segments
-from packets import NO_HASH, Batch, Member, View
+from packets import Member, View
 from replication import HALTED, LEARNER, NORMAL
 from segments import Remark, padded, survey
 from server import Server

@@ -25,12 +25,13 @@ import evidence
 import memory
 import settings
 import superblock
+from batches import CRC, END, HASH_SIZE, HEADER, HEADER_SIZE, MAGIC, NO_HASH, TRAILER_SIZE, Batch, digest
 from commands import run, system_run
 from disk import SECTOR, ReplicaLock
 from guest import Guest
 from history import Page, rows_of
 from journal import Journal, JournalDamaged, read_segments
-from packets import CRC, END, HASH_SIZE, HEADER, HEADER_SIZE, MAGIC, NO_HASH, TRAILER_SIZE, Batch, Member, View, digest
+from packets import Member, View
 from register import Register, RegisterDamaged
 from segments import header, padded, survey
 from snapshot_worker import Maker, rows_through_csv

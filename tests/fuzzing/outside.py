@@ -20,7 +20,9 @@ from typing import Any, cast
 
 import msgspec
 
+import batches
 import packets
+from batches import NO_HASH, Batch, DamagedBatch
 from commands import COMMANDS, RUN, SYSTEM, Refusal, count_ops, run, sessions_of
 from doors.calls import Asked, Refused, refused
 from doors.gen.chat_pb2 import (
@@ -41,7 +43,7 @@ from exchange import Exchange
 from guest import About, Guest, Message, Reply, Trouble
 from handshake import ANY, LENGTH, Handshake, Identity, LinkRefused
 from links import HANDSHAKE_MAX, Link, Links
-from packets import NO_HASH, PACKET_MAX, AnyPacket, BadPacket, Batch, DamagedBatch, Member, View
+from packets import PACKET_MAX, AnyPacket, BadPacket, Member, View
 from policy import Start, Timers
 from replication import HALTED, Replica
 from snapshot_worker import rows_through_csv
@@ -469,14 +471,14 @@ class BatchTarget(Target):
     """The image of a batch, anywhere in a block of bytes."""
 
     name = "batch"
-    tokens = (packets.MAGIC, packets.END, bytes(8), b"\xff" * 8)
+    tokens = (batches.MAGIC, batches.END, bytes(8), b"\xff" * 8)
 
     def seeds(self) -> dict[str, bytes]:
         first, second, *_ = some_batches()
         return {"one": first.image, "two": first.image + second.image}
 
     def seal(self, image: bytes, dice: random.Random) -> bytes:
-        room = max(len(image), packets.HEADER_SIZE + packets.TRAILER_SIZE + 1)
+        room = max(len(image), batches.HEADER_SIZE + batches.TRAILER_SIZE + 1)
         return seal_batch(image.ljust(room, b"\0"), 0, room, None)
 
     def run(self, image: bytes) -> str:
@@ -485,7 +487,7 @@ class BatchTarget(Target):
             while at < len(image):
                 batch = Batch.decode(memoryview(image), at)
                 assert batch.image == image[at : at + len(batch.image)] and batch.op >= batch.first_op > 0
-                assert packets.image_hash(batch.image) == batch.hash
+                assert batches.image_hash(batch.image) == batch.hash
                 at += len(batch.image)
         except DamagedBatch:
             return "damaged"
@@ -562,7 +564,7 @@ class PieceTarget(Target):
         parts = unframed(image)
         if parts:
             at = dice.randrange(len(parts))
-            room = max(len(parts[at]), packets.HEADER_SIZE + packets.TRAILER_SIZE + 1)
+            room = max(len(parts[at]), batches.HEADER_SIZE + batches.TRAILER_SIZE + 1)
             parts[at] = seal_batch(parts[at].ljust(room, b"\0"), 0, room, None)
         return framed(*parts)
 

@@ -265,7 +265,7 @@ BUGS = (
         "batch_hash_not_checked",
         "2.9: a batch is believed when its hash is right",
         Edit(
-            "packets.py",
+            "batches.py",
             "        if digest(header, body) != hash:\n",
             "        if len(image) < 0:\n",
         ),

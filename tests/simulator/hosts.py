@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from packets import NO_HASH, Member, Packet, StartViewChange
+from batches import NO_HASH
+from packets import Member, Packet, StartViewChange
 from replication import NORMAL
 from settings import Address, Settings
 from settings import Replica as ReplicaSettings

@@ -50,12 +50,13 @@ from hashlib import sha256
 from operator import ge
 from typing import Any
 
-import packets
+import batches
 import replication
 import server
 import transfer
+from batches import NO_HASH
 from events import Event, Persisted
-from packets import NO_HASH, Chunk, Forward, Member, NewState, Packet, Prepare, PrepareOk, View
+from packets import Chunk, Forward, Member, NewState, Packet, Prepare, PrepareOk, View
 from register import _decode
 from replication import LEARNER, NORMAL, READ_ONLY
 from snapshots import MANIFEST, SnapshotDamaged, listed, load
@@ -546,7 +547,7 @@ class Invariants:
 
 def _sizes() -> dict[type, Any]:
     """Bytes of a packet's payload, and at most how many; read each time, since every seed draws its own limits."""
-    frame = packets.HEADER_SIZE + packets.TRAILER_SIZE
+    frame = batches.HEADER_SIZE + batches.TRAILER_SIZE
     return {
         Prepare: lambda packet: (len(packet.image), vars(server)["BATCH_MAX"] + RUN_MAX + frame),
         Chunk: lambda packet: (len(packet.content), transfer.CHUNK),

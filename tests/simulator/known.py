@@ -11,10 +11,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+import compiled
 import register
-from packets import HEADER_SIZE, TRAILER_SIZE, Batch, View
+from batches import HEADER_SIZE, TRAILER_SIZE, Batch
+from packets import View
 
 LENGTH, LENGTH_AT = struct.Struct("<I"), 16  # of a batch's body, in its header
 
@@ -22,17 +23,16 @@ LENGTH, LENGTH_AT = struct.Struct("<I"), 16  # of a batch's body, in its header
 @contextmanager
 def remembered() -> Iterator[None]:
     """Within this."""
-    of_batch, of_view = vars(Batch)["decode"], register._decode
-    read_batch = of_batch.__func__
+    read_batch, of_view = Batch.decode, register._decode
     batches: dict[bytes, Batch] = {}
     views: dict[bytes, View] = {}
 
-    def batch_of(cls: Any, image: bytes | memoryview, at: int = 0) -> Batch:
+    def batch_of(image: bytes | memoryview, at: int = 0) -> Batch:
         if len(image) - at >= HEADER_SIZE:
             whole = bytes(image[at : at + HEADER_SIZE + LENGTH.unpack_from(image, at + LENGTH_AT)[0] + TRAILER_SIZE])
             if whole in batches:
                 return batches[whole]
-        batch: Batch = read_batch(cls, image, at)
+        batch = read_batch(image, at)
         batches[batch.image] = batch
         return batch
 
@@ -44,10 +44,12 @@ def remembered() -> Iterator[None]:
             views[record] = view
         return view
 
-    Batch.decode = classmethod(batch_of)  # type: ignore[assignment, method-assign]
+    if not compiled.is_in_use():  # a compiled class takes no other method
+        Batch.decode = staticmethod(batch_of)  # type: ignore[method-assign]
     register._decode = view_of
     try:
         yield
     finally:
-        Batch.decode = of_batch  # type: ignore[method-assign]
+        if not compiled.is_in_use():
+            Batch.decode = staticmethod(read_batch)  # type: ignore[method-assign]
         register._decode = of_view

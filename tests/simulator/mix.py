@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+import batches
 import connection
-import disk
 import journal
 import majority
-import packets
 import replication
 import segments
 import server
@@ -232,7 +231,7 @@ def make_settings(dice: random.Random) -> Settings:
 
 
 def _places(sizes: dict[str, int]) -> list[tuple[Any, str, Any]]:
-    image_max = packets.HEADER_SIZE + (8 << 10) + packets.TRAILER_SIZE
+    image_max = batches.HEADER_SIZE + (8 << 10) + batches.TRAILER_SIZE
     return [
         (segments, "IMAGE_MAX", image_max),
         (journal, "SEGMENT_BYTES", sizes["segment"]),
@@ -244,6 +243,7 @@ def _places(sizes: dict[str, int]) -> list[tuple[Any, str, Any]]:
         (server, "BATCH_MAX", 8 << 10),
         (server, "FORWARD_MAX", 4 << 10),
         (transfer, "CHUNK", sizes["chunk"]),
+        (storage, "BALLAST_BYTES", 64 << 10),
         (storage, "ROOM_BYTES", 16 << 10),
         (snapshots, "MESSAGES_PER_FILE", sizes["messages"]),
         (survivor, "CATCH_UP_BYTES", sizes["catch_up"]),
@@ -259,7 +259,6 @@ def shrink(sizes: dict[str, int]) -> None:
     for module, name, value in _places(sizes):
         _before.setdefault((module, name), getattr(module, name))
         setattr(module, name, value)
-    disk.Ballast.__init__.__defaults__ = (64 << 10,)
 
 
 def restore() -> None:
@@ -267,7 +266,6 @@ def restore() -> None:
     for (module, name), value in _before.items():
         setattr(module, name, value)
     _before.clear()
-    disk.Ballast.__init__.__defaults__ = (disk.BALLAST_BYTES,)
 
 
 _before: dict[tuple[Any, str], Any] = {}

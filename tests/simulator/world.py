@@ -22,8 +22,9 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from batches import Batch
 from events import Effect, Event, Persisted
-from packets import AnyPacket, Batch, Packet, Prepare, View
+from packets import AnyPacket, Packet, Prepare, View
 from passwords import Hasher
 from people import Outcome
 from replication import NORMAL
