@@ -42,7 +42,7 @@ BACKLOG_MAX = 8 << 20  # bytes of unanswered runs; beyond it the doors stop read
 
 
 class Desk:
-    """All guests of this replica. `poke` tells the server that there is something to do."""
+    """All guests of this replica. `poke` tells the server that there is something to do, `hasten` that a guest has said all it had."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Desk:
         state: ChatState,
         *,
         poke: Callable[[], None],
+        hasten: Callable[[], None],
         now: Callable[[], float],
         dice: Callable[[int], bytes],
         work: Work,
@@ -62,7 +63,7 @@ class Desk:
         backlog_max: int = BACKLOG_MAX,
         is_strict: bool = False,
     ) -> None:
-        self.place, self.poke, self.backlog_max = place, poke, backlog_max
+        self.place, self.poke, self.hasten, self.backlog_max = place, poke, hasten, backlog_max
         self.state: ChatState = state
         self.describe_cluster, self.console = describe_cluster, console
         self.now, self.dice, self.work, self.hasher = now, dice, work, hasher

@@ -160,6 +160,7 @@ class Server:
             f"{self.id}.{self.storage.inc}",
             self.state,
             poke=self.poke,
+            hasten=self.hasten,
             now=self.host.now,
             dice=self.host.random,
             work=self.host.work,
@@ -236,22 +237,19 @@ class Server:
         if self.timer is None or replica.wake_at < self.timer_when - 0.0005:
             self._set_timer(replica.wake_at)
 
-    def _role(self) -> tuple[Any, ...]:
-        replica = self.replica
-        return replica.view, replica.status, replica.primary, replica.serving, self.policy.is_cut_off()
-
     def _has_new_role(self) -> bool:
         replica, (view, status, primary, serving, is_cut_off) = self.replica, self.seen_role  # several times a batch: no tuple for it
         is_same = replica.view == view and replica.status == status and replica.primary == primary and replica.serving == serving
         return not is_same or self.policy.is_cut_off() != is_cut_off
 
     def _notice_role(self) -> None:
-        before, self.seen_role = self.seen_role, self._role()
+        before, replica = self.seen_role, self.replica
+        self.seen_role = (replica.view, replica.status, replica.primary, replica.serving, self.policy.is_cut_off())
         self._role_changed(before)
         early, self.early = self.early, []
-        for replica, packet in early:
-            if replica in self.linked:
-                self.on_packet(replica, packet)
+        for sender, packet in early:
+            if sender in self.linked:
+                self.on_packet(sender, packet)
 
     def _submit(self) -> None:
         ops, body = self.desk.take_batch(BATCH_MAX)
@@ -262,6 +260,11 @@ class Server:
         if not self.poked:
             self.poked = True
             self.host.soon(self.turn)
+
+    def hasten(self) -> None:
+        """A guest has spoken: if it alone was answered last, nobody else is waited for."""
+        if self.answered == 1 and self.poked and not self.depth:
+            self.turn()
 
     def turn(self) -> None:
         """All that came in was fed: let the open batch leave, or the runs for the primary; evaluate queries."""
@@ -553,15 +556,12 @@ class Server:
         """A request from the operator's door."""
         verb = request.get("verb")
         if verb == "status":
-            return self._status()
+            uptime, guests = self.host.now() - self.began, len(self.desk.connections)
+            return reports.status(self.settings, self.replica, self.storage, uptime=uptime, connections=guests, trouble=self._trouble_now())
         if verb == "stop":
             self.host.soon(lambda: self.stop(everybody=bool(request.get("everybody"))))
             return {"stopping": True}
         return {"error": f"unknown verb {verb!r}"}
-
-    def _status(self) -> dict[str, Any]:
-        uptime, guests = self.host.now() - self.began, len(self.desk.connections)
-        return reports.status(self.settings, self.replica, self.storage, uptime=uptime, connections=guests, trouble=self._trouble_now())
 
 
 CARRY_OUT: dict[type, Callable[[Server, Any], None]] = {

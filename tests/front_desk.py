@@ -97,6 +97,7 @@ class FrontDesk:
             place,
             self.state,
             poke=self._poke,
+            hasten=_nothing,
             now=lambda: self.time,
             dice=self._dice,
             work=lambda *work: self.works.append(work),

@@ -31,6 +31,7 @@ class Listening(unittest.TestCase):
         every.upkeep = SimpleNamespace(note_applied=lambda size: None)
         every.desk.applied = lambda outcome: None
         every.poked = every.ending = False
+        every.depth = 0
         every.answered = every.heard = 0
         every.listens_until = 0.0
         every.timer, every.timer_when, every.unapplied = object(), 0.0, None
@@ -104,6 +105,18 @@ class Listening(unittest.TestCase):
         self.say(1)
         self.turn()
         self.assertEqual(self.left, [1])
+
+    def test_a_guest_who_alone_was_answered_leaves_while_its_socket_is_read(self) -> None:
+        self.committed(1)
+        self.say(1)
+        self.server.hasten()
+        self.assertEqual(self.left, [1])
+        self.turn()
+        self.assertEqual(self.left, [1], "the turn that was due had nothing left to do")
+        self.committed(2)
+        self.say(1)
+        self.server.hasten()
+        self.assertEqual(self.left, [1], "another one was answered, and may speak in this turn")
 
     def test_many_who_wait_leave_before_anybody_is_answered(self) -> None:
         self.say(20)
