@@ -158,6 +158,7 @@ class Connection:
         self.skip = skip
 
     def ask_all(self, commands: list[str], render: Render, first: int = 0, low: int = 0) -> None:
+        self._seal()  # what was asked one by one stands ahead
         first = self._count(first, len(commands), low)
         if first:
             item = Run(first, self.skip, commands)

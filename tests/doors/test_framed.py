@@ -130,6 +130,13 @@ class CommandsTest(Case):
         front.turn()
         self.assertEqual(person.read(), whole)
 
+    def test_a_send_stays_behind_what_came_before_it(self) -> None:
+        """Sends are understood together, and all else one by one: both in one chunk come in the order of the chunk."""
+        person = self.front.connect("framed")
+        words = person.say(framed("-1\n") + framed("2\nmason\nhello") + framed("77\n"))
+        self.assertEqual(words, framed(STRANGER) * 3)
+        self.assertFalse(person.connection.line)
+
     def test_headers_that_are_none(self) -> None:
         for header in (
             b"abc       ",

@@ -214,6 +214,7 @@ class FramedTarget(PipeTarget):
         return {
             "talk": frames(b"3\nwayne\na secret", b"1\nwayne\na secret", b"2\nann\nhello", b"4\n", b"-1\n"),
             "numbered": b"understudy 1 " + b"cd" * 16 + b"\n1 0 3|nora|a secret\n2 1 2|ann|hi\n3 2 6|x\n4 3 4\n5 4 5|nora|wrong\n6 5 -1\n",
+            "mixed": frames(b"-1\n", b"2\nann\nhello", b"4\n", b"2\nann\nhello", b"-1\n"),
             "end": frames(b"3\nmason\nx", b"2\nmason\nto myself", b"5\nmason\nwrong", b"5\nmason\nx"),
         }
 
