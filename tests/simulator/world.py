@@ -379,11 +379,14 @@ class World:
         if self.is_meanwhile:
             return
         self.is_meanwhile, until, later = True, self.now + seconds, []
+        waits = {process}  # for whom something was put off: what comes behind that must not overtake it
         while self.heap and self.heap[0][0] <= until:
             event = heappop(self.heap)
             other = event[2]
-            if other is None or other is process or other.paused_until > event[0]:
+            if other is None or other in waits or other.paused_until > event[0]:
                 later.append(event)
+                if other is not None:
+                    waits.add(other)
             elif other.alive:
                 self.now = max(self.now, event[0])
                 self.turn(other, event[3], event[4])
