@@ -108,7 +108,7 @@ def notice_loss(transport: asyncio.BaseTransport) -> None:
     """A host that is cut off closes nothing; without this a mended cable would wait for an old connection's next try, minutes perhaps."""
     line = transport.get_extra_info("socket")
     with contextlib.suppress(OSError):
-        if line is None or ipaddress.ip_address(line.getpeername()[0].partition("%")[0]).is_loopback:
+        if line is None or line.family == socket.AF_UNIX or ipaddress.ip_address(line.getpeername()[0].partition("%")[0]).is_loopback:
             return  # one kernel knows
         line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (

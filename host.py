@@ -191,8 +191,14 @@ class LoopHost:
             holds_lock=hands.holds_lock,
             log=self.log,
             credentials=proof,
+            sockets=self._sockets() if settings.policy == SURVIVOR else None,
         )
         await self.links.start()
+
+    def _sockets(self) -> dict[int, str]:
+        """Where replicas of one host reach each other."""
+        place = os.path.dirname(short_path(os.path.join(self.base, "cluster", "replica-00.sock")))
+        return {row.id: f"{place}/replica-{row.id}.sock" for row in self.settings.replicas}
 
     # --- doors ----------------------------------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
-"""Links between replicas: one authenticated TCP connection per pair, over which packets go in order.
+"""Links between replicas: one authenticated connection per pair, over which packets go in order.
 
 What it is not: it decides nothing about views and keeps no packet for later. A packet to a replica that is not linked is dropped, as a
 network would drop it; who needs an answer asks again. Batches that came together are given as one packet (`together.py`).
 
-The replica with the higher id dials the lower one's peer address, again and again. A frame is a 4-byte big-endian length and that many
-bytes; the length is checked before anything is kept for it. The first frames are the handshake, later ones are packets:
+The replica with the higher id dials the lower one, again and again: on one host by its UNIX socket, which costs less, and by its peer
+address where nobody answers there. A frame is a 4-byte big-endian length and that many bytes; the length is checked before anything is
+kept for it. The first frames are the handshake, later ones are packets:
 
     dialler                                      acceptor
        │ Hello (who I am, fresh nonce)   ──────►    │
@@ -34,6 +35,8 @@ Read next: `packets.py` (what is sent), `server.py` (who sends it).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import secrets
 import socket
 import ssl
@@ -194,7 +197,7 @@ class Complaint(NamedTuple):
 
 
 class Links:
-    """All links of this replica. `addresses` names every replica of the cluster, this one too: there it listens.
+    """All links of this replica. `addresses` names every replica of the cluster, this one too: there it listens. So does `sockets`, if any.
 
     `on_linked(replica, inc)`, `on_unlinked(replica, reason)`, `on_packet(replica, packet)` are called from the loop, never inside `send`,
     and not after `stop` was called.
@@ -213,19 +216,20 @@ class Links:
         log: Callable[[str], None],
         handshake_s: float = HANDSHAKE_S,
         credentials: Credentials | None = None,
+        sockets: Mapping[int, str] | None = None,
     ) -> None:
         assert me.replica in addresses
         self.on_packet = on_packet
         self._me, self._addresses, self._secret, self._holds_lock = me, dict(addresses), secret, holds_lock
         self._on_linked, self._on_unlinked, self._log, self._handshake_s = on_linked, on_unlinked, log, handshake_s
-        self._credentials = credentials
+        self._credentials, self._sockets = credentials, sockets or {}
         self._gate: Gate | None = None
         self._links: dict[int, Link] = {}
         self._strangers: dict[Link, None] = {}  # oldest first
         self._open: set[Link] = set()  # all whose transport is still there, cut ones too
         self._complaints: dict[int | None, Complaint] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._is_stopped = False
 
     async def start(self) -> None:
@@ -233,7 +237,10 @@ class Links:
         loop = asyncio.get_running_loop()
         host, port = self._addresses[self._me.replica]
         if self._credentials is None:
-            self._server = await loop.create_server(lambda: self._new_link(None), host, port)
+            self._servers.append(await loop.create_server(lambda: self._new_link(None), host, port))
+            if path := self._sockets.get(self._me.replica):
+                self._servers.append(await loop.create_unix_server(lambda: self._new_link(None), path))
+                os.chmod(path, 0o600)
         else:
             listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
             newcomers = Newcomers(STRANGERS_MAX, self._handshake_s)
@@ -250,8 +257,8 @@ class Links:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._gate is not None:
             await self._gate.close()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self._links.clear()
         self._strangers.clear()
         for link in self._open:
@@ -260,17 +267,12 @@ class Links:
             await asyncio.wait([link.gone for link in self._open], timeout=FLUSH_S)
         for link in self._open:
             link.abort()
-        if self._server is not None:
-            await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
 
     def linked(self) -> dict[int, int]:
         """Incarnation of each replica that is linked now."""
         return {replica: link.peer.inc for replica, link in self._links.items()}
-
-    def peer(self, replica: int) -> Identity | None:
-        """Who the linked replica is (its pid, for one); None while it is not linked."""
-        link = self._links.get(replica)
-        return link.peer if link is not None else None
 
     def send(self, replicas: tuple[int, ...], packet: Packet) -> None:
         """Hand the packet to the kernel for each of these that is linked; it is encoded once."""
@@ -372,8 +374,9 @@ class Links:
         link = self._new_link(replica)
         try:
             async with asyncio.timeout(min(DIAL_S, self._handshake_s)):
-                context = self._credentials.dials if self._credentials is not None else None
-                await asyncio.get_running_loop().create_connection(lambda: link, host, port, ssl=context)
+                if not await self._reach(link, self._sockets.get(replica)):
+                    context = self._credentials.dials if self._credentials is not None else None
+                    await asyncio.get_running_loop().create_connection(lambda: link, host, port, ssl=context)
         except ssl.SSLError as error:
             self._complain(replica, f"no link with replica {replica}: {host}:{port} was refused: {tls_words(error)}")
             return False
@@ -382,6 +385,13 @@ class Links:
             return False
         await asyncio.shield(link.gone)  # a stop cancels this task, and still waits for the connection
         return link.replica is not None
+
+    async def _reach(self, link: Link, path: str | None) -> bool:
+        """Whether somebody answers at this socket."""
+        if path is not None:
+            with contextlib.suppress(OSError):
+                return bool(await asyncio.get_running_loop().create_unix_connection(lambda: link, path))
+        return False
 
     async def _look(self) -> None:
         while True:

@@ -245,6 +245,7 @@ class Site:
             log=self._write,
             handshake_s=settings["handshake_s"],
             credentials=settings.get("credentials"),
+            sockets=settings.get("sockets"),
         )
 
     def _tell(self, *what: Any) -> None:
@@ -482,8 +483,7 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
     async def test_three_replicas_link_whatever_the_order_of_their_start(self) -> None:
         sites = await self.three()
         self.assertEqual(sites[0].links.linked(), {1: 101, 2: 102})
-        self.assertEqual(sites[2].links.peer(0), identity(0))
-        self.assertIsNone(sites[2].links.peer(2))
+        self.assertEqual(sites[2].links._links[0].peer, identity(0))
         self.assertIn(("linked", 1, 101), sites[0].told)
 
     async def test_a_replica_that_starts_again_is_linked_again_as_its_new_incarnation(self) -> None:
@@ -499,6 +499,47 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(sites[watcher].links.linked(), {restarted: 500})
             kinds = [what[0] for what in sites[watcher].told]
             self.assertEqual(kinds, ["linked", "unlinked", "linked"])
+
+    def families(self, *sites: Site) -> set[socket.AddressFamily]:
+        """Of the connections of their links."""
+        return {link._transport.get_extra_info("socket").family for site in sites for link in site.links._links.values()}
+
+    async def test_replicas_of_one_host_reach_each_other_by_their_sockets(self) -> None:
+        """One that starts again finds its own name taken, by itself; others get no further than at the port."""
+        where = self.enterContext(tempfile.TemporaryDirectory())
+        sockets = {replica: f"{where}/replica-{replica}.sock" for replica in range(3)}
+        acceptor, dialler = await self.site(0, sockets=sockets), await self.site(1, sockets=sockets)
+        for begins in range(2):
+            await acceptor.until_linked(1)
+            await dialler.until_linked(0)
+            self.assertEqual(self.families(acceptor, dialler), {socket.AF_UNIX})
+            self.assertEqual(os.stat(sockets[0]).st_mode & 0o777, 0o600)
+            dialler.links.send((0,), ok(1 + begins))
+            acceptor.links.send((1,), ok(3 + begins))
+            await acceptor.until_packets(1)
+            await dialler.until_packets(1 + begins)
+            if not begins:
+                await acceptor.links.stop()
+                await dialler.until_linked()
+                acceptor = await self.site(0, identity(0, inc=500), sockets=sockets)
+        self.assertEqual(dialler.packets(), [ok(3), ok(4)])
+        stranger = await self.site(2, secret=OTHER_SECRET, sockets=sockets)
+        await acceptor.until_logged("a connection as replica 2 to the peer port was refused: its proof is wrong")
+        self.assertEqual(stranger.told, [])
+
+    async def test_where_nobody_answers_at_a_socket_the_peer_port_is_dialled(self) -> None:
+        """No such directory; a name that is left of one who has ended, and another version that listens at its port only."""
+        where = self.enterContext(tempfile.TemporaryDirectory())
+        left = socket.socket(socket.AF_UNIX)
+        left.bind(f"{where}/left.sock")
+        left.close()
+        for path in (f"{where}/none/replica-0.sock", f"{where}/left.sock"):
+            self.ports = free_ports(3)
+            self.addresses = {replica: ("127.0.0.1", port) for replica, port in enumerate(self.ports)}
+            acceptor, dialler = await self.site(0), await self.site(1, sockets={0: path})
+            await acceptor.until_linked(1)
+            await dialler.until_linked(0)
+            self.assertEqual(self.families(acceptor, dialler), {socket.AF_INET})
 
     async def test_a_replica_with_another_secret_is_never_linked(self) -> None:
         acceptor, dialler = await self.site(0), await self.site(1, secret=OTHER_SECRET)

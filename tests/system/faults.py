@@ -31,6 +31,7 @@ import contextlib
 import ctypes
 import os
 import random
+import re
 import resource
 import signal
 import socket
@@ -46,6 +47,7 @@ STARTING_S = 0.35  # seconds in which a start is under way
 LOOK_FOR_S = 3.0  # seconds until a moment that is waited for is given up
 FILL_MESSAGES = 400  # of 60 KB: more than what a journal has prepared
 # How often each kind is drawn, relative to the others. Kills are to be the most, and every moment is to be met often.
+LINK = re.compile(r"replica-\d+\.sock")  # the UNIX address by which replicas of one host reach each other
 SHARES = {
     "one": 16,
     "two": 8,
@@ -270,9 +272,10 @@ class Faults:
         for _ in range(self.dice.choice([1, 1, 2, 4])):
             victim = self.dice.choice(self.cluster.ids)
             doors = [*self.cluster.pipes, *self.cluster.doors["ledger"]]
-            ports = self.dice.choice([self.cluster.peers, doors, [*self.cluster.peers, *doors]])
+            links = [0, *self.cluster.peers]
+            ports = self.dice.choice([links, doors, [*links, *doors]])
             for port in shut_connections(self.cluster.processes[victim].pid, ports, self.dice):
-                is_link = port in self.cluster.peers
+                is_link = port in links
                 self.campaign.figures.injected["links between replicas cut" if is_link else "guests' connections cut"] += 1
             await self.campaign.rest(0.1)
 
@@ -330,7 +333,7 @@ class Faults:
 
 
 def shut_connections(pid: int, ports: list[int], dice: random.Random) -> list[int]:
-    """Shut down about half of a process's TCP connections from or to these ports, from outside: its descriptors are borrowed. The ports."""
+    """Shut down about half of a process's connections from or to these ports, from outside, with its descriptors. The ports; 0: a link."""
     system = ctypes.CDLL(None, use_errno=True)
     cut = []
     handle = os.pidfd_open(pid)
@@ -344,6 +347,9 @@ def shut_connections(pid: int, ports: list[int], dice: random.Random) -> list[in
                     continue
                 with socket.socket(fileno=borrowed) as connection:
                     if connection.family == socket.AF_UNIX:
+                        if 0 in ports and LINK.search(f"{connection.getsockname()} {connection.getpeername()}"):
+                            connection.shutdown(socket.SHUT_RDWR)
+                            cut.append(0)
                         continue
                     ends = {connection.getsockname()[1], connection.getpeername()[1]} & set(ports)
                     if ends:
