@@ -81,8 +81,6 @@ class Connection:
         """Bytes from the guest. Returns whether unfinished bytes wait for silence."""
         waits = self.translator.feed(chunk)
         self.flush()
-        if self.desk.open_runs:
-            self.desk.hasten()
         if self.desk.reached[1]:
             self.desk.turn_away(self)
             return False

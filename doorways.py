@@ -103,7 +103,11 @@ class Doorways:
                     self.sockets.remove((door, bound))
                     bound.close()
                 else:
-                    self.servers.append(await self._serve(door, listener))
+                    server = await self._serve(door, listener)
+                    if self.is_open:
+                        self.servers.append(server)
+                    else:
+                        server.close()
         if self.is_open and self.grpc is not None:
             await self.grpc.open()
         if self.is_open:

@@ -187,7 +187,8 @@ def stop_replicas(settings: Settings, base: str, replica: int | None) -> int:
     for i in wanted:
         holder = _holder(base, i) if i in silent else None
         if holder is not None:
-            print(f"replica {i} runs and does not answer: let it go on if it stands still, or end it (process {holder.pid})")
+            named = f" (process {holder.pid})" if _is_ours(holder.pid) else ""  # it writes its own when it has read its disk
+            print(f"replica {i} runs and does not answer: it may be reading its disk; let it go on if it stands still, or end it{named}")
         else:
             print(f"replica {i} " + ("did not run" if i not in states else "does not stop: see its log" if i in left else "stopped"))
     return 1 if left or silent or not states else 0
@@ -249,6 +250,14 @@ def _holder(base: str, replica: int) -> LockContent | None:
     with contextlib.suppress(OSError):
         return ReplicaLock.read(OsDisk(), os.path.join(base, "cluster"), replica)
     return None
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return bool(pid) and b"server.py" in file.read()
+    except OSError:
+        return False
 
 
 def _is_alive(pid: int) -> bool:

@@ -251,16 +251,19 @@ class Replica:
             return self.ignore(packet, "my log is not the view's log yet")
         try:
             batch = Batch.decode(packet.image)
-            several = decode_all(packet.image, batch.first_op - 1, batch.prev_hash) if len(packet.image) > len(batch.image) else []
+            batches = decode_all(packet.image, batch.first_op - 1, batch.prev_hash) if len(packet.image) > len(batch.image) else [batch]
         except DamagedBatch as error:
             return self.ignore(packet, str(error))
+        while len(batches) > 1 and batch.op <= self.head_op:  # it was sent again, and the next came with it
+            del batches[0]
+            batch = batches[0]
         if batch.op == self.head_op and batch.hash == self.head_hash:
             if self.synced == self.head_op:
                 self.send_ok()
         elif batch.prev_hash == self.head_hash and batch.first_op == self.head_op + 1 and not self.writing:
             self.acked_at = 0.0
-            if several:
-                self._take(several)
+            if len(batches) > 1:
+                self._take(batches)
             else:
                 before = self.last
                 self._extend(batch)

@@ -80,6 +80,7 @@ class StreamShell(asyncio.Protocol):
             self.later += chunk  # TLS has read ahead
         else:
             self._take(connection, chunk)
+            self.desk.hasten()  # whatever comes of it, nothing is done with this guest behind it
 
     def _take(self, connection: Connection, chunk: bytes) -> None:
         """Its share; the rest waits for the next turn."""

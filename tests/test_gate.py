@@ -128,7 +128,7 @@ class DoorsTest(Knocking):
         settings = msgspec.structs.replace(parse(raw.encode(), "c.yaml"), tls=certified.directory())
         guest: Any = mock.Mock(gone=False, feed=lambda chunk: False)
         guest.translator = types.SimpleNamespace(greeting=b"hello\n", rest=b"", share=len)
-        desk: Any = types.SimpleNamespace(welcome=lambda shell, door: guest)
+        desk: Any = types.SimpleNamespace(welcome=lambda shell, door: guest, hasten=lambda: None)
         self.doors = Doorways(
             settings, 1, desk=lambda: desk, is_serving=lambda: True, log=self.refusals.append, announce=lambda words: None
         )
@@ -182,6 +182,22 @@ class DoorsTest(Knocking):
             await self.reopen()
             self.assertEqual(self.refusals, [self.words(), "doors are open"])
             self.doors.close()
+        await self.reopen()
+        self.assertEqual(await self.greeted(self.ours), b"hello\n")
+
+    async def test_doors_that_are_closed_while_they_open_stay_closed(self) -> None:
+        self.doors.close()
+        serve = self.doors._serve
+
+        async def slowly(door: str, listener: socket.socket) -> Any:
+            server = await serve(door, listener)
+            self.doors.close()
+            return server
+
+        with mock.patch.object(self.doors, "_serve", slowly):
+            await self.reopen()
+        self.assertEqual(self.doors.servers, [])
+        self.assertNotIn("doors are open", self.refusals)
         await self.reopen()
         self.assertEqual(await self.greeted(self.ours), b"hello\n")
 

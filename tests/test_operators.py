@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import subprocess
 import tempfile
 import unittest
 from collections.abc import Iterator
@@ -99,9 +100,16 @@ class OneOfThree(unittest.TestCase):
         base, self.row = self.hold(0), None
         with self.on_host() as said, mock.patch.object(operators, "STOP_S", 0.1):
             self.assertEqual(operators.stop_replicas(SETTINGS, base, None), 1)
-        self.assertIn(
-            f"replica 0 runs and does not answer: let it go on if it stands still, or end it (process {os.getpid()})", said.getvalue()
-        )
+        words = "replica 0 runs and does not answer: it may be reading its disk; let it go on if it stands still, or end it\n"
+        self.assertIn(words, said.getvalue())
+
+    def test_only_a_process_of_ours_is_named(self) -> None:
+        """The lock names the one before until its disk is read, and nobody at first."""
+        process = subprocess.Popen(["/bin/sh", "-c", "echo; read line", "server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(process.communicate)
+        assert process.stdout is not None
+        process.stdout.readline()
+        self.assertEqual([operators._is_ours(pid) for pid in (process.pid, os.getpid(), 0)], [True, False, False])
 
     def test_who_is_starting_is_stopped_when_it_hears(self) -> None:
         base, self.row = self.hold(0), None

@@ -283,6 +283,18 @@ class NormalTest(Story):
         effects = r.step(world.now, Persisted(r.generation, log[-1].op, log[-1].hash))
         self.assertEqual([e.packet for e in effects if isinstance(e, Send)], [PrepareOk(1, 4, log[-1].hash)])
 
+    def test_a_batch_that_was_sent_again_does_not_hide_the_next_which_came_with_it(self) -> None:
+        world = self.begin(b"a")
+        world.hold(2)
+        r, log = self.replica(2), [world.stores[0].log[-1], *chain(b"x", b"y", after=world.stores[0].log[-1])]
+        effects = self.feed(2, 0, Prepare(1, 1, 1, 0, log[0].image + log[1].image))
+        self.assertEqual([[b.op for b in e.batches] for e in effects if isinstance(e, Persist)], [[2]])
+        r.step(world.now, Persisted(r.generation, log[1].op, log[1].hash))
+        effects = self.feed(2, 0, Prepare(1, 2, 1, 0, log[0].image + log[1].image))
+        self.assertEqual([e.packet for e in effects if isinstance(e, Send)], [PrepareOk(1, 2, log[1].hash)], "all of it was there")
+        effects = self.feed(2, 0, Prepare(1, 3, 1, 0, b"".join(batch.image for batch in log)))
+        self.assertEqual([[b.op for b in e.batches] for e in effects if isinstance(e, Persist)], [[3]])
+
     def test_batches_that_came_together_and_do_not_follow_each_other_are_not_stored(self) -> None:
         world = self.begin(b"a")
         one, two, three = chain(b"x", b"y", b"z", after=world.stores[0].log[-1])

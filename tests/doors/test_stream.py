@@ -116,6 +116,13 @@ class ShellTest(Shells):
         self.connect(peer=None)
         self.assertEqual(self.announced[1], "Connected to : ? : 0")
 
+    def test_a_guest_may_be_sent_away_by_what_its_own_command_sets_off(self) -> None:
+        """The disk fails while the batch of a lone guest is written."""
+        shell, wire = self.connect()
+        self.front.desk.hasten = lambda: self.front.desk.close_all("this replica stops: try the next port")
+        shell.data_received(b"1|mason\n2")
+        self.assertEqual((wire.state, shell.silence), ("closed", None))
+
     def test_silence_ends_an_unframed_command(self) -> None:
         shell, wire = self.connect()
         self.heard(wire)

@@ -99,6 +99,7 @@ class Shell:
             self.silence += 1
             if self.connection.feed(self.unread.pop(0)):
                 self.world.push(self.world.now + QUIET_AFTER, self.process, self._quiet, self.silence)
+            self.process.server.desk.hasten()
 
     def _quiet(self, silence: int) -> None:
         if silence == self.silence and not self.connection.gone:
