@@ -389,6 +389,7 @@ class AccusationTest(Story):
     def test_a_second_look_after_the_health_check(self) -> None:
         world = self.begin(b"a")
         policy, r = self.core(1).policy, self.replica(1)
+        self.assertEqual((policy.reachable(), policy.is_cut_off()), (0, False), "nothing depends on how many answer")
         self.assertEqual(r.step(world.now, HealthChecked(True)), [], "nobody is accused any more")
         for change in ("stopping", "proposing", "view"):
             world.freeze(0)

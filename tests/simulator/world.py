@@ -354,7 +354,7 @@ class World:
             if process is None:
                 callback(*args)
             elif process.alive:
-                if process.paused_until > self.now:
+                if process.paused_until > when:  # not the world's time, which may be ahead: what was put off before would be overtaken
                     process.parked.add(process.paused_until)
                     is_behind = is_timer and number < BEHIND and not process.timers_first
                     heappush(heap, (process.paused_until, number + BEHIND * is_behind, process, callback, args))
