@@ -239,14 +239,14 @@ class Links:
         if self._credentials is None:
             self._servers.append(await loop.create_server(lambda: self._new_link(None), host, port))
             if path := self._sockets.get(self._me.replica):
-                self._servers.append(await loop.create_unix_server(lambda: self._new_link(None), path))
-                os.chmod(path, 0o600)
+                with contextlib.suppress(OSError):  # no room, perhaps: then the others dial the port
+                    self._servers.append(await loop.create_unix_server(lambda: self._new_link(None), path))
+                    os.chmod(path, 0o600)
         else:
             listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
             newcomers = Newcomers(STRANGERS_MAX, self._handshake_s)
             self._gate = Gate(listener, self._credentials.accepts, lambda: self._new_link(None), self._refuse, newcomers)
-        lower = [replica for replica in sorted(self._addresses) if replica < self._me.replica]
-        self._tasks = [asyncio.create_task(self._dial(replica)) for replica in lower]
+        self._tasks = [asyncio.create_task(self._dial(replica)) for replica in sorted(self._addresses) if replica < self._me.replica]
         self._tasks.append(asyncio.create_task(self._look()))
 
     async def stop(self) -> None:

@@ -95,11 +95,13 @@ WITHOUT_DISK = {
     "snapshot_worker.Worker.run": "a pipe to its server",
     "host.LoopHost.start_admin": "a socket; a replica that cannot make it does not start",
     "host.short_path": "a name for it",
+    "links.Links.start": "another socket; the others dial the port of a replica that cannot make it",
     "logbook.start_log": "the log for people; a replica that cannot have one does not start",
     "logbook._fill": "/dev/null, where a standard descriptor is closed",
     "compiled.name_of": "the program's own sources, read",
     **dict.fromkeys(
-        ("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive", "disk.file_system"), "the kernel's files, read"
+        ("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive", "operators._is_ours", "disk.file_system"),
+        "the kernel's files, read",
     ),
     "credentials._read": "certificates, read once; a replica that cannot read them does not start",
     **dict.fromkeys(("certificates.make", "certificates._load_ca", "certificates._write"), "`make-certs`, which runs beside the replicas"),
