@@ -7,6 +7,8 @@ import os
 import ssl
 import tempfile
 import unittest
+from typing import Any
+from unittest import mock
 
 import credentials
 import wire
@@ -44,9 +46,22 @@ class Secured(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(self.troubles, [])
 
     async def assert_distrusts(self, replicas: FakeReplicas, tls: ssl.SSLContext | None, why: str) -> None:
-        client = self.client(replicas, tls, give_up_after=0.3)
+        """Each is complained of once, though all are dialled twice."""
+        dials, dial = 0, wire.dial
+
+        async def counted(*whom: Any) -> None:
+            nonlocal dials
+            dials += 1
+            await dial(*whom)
+
+        with mock.patch("client.dial", counted):
+            client = self.client(replicas, tls)
+            asked = asyncio.ensure_future(client.request("1|mason"))
+            while dials < 7:
+                await asyncio.sleep(0.01)
+            client.stop("all were dialled twice")
         with self.assertRaises(NoAnswer):
-            await client.request("1|mason")
+            await asked
         told = [words for words in self.troubles if why in words]
         self.assertEqual(len(told), 3, f"once of each: {self.troubles}")
         self.assertEqual(replicas.executed, [])
@@ -68,7 +83,7 @@ class Secured(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_client_without_tls(self) -> None:
         replicas = await self.replicas(credentials.of_doors(certified.directory(), 1))
-        client = self.client(replicas, None, give_up_after=0.5)
+        client = self.client(replicas, None, give_up_after=1.0)
         with self.assertRaisesRegex(NoAnswer, r"takes connections and ends them: if it speaks TLS, name its cluster's CA \(--ca FILE\)"):
             await client.request("1|mason")
         self.assertEqual(replicas.executed, [])
