@@ -212,9 +212,9 @@ def numbered(message: Message) -> bytes:
     return b"* %d %d\n%s" % (seq, len(words), words)
 
 
-def has_controls(words: bytes) -> bool:
-    """Whether a control character other than TAB stands in these."""
-    return len(words.translate(None, CONTROLS)) != len(words)
+def has_controls(words: bytes, controls: bytes = CONTROLS) -> bool:
+    """Whether one of these control characters (otherwise: any but TAB) stands in the words."""
+    return len(words.translate(None, controls)) != len(words)
 
 
 def text_of(line: bytes) -> str | None:

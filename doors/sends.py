@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING
 
 from commands import ID_SUFFIX, NAME_MAX, ONLINE, TEXT_MAX, WAITING
+from doors.lines import CONTROLS, has_controls
 from doors.pipe_words import TOLD, WAITS
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ PLAIN = re.compile(rf"^{SEND}", re.M)
 NUMBERED = re.compile(rf"^([1-9][0-9]{{0,17}}) ([0-9]{{1,18}}) {SEND}", re.M)
 ONE_NUMBERED = re.compile(rf"([1-9][0-9]{{0,17}}) ([0-9]{{1,18}}) 3(\|[^|]{{1,{WHOM_MAX}}}\|.{{1,{SHORT}}})", re.S)
 FRAMED = re.compile(rf"(?:\A|\0)2\n([^|\n\0]{{1,{WHOM_MAX}}})\n([^\n\0]{{1,{SHORT}}})(?=\0|\Z)")
-CONTROLS = bytes((*range(9), *range(11, 32), 127))  # all but TAB, and the newline between two lines
+WITHIN = CONTROLS.replace(b"\n", b"")  # but for the newline between two lines
 
 
 def sends_of(whole: bytes) -> list[str] | None:
@@ -38,7 +39,7 @@ def sends_of(whole: bytes) -> list[str] | None:
         text = str(whole, "utf-8")
     except UnicodeDecodeError:
         return None
-    if not text.isprintable() and len(whole.translate(None, CONTROLS)) != len(whole):
+    if not text.isprintable() and has_controls(whole, WITHIN):
         return None
     count = text.count("\n") + 1
     found = PLAIN.findall(text) if len(text) < count * LONG else ()  # along longer ones it would go back and forth
@@ -58,7 +59,7 @@ def numbered_sends_of(whole: bytes) -> tuple[int, int, list[str]] | None:
         number, low, rest = one.groups()
         return int(number), int(low), ["S" + rest]
     count = text.count("\n") + 1
-    if len(text) >= count * LONG or len(whole.translate(None, CONTROLS)) != len(whole):
+    if len(text) >= count * LONG or has_controls(whole, WITHIN):
         return None
     found = NUMBERED.findall(text)
     first = int(found[0][0]) if found else 0
@@ -74,7 +75,7 @@ def framed_sends_of(bodies: list[bytes]) -> list[str] | None:
         text = str(whole, "utf-8")
     except UnicodeDecodeError:
         return None
-    if len(whole.translate(None, CONTROLS)) != len(whole) - (len(bodies) - 1):  # more than the zeros between them
+    if len(whole.translate(None, WITHIN)) != len(whole) - (len(bodies) - 1):  # more than the zeros between them
         return None
     found = FRAMED.findall(text) if len(text) < len(bodies) * LONG else []
     return [f"S|{whom}|{words}" for whom, words in found] if len(found) == len(bodies) else None

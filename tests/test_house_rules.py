@@ -89,7 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doors": {"doors.calls", "doors.contract", "doors.framed", "doors.ledger", "doors.operator", "doors.pipe", "doors.room"},
     "doors.lines": {"commands", "doors", "doors.contract"},
     "doors.pipe_words": {"commands", "doors", "doors.lines"},
-    "doors.sends": {"commands", "doors", "doors.pipe_words"},
+    "doors.sends": {"commands", "doors", "doors.lines", "doors.pipe_words"},
     "doors.pipe": {"commands", "doors.lines", "doors.pipe_words", "doors.sends"},
     "doors.ledger": {"commands", "doors", "doors.lines"},
     "doors.room": {"commands", "doors", "doors.lines"},
