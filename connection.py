@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from commands import NO_SESSION, NOT_AS_IT_IS, QUERIES, STRICT, WINDOW, Passwords, system_run
-from doors import TRANSLATORS, Render, Translator
+from doors import TRANSLATORS, Guest, Render, Shell, Translator
 from noting import note, out_of_step
 from people import DEAF, Message, Opened
 from reading import query_of
@@ -30,32 +30,20 @@ if TYPE_CHECKING:
     from desk import Desk
 
 
-class Shell(Protocol):
-    """The socket's side of a connection (`doors/stream.py`)."""
-
-    address: str  # of the guest, without its port
-    peer: str  # the same with it
-
-    def write(self, words: bytes) -> None: ...
-    def close(self, why: str) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def is_drained(self) -> bool:
-        """Whether all that was written has gone into the socket."""
-
-
-class Connection:
+class Connection(Guest):
     """One guest's connection; what `doors.Guest` promises to translators."""
 
     __slots__ = (
         *("account", "account_number", "acked", "base", "blocked", "bytes_unanswered", "count", "desk", "door", "ended", "filling", "gone"),
-        *("holes", "home", "is_open", "is_plain", "kind", "line", "low", "opening", "owed", "paused", "peer", "provisional", "seen"),
-        *("session", "shell", "shown", "skip", "told", "translator", "unanswered", "withheld"),
+        *("holes", "home", "is_open", "is_plain", "is_watched", "kind", "line", "low", "opening", "owed", "paused", "peer", "provisional"),
+        *("seen", "session", "shell", "shown", "skip", "told", "translator", "unanswered", "withheld"),
     )
+    __deletable__ = ("translator",)  # for a compiled form: the desk does, when all is over
 
     def __init__(self, desk: Desk, shell: Shell, door: str, number: int) -> None:
         self.desk, self.shell, self.door, self.peer = desk, shell, door, shell.peer
         self.session, self.kind, self.is_plain = b"", "", False
+        self.is_watched = desk.console is not None
         self.home = f"{desk.place}.{number}"
         self.opening = self.is_open = self.ended = self.gone = self.paused = False
         self.account, self.account_number, self.seen = "", 0, 0  # number 0: it is a name in the room
@@ -222,10 +210,6 @@ class Connection:
 
     def describe_cluster(self) -> bytes:
         return self.desk.describe_cluster(self.door)
-
-    @property
-    def is_watched(self) -> bool:
-        return self.desk.console is not None
 
     def watch(self, line: str) -> None:
         if self.desk.console is not None:

@@ -18,13 +18,14 @@ Read next: `connection.py`, `server.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import read_only
 from answers import EVALUATE
 from attempts import Attempts
 from commands import count_ops, system_run
-from connection import Connection, Shell
+from connection import Connection
+from doors import Shell
 from history import Archive
 from noting import expelled
 from passwords import Hasher
@@ -64,6 +65,7 @@ class Desk:
         is_strict: bool = False,
     ) -> None:
         self.place, self.poke, self.hasten, self.backlog_max = place, poke, hasten, backlog_max
+        self.hears = False  # while a guest is read, who then says `hasten`: until then nobody has to be told anything
         self.state: ChatState = state
         self.describe_cluster, self.console = describe_cluster, console
         self.now, self.dice, self.work, self.hasher = now, dice, work, hasher
@@ -115,7 +117,7 @@ class Desk:
         if self.connections.pop(connection.home, None) is None:
             return
         self.relays.moved(connection)
-        connection.translator = cast(Any, None)  # they hold each other, and would wait for the garbage collector
+        del connection.translator  # they hold each other, and would wait for the garbage collector
         if not connection.opening:
             return
         if self.by_session.get(connection.session) is connection:
@@ -319,9 +321,10 @@ class Desk:
 
     def state_changed(self, names: set[str]) -> None:
         """Push what these accounts' guests were not shown yet."""
-        some = self.watching.keys() & names if len(names) < len(self.watching) else names & self.watching.keys()
+        watching = self.watching
+        some = [name for name in names if name in watching] if len(names) < len(watching) else [name for name in watching if name in names]
         for name in sorted(some):  # a replayed day is the same day: the order of a set is not
-            for connection in tuple(self.watching.get(name, ())):
+            for connection in tuple(watching.get(name, ())):
                 connection.push(self.state.undelivered(name, connection.account_number, connection.shown))
 
     def refuse_open(self, uncertain: frozenset[bytes] = frozenset()) -> None:

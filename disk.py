@@ -25,8 +25,11 @@ import re
 import shutil
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
+
+from mypy_extensions import mypyc_attr
 
 SECTOR = 512  # bytes; the unit that a power cut leaves whole
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what the kernel says where room or a quota ends
@@ -34,33 +37,56 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # what the kernel says where room or a quot
 NETWORKED = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gfs2", "ocfs2", "fuse.glusterfs", "fuse.sshfs"))
 
 
-class Disk(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Disk(ABC):
     """See the module's table. Synchronous; paths are absolute or relative to the process; every failure is an OSError."""
 
+    @abstractmethod
     def open(self, path: str, create: bool = False) -> int: ...
+    @abstractmethod
     def open_dir(self, path: str) -> int: ...
+    @abstractmethod
     def close(self, fd: int) -> None: ...
+    @abstractmethod
     def pread(self, fd: int, count: int, at: int) -> bytes: ...
+    @abstractmethod
     def pwrite(self, fd: int, content: bytes, at: int) -> None: ...
+    @abstractmethod
     def sync(self, fd: int) -> None: ...
+    @abstractmethod
     def size(self, fd: int) -> int: ...
+    @abstractmethod
     def truncate(self, fd: int, size: int) -> None: ...
+    @abstractmethod
     def allocate(self, fd: int, size: int) -> None: ...
+    @abstractmethod
     def rename(self, old: str, new: str) -> None: ...
+    @abstractmethod
     def link(self, old: str, new: str) -> None: ...
+    @abstractmethod
     def unlink(self, path: str) -> None: ...
+    @abstractmethod
     def exists(self, path: str) -> bool: ...
+    @abstractmethod
     def listdir(self, path: str) -> list[str]: ...
+    @abstractmethod
     def mkdir(self, path: str) -> None: ...
+    @abstractmethod
     def sync_dir(self, path: str | int) -> None: ...
+    @abstractmethod
     def symlink(self, target: str, path: str) -> None: ...
+    @abstractmethod
     def remove_tree(self, path: str) -> None: ...
+    @abstractmethod
     def identity(self, path: str | int) -> tuple[int, int]: ...
+    @abstractmethod
     def try_lock(self, path: str, *, shared: bool) -> int | None: ...
+    @abstractmethod
     def unlock(self, fd: int) -> None: ...
 
 
-class OsDisk:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class OsDisk(Disk):
     """The real one. Files are readable by their owner only, are not inherited by other programs, and are never reached through a link."""
 
     def open(self, path: str, create: bool = False) -> int:

@@ -23,7 +23,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import credentials
 import descriptors
@@ -132,9 +132,14 @@ class Doorways:
         self.lost.append((door, address, port))
         self.log(f"nobody comes in at {written(address, port)}, door {door}: {error.strerror}; somebody else took the port meanwhile")
 
-    def _shell_maker(self, door: str) -> Callable[[], StreamShell]:
+    def _shell_maker(self, door: str) -> Callable[[], asyncio.Protocol]:
         most = self.room.guests
-        return lambda: StreamShell(self.desk(), door, self.shells, self.turns, log=self.log, announce=self.announce, clients_max=most)
+
+        def made() -> asyncio.Protocol:
+            shell = StreamShell(self.desk(), door, self.shells, self.turns, log=self.log, announce=self.announce, clients_max=most)
+            return cast(asyncio.Protocol, shell)
+
+        return made
 
     def _refuse(self, why: str) -> None:
         """Once in a while: whoever dials can make it happen."""

@@ -27,6 +27,7 @@ from commands import LOG_IN, LOG_OUT, NO_SESSION, WINDOW, WRONG, Refusal, accoun
 from connection import Connection
 from desk import Desk
 from doors.calls import Asked, CallTranslator
+from doors.contract import Shell
 
 COMMON_MAX = WINDOW // 2  # calls under way on a common line, half of what its session may have
 TOGETHER_MAX = 64 << 10  # characters of calls in one run, which is never split
@@ -37,7 +38,7 @@ PROOFS_MAX = 10_000  # passwords remembered as right
 Answer = Callable[[str], None]  # a reply, or "": nobody knows
 
 
-class LineShell:
+class LineShell(Shell):
     """Where a line's bytes would go, if it had any."""
 
     def __init__(self, exchange: Exchange, address: str = "") -> None:

@@ -18,9 +18,12 @@ import struct
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
+
+from mypy_extensions import mypyc_attr
 
 import credentials
 from bootstrap import HOME
@@ -28,6 +31,7 @@ from desk import Desk
 from disk import Disk, OsDisk
 from doors.operator import Slip
 from doorways import Doorways
+from events import Event
 from handshake import Identity, load_secret, wire_version
 from links import Links
 from packets import AnyPacket, Packet
@@ -62,38 +66,58 @@ class Hands(Protocol):
     def on_operator(self, request: dict[str, Any]) -> dict[str, Any]: ...
 
 
-class Host(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Host(ABC):
     """See `LoopHost` (production) and `tests/simulator/world.py`."""
 
     disk: Disk
     hasher: Hasher
 
+    @abstractmethod
     def now(self) -> float:
         """Monotonic seconds."""
 
+    @abstractmethod
     def wall(self) -> int:
         """Microseconds since 1970, for people and for the order of messages only."""
 
+    @abstractmethod
+    def give_way(self) -> None:
+        """Let another process have this processor first, if one waits for it."""
+
+    @abstractmethod
     def at(self, when: float, callback: Callable[[], None]) -> Timer: ...
+    @abstractmethod
     def soon(self, callback: Callable[[], None]) -> None: ...
+    @abstractmethod
     def random(self, size: int) -> bytes: ...
-    def settle(self, callback: Callable[..., None], *args: Any) -> None:
+    @abstractmethod
+    def settle(self, feed: Callable[[Event], None], answer: Event) -> None:
         """Report an order to the disk as done: here at once, in the simulator after a while."""
 
+    @abstractmethod
     def send(self, replicas: tuple[int, ...], packet: Packet) -> None: ...
+    @abstractmethod
     def log(self, text: str) -> None: ...
+    @abstractmethod
     def open_doors(self) -> None: ...
+    @abstractmethod
     def close_doors(self) -> None: ...
+    @abstractmethod
     def work(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Do this aside, so many seconds from now, and tell the result here."""
 
+    @abstractmethod
     def read(self, after: float, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """The same for what reads large files: no password waits for it, nor it for one."""
 
+    @abstractmethod
     def ready_worker(self) -> None:
         """A snapshot will be ordered soon."""
 
+    @abstractmethod
     def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None: ...
+    @abstractmethod
     def exit(self, code: int) -> None: ...
 
 
@@ -103,7 +127,7 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-class LoopHost:
+class LoopHost(Host):
     """The production host: one asyncio loop."""
 
     def __init__(self, settings: Settings, replica: int, base: str) -> None:
@@ -113,8 +137,6 @@ class LoopHost:
         self.hasher = Hasher()
         self.aside = ThreadPoolExecutor(HASHES_AT_ONCE, "aside", _stand_back)
         self.reader = ThreadPoolExecutor(1, "reader")
-        self.now = self.loop.time
-        self.random = secrets.token_bytes
         self.hands: Hands
         self.links: Links | None = None
         self.finished: asyncio.Future[int] = self.loop.create_future()
@@ -130,8 +152,17 @@ class LoopHost:
 
     # --- clock, dice, words -------------------------------------------------------------------------------------------------------------
 
+    def random(self, size: int) -> bytes:
+        return secrets.token_bytes(size)
+
+    def now(self) -> float:
+        return time.monotonic()  # what the loop's own clock shows, without its turn
+
     def wall(self) -> int:
         return time.time_ns() // 1000
+
+    def give_way(self) -> None:
+        os.sched_yield()
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         return self.loop.call_at(when, callback)
@@ -139,8 +170,8 @@ class LoopHost:
     def soon(self, callback: Callable[[], None]) -> None:
         self.loop.call_soon(callback)
 
-    def settle(self, callback: Callable[..., None], *args: Any) -> None:
-        callback(*args)
+    def settle(self, feed: Callable[[Event], None], answer: Event) -> None:
+        feed(answer)
 
     def log(self, text: str) -> None:
         self.logger.info(text)

@@ -29,7 +29,7 @@ Invariants:
 - `on_linked(r)` and `on_unlinked(r)` alternate for each replica; `on_packet(r)` comes only between them.
 - No callback is called inside `send`: the caller may be in the middle of carrying out effects.
 
-Read next: `packets.py` (what is sent), `server.py` (who sends it).
+Read next: `link.py` (one of them), `packets.py` (what is sent).
 """
 
 from __future__ import annotations
@@ -44,149 +44,19 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, cast
 
 from credentials import Credentials
-from gate import Gate, Newcomers, notice_loss, tls_words
-from handshake import ANY, LENGTH, NONCE_SIZE, Handshake, Identity, LinkRefused
-from packets import PACKET_MAX, AnyPacket, Packet, decode, encode
-from together import gather
+from gate import Gate, Newcomers, tls_words
+from handshake import ANY, LENGTH, NONCE_SIZE, Handshake, Identity
+from link import STRIKES, Link
+from packets import PACKET_MAX, AnyPacket, Packet, encode
 
-HANDSHAKE_MAX = 4096  # bytes of a frame before the link is up
 HANDSHAKE_S = 10.0  # seconds
-STRIKES = 4  # looks at an unfinished frame before it is late; counted, so that a pause of this process is nobody's fault
 STRANGERS_MAX = 64
-UNSENT_MAX = 64 << 20  # bytes
 DIAL_S = 3.0  # seconds until a host that does not answer is dialled again: a cable that is mended is noticed within as many
 RETRY_S = (0.02, 0.05, 0.1)  # seconds between attempts to dial; the last one goes on for ever
 REPEAT_S = 10.0  # seconds in which the same complaint about the same replica is not logged again
 FLUSH_S = 1.0  # seconds a stop waits for what was already sent
 
 Address = tuple[str, int]
-
-
-class Link(asyncio.Protocol):
-    """One connection. It is a stranger's until the handshake has ended; from then on `replica` is set."""
-
-    def __init__(self, owner: Links, handshake: Handshake, dialled: int | None, gone: asyncio.Future[None]) -> None:
-        self.replica: int | None = None
-        self.dialled, self.gone, self.handshake = dialled, gone, handshake
-        self.is_over = False
-        self._owner, self._on_packet = owner, owner.on_packet
-        self._frame_max = HANDSHAKE_MAX
-        self._pending = bytearray()  # a frame that has begun; a new object for each, which is how `look` tells them apart
-        self._wanted = 0  # bytes `_pending` must hold before it is worth reading
-        self._strikes = 0
-        self._seen: bytearray | None = None
-
-    @property
-    def peer(self) -> Identity:
-        """Who is at the other end; only asked of a link that is up."""
-        assert self.handshake.peer is not None
-        return self.handshake.peer
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet. (Both loops switch TCP_NODELAY on by themselves.)"""
-        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one, but does not derive from it
-        self.write = self._transport.write
-        self._transport.set_write_buffer_limits(high=UNSENT_MAX)
-        notice_loss(transport)
-        self.handshake.certified = self._owner.certified(transport)
-        self._owner.on_arrived(self)
-        self._write_frame(self.handshake.hello)
-
-    def data_received(self, chunk: bytes | bytearray) -> None:
-        """Whole frames are read where they lie; only a frame that comes in pieces is put together first."""
-        if self._pending:
-            self._pending += chunk
-            if len(self._pending) < self._wanted:
-                return
-            chunk, self._pending = self._pending, bytearray()
-        at, size, view, wrong = 0, len(chunk), memoryview(chunk), ""
-        packets: list[AnyPacket] = []
-        self._wanted = LENGTH.size
-        while size - at >= LENGTH.size and not self.is_over:
-            (length,) = LENGTH.unpack_from(chunk, at)
-            if length > self._frame_max:
-                wrong = f"a frame of {length} bytes is over the limit of {self._frame_max}"
-                break
-            end = at + LENGTH.size + length
-            if end > size:
-                self._wanted = end - at
-                break
-            frame = view[at + LENGTH.size : end]
-            if self.replica is None:
-                self._greet(bytes(frame))
-            else:
-                try:
-                    packets.append(decode(frame))  # where it lies: a copy of a large batch is dear
-                except ValueError as error:  # BadPacket, or a text that is no UTF-8
-                    wrong = f"a frame is no packet: {error}"
-                    break
-            at = end
-        if at < size and not self.is_over and not wrong:
-            self._pending = bytearray(view[at:])
-        self._give(packets)
-        if wrong:
-            self.cut(wrong)
-
-    def _give(self, packets: list[AnyPacket]) -> None:
-        for packet in packets if len(packets) < 2 else gather(packets):
-            if self.is_over or self.replica is None:
-                return
-            self._on_packet(self.replica, packet)
-
-    def _greet(self, frame: bytes) -> None:
-        try:
-            answer = self.handshake.take(frame)
-        except LinkRefused as refusal:
-            return self.cut(str(refusal))
-        if answer:
-            self._write_frame(answer)
-        if self.handshake.is_done:
-            self._frame_max = PACKET_MAX
-            self._owner.on_greeted(self)
-        return None
-
-    def _write_frame(self, body: bytes) -> None:
-        self.write(LENGTH.pack(len(body)) + body)
-
-    def eof_received(self) -> None:
-        """Nothing more will come; a peer never closes half of a link."""
-        self.cut("it closed the connection")
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The transport is gone, whoever ended it."""
-        self.cut(f"the connection broke: {error}" if error else "it closed the connection")
-        self.gone.set_result(None)
-        self._owner.on_gone(self)
-
-    def pause_writing(self) -> None:
-        """More than UNSENT_MAX waits for this peer. Called inside `send`, so the cut comes in the loop's next turn."""
-        self.gone.get_loop().call_soon(self.cut, f"it leaves more than {UNSENT_MAX} bytes unread")
-
-    def look(self) -> None:
-        """Called STRIKES times in HANDSHAKE_S: cut what has begun and does not go on."""
-        if self.replica is None or (self._pending and self._pending is self._seen):
-            self._strikes += 1
-        else:
-            self._strikes, self._seen = 0, self._pending
-        if self._strikes >= STRIKES:
-            self.cut("its handshake takes too long" if self.replica is None else "the rest of a frame does not come")
-
-    def cut(self, reason: str) -> None:
-        """End it now; what was not sent yet is lost."""
-        if self.is_over:
-            return
-        self.is_over = True
-        self._transport.abort()
-        self._owner.on_parted(self, reason)
-
-    def close(self) -> None:
-        """End it after what was sent has left; nothing that still comes is read."""
-        self.is_over = True
-        self._transport.close()
-
-    def abort(self) -> None:
-        """End what `close` could not."""
-        self._transport.abort()
 
 
 class Complaint(NamedTuple):
@@ -237,15 +107,15 @@ class Links:
         loop = asyncio.get_running_loop()
         host, port = self._addresses[self._me.replica]
         if self._credentials is None:
-            self._servers.append(await loop.create_server(lambda: self._new_link(None), host, port))
+            self._servers.append(await loop.create_server(self._answer, host, port))
             if path := self._sockets.get(self._me.replica):
                 with contextlib.suppress(OSError):  # no room, perhaps: then the others dial the port
-                    self._servers.append(await loop.create_unix_server(lambda: self._new_link(None), path))
+                    self._servers.append(await loop.create_unix_server(self._answer, path))
                     os.chmod(path, 0o600)
         else:
             listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
             newcomers = Newcomers(STRANGERS_MAX, self._handshake_s)
-            self._gate = Gate(listener, self._credentials.accepts, lambda: self._new_link(None), self._refuse, newcomers)
+            self._gate = Gate(listener, self._credentials.accepts, self._answer, self._refuse, newcomers)
         self._tasks = [asyncio.create_task(self._dial(replica)) for replica in sorted(self._addresses) if replica < self._me.replica]
         self._tasks.append(asyncio.create_task(self._look()))
 
@@ -351,6 +221,9 @@ class Links:
             self._complaints[about] = Complaint(reason, now + REPEAT_S)
             self._log(reason)
 
+    def _answer(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, self._new_link(None))
+
     def _new_link(self, dialled: int | None) -> Link:
         handshake = Handshake(
             self._me,
@@ -372,11 +245,12 @@ class Links:
         """One connection from its first to its last moment; whether it ever was a link."""
         host, port = self._addresses[replica]
         link = self._new_link(replica)
+        protocol = cast(asyncio.Protocol, link)
         try:
             async with asyncio.timeout(min(DIAL_S, self._handshake_s)):
-                if not await self._reach(link, self._sockets.get(replica)):
+                if not await self._reach(protocol, self._sockets.get(replica)):
                     context = self._credentials.dials if self._credentials is not None else None
-                    await asyncio.get_running_loop().create_connection(lambda: link, host, port, ssl=context)
+                    await asyncio.get_running_loop().create_connection(lambda: protocol, host, port, ssl=context)
         except ssl.SSLError as error:
             self._complain(replica, f"no link with replica {replica}: {host}:{port} was refused: {tls_words(error)}")
             return False
@@ -386,11 +260,11 @@ class Links:
         await asyncio.shield(link.gone)  # a stop cancels this task, and still waits for the connection
         return link.replica is not None
 
-    async def _reach(self, link: Link, path: str | None) -> bool:
+    async def _reach(self, protocol: asyncio.Protocol, path: str | None) -> bool:
         """Whether somebody answers at this socket."""
         if path is not None:
             with contextlib.suppress(OSError):
-                return bool(await asyncio.get_running_loop().create_unix_connection(lambda: link, path))
+                return bool(await asyncio.get_running_loop().create_unix_connection(lambda: protocol, path))
         return False
 
     async def _look(self) -> None:

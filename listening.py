@@ -23,7 +23,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from commands import HEARD, LIST, LOG_IN, Passwords, Refusal
-from connection import Connection, Shell
+from connection import Connection
+from doors import Shell
 from doors.calls import ENDS, MATCH, SERVER, listing, sentence
 from people import Message
 from told import channel, position

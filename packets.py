@@ -11,6 +11,7 @@ Read next: `batches.py` (what most of them carry), `replication.py`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -225,22 +226,7 @@ _OfViews = StartView | StartViewChange | DoViewChange | LastMet | Recovery | Rec
 _OfLogs = Prepare | PrepareOk | Commit | CommitOk | GetState | NewState | SnapshotOffer | GetChunk | Chunk
 AnyPacket = _OfViews | _OfLogs | Forward | ForwardQuery | Forwarded
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[AnyPacket] = msgspec.msgpack.Decoder(AnyPacket)
-
-
-class BadPacket(ValueError):
-    """The bytes are no packet."""
-
-
-def encode(packet: Packet) -> bytes:
-    """The packet as bytes, without framing."""
-    return _encoder.encode(packet)
-
-
-def decode(frame: bytes | memoryview) -> AnyPacket:
-    """The packet in these bytes. Raises BadPacket."""
-    try:
-        return _decoder.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadPacket(str(error)) from None
+# As they come from msgspec: a function around each would be the only Python between a batch and its socket.
+encode: Callable[[Packet], bytes] = msgspec.msgpack.Encoder().encode  # a packet without framing
+decode: Callable[[bytes | memoryview], AnyPacket] = msgspec.msgpack.Decoder(AnyPacket).decode  # raises one of BAD_PACKET
+BAD_PACKET = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -42,7 +42,7 @@ from mypy_extensions import mypyc_attr
 
 import reports
 import snapshots
-from batches import BATCH_MAX, Batch, image_hash
+from batches import BATCH_MAX, Batch
 from commands import count_ops, sessions_of, system_run
 from desk import Desk
 from disk import FULL
@@ -54,6 +54,7 @@ from events import (
     CheckHealth,
     Confirm,
     Cut,
+    Effect,
     Evaluated,
     Event,
     Exit,
@@ -63,7 +64,6 @@ from events import (
     Installed,
     InstallSnapshot,
     Linked,
-    LogRead,
     OfferSnapshot,
     Persist,
     ProbeLock,
@@ -83,7 +83,6 @@ from events import (
     Unlinked,
 )
 from host import Host, Timer
-from journal import JournalDamaged
 from majority import Majority
 from packets import AnyPacket, Chunk, Forward, Forwarded, ForwardQuery, GetChunk, Member, View
 from passwords import SALT_SIZE
@@ -103,6 +102,7 @@ from upkeep import Upkeep
 HEALTHY_S = 0.1  # seconds a sync of the superblock may take for this process to accuse another
 FORWARD_MAX = 512 * 1024  # bytes of one Forward packet
 ENOUGH = 64  # commands that leave at once: their work is more than what a batch costs by itself
+FEW = 4  # commands of a batch for whose sake a replica lets the others on its processor go first
 SOME = 4  # so does a fourth of what the batch before has held
 LISTEN_S = 0.001  # seconds in which sockets are read once more: twice what a batch costs. A gRPC call alone takes a fifth of it
 TIDY_S = 0.1  # seconds between two looks at deliveries to acknowledge and at signs of life
@@ -123,9 +123,9 @@ class Server:
         self.console = console
         self.began = host.now()
         self.depth = 0
-        self.poked = False
+        self.poked = self.is_coming = False  # whether something is to be done in a turn; whether the loop was asked for one
         self.timer: Timer | None = None
-        self.seen_role: tuple[Any, ...] = (0, "", None, False, False)
+        self.seen_role: tuple[int, str, Member | None, bool, bool] = (0, "", None, False, False)
         self.answered = self.heard = 0  # commands of the batch answered last, while its guests are listened to; those that wait since
         self.timer_when = self.listens_until = self.tidy_at = self.hint_at = 0.0
         self.queries: Queries
@@ -154,6 +154,7 @@ class Server:
         self._make_core(view)
         is_shared = self.settings.policy == SURVIVOR
         self.registrar = Registrar(self.host, self.storage, is_shared=is_shared, feed=self.feed, report=self._trouble, leave=self._exit)
+        self.holds_lock = self.registrar.holds_lock
         self.errands = Errands(self.host, self.storage, self.id, feed=self.feed)
         self.upkeep = Upkeep(self.host, self.settings, self.storage, self.replica, feed=self.feed, report=self._trouble)
         self.desk = Desk(
@@ -197,7 +198,6 @@ class Server:
         self.replica = Replica(self.id, tuple(range(len(c.replicas))), c.name, Timers(*(ms / 1e3 for ms in wait)), start, self.host.now())
         self.policy: Policy = Survivor(self.replica, view) if c.policy == SURVIVOR else Majority(self.replica, dict(sb.met))
         self.replica.policy = self.policy
-        self.step = self.replica.step
 
     def run(self) -> None:
         """Begin to tick."""
@@ -212,7 +212,7 @@ class Server:
             return
         self.depth += 1
         replica = self.replica
-        effects = self.step(self.host.now(), event)
+        effects = self.step(event)
         if replica.status == NORMAL and not replica.is_primary and self.seen_role[:2] != (replica.view, NORMAL):
             # What a backup's guests ask travels before its PrepareOk, so that the first batch of the view holds it.
             self._notice_role()
@@ -222,6 +222,10 @@ class Server:
         self.depth -= 1
         if not self.depth:
             self._settled()
+
+    def step(self, event: Event) -> list[Effect]:
+        """What the core makes of it."""
+        return self.replica.step(self.host.now(), event)
 
     def _settled(self) -> None:
         """The core has nothing more to say for now."""
@@ -239,8 +243,8 @@ class Server:
 
     def _has_new_role(self) -> bool:
         replica, (view, status, primary, serving, is_cut_off) = self.replica, self.seen_role  # several times a batch: no tuple for it
-        is_same = replica.view == view and replica.status == status and replica.primary == primary and replica.serving == serving
-        return not is_same or self.policy.is_cut_off() != is_cut_off
+        is_same = replica.view == view and replica.status == status and (replica.primary is primary or replica.primary == primary)
+        return not is_same or replica.serving != serving or self.policy.is_cut_off() != is_cut_off
 
     def _notice_role(self) -> None:
         before, replica = self.seen_role, self.replica
@@ -257,13 +261,23 @@ class Server:
 
     def poke(self) -> None:
         """There is something to do in the next turn of the loop."""
-        if not self.poked:
-            self.poked = True
-            self.host.soon(self.turn)
+        self.poked = True
+        if not self.is_coming and not self.desk.hears:
+            self.is_coming = True
+            self.host.soon(self._come)
 
     def hasten(self) -> None:
         """A guest has spoken: if it alone was answered last, nobody else is waited for."""
-        if self.answered == 1 and self.poked and not self.depth:
+        self.desk.hears = False
+        if self.poked:
+            if self.answered == 1 and not self.depth:
+                self.turn()
+            else:
+                self.poke()
+
+    def _come(self) -> None:
+        self.is_coming = False
+        if self.poked:
             self.turn()
 
     def turn(self) -> None:
@@ -450,6 +464,8 @@ class Server:
         if self.unapplied is not None:
             ahead, self.unapplied = self.unapplied, None
             self._execute(ahead.batch)
+        elif self.replica.is_primary and effect.batches[-1].count <= FEW:
+            self.host.give_way()  # to a backup on this processor, which has more to do before it can say that it is synced
         self.errands.run(effect)
 
     def _remember(self, effect: Remember) -> None:
@@ -466,10 +482,6 @@ class Server:
             return self.feed(HealthChecked(healthy=False))
         self.feed(HealthChecked(healthy=self.host.now() - before < HEALTHY_S))
 
-    def holds_lock(self, replica: int, inc: int) -> bool:
-        """Whether this incarnation may be linked."""
-        return self.registrar.holds_lock(replica, inc)
-
     # --- effects: state and catching up ---------------------------------------------------------------------------------------------------
 
     def _apply(self, effect: Apply) -> None:
@@ -477,6 +489,8 @@ class Server:
         # heard: its first batch names the members, and what was asked last would overtake what is asked again.
         # Nor if little waits: those who are answered now speak again in a moment, and a batch costs as much for 3 commands as for 60.
         waiting, count = self.desk.open_ops, effect.batch.count
+        if count <= FEW and not self.replica.is_primary:
+            self.host.give_way()  # to the primary, which has guests to answer once it has read what was just acknowledged
         is_enough = waiting >= ENOUGH or SOME * waiting >= count
         if is_enough and self.replica.can_prepare and not self._has_new_role():
             self.unapplied = effect
@@ -487,9 +501,9 @@ class Server:
 
     def _execute(self, batch: Batch) -> None:
         outcome = self.apply(batch)
-        self.upkeep.note_applied(len(batch.body))
         if self.replica.status in LIVE:
             self.desk.applied(outcome)
+        self.upkeep.note_applied(len(batch.body))
         self.feed(Applied(batch.op, self.state.digest))
 
     def apply(self, batch: Batch) -> Outcome:
@@ -497,21 +511,8 @@ class Server:
         return self.state.apply(batch.first_op, batch.count, batch.time, batch.body)
 
     def _read_log(self, effect: ReadLog) -> None:
-        request, journal = effect.request, self.storage.journal
-        base, images, oldest_op = (request.op, request.hash), None, journal.oldest_op
-        try:
-            images = journal.read_after(*base, effect.limit, effect.until)
-            if images is None and request.parent_op < request.op:
-                base = (request.parent_op, request.parent_hash)
-                images = journal.read_after(*base, effect.limit, effect.until)
-        except (JournalDamaged, OSError) as error:
-            if request.op >= self.storage.snapshot_op:
-                return self._exit(Exit(f"this log cannot be read: {error}", suspect=True))
-            # The asker can begin at the snapshot; for rot below it nobody who may be the last member has to go.
-            base, images, oldest_op = (request.op, request.hash), None, self.storage.snapshot_op + 1
-            self._trouble(f"the log below the snapshot of op {self.storage.snapshot_op} cannot be read: {error}")
-        tip = image_hash(images) if images else base[1]
-        self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, oldest_op))
+        found = self.upkeep.read_log(effect)
+        self._exit(found) if isinstance(found, Exit) else self.feed(found)
 
     def _install_snapshot(self, effect: InstallSnapshot) -> None:
         """One write of the superblock makes the fetched snapshot the beginning of state and log."""

@@ -1,4 +1,4 @@
-"""Upkeep: a replica's snapshots, ordered, given to others, fetched from others; and room in its journal. No guest waits for any of it.
+"""Upkeep: a replica's snapshots, ordered, given to others with its log, fetched from others; and room in its journal. No guest waits.
 
 What it is not: it writes no snapshot (`snapshot_worker.py`), knows no file of one (`snapshots.py`, `transfer.py`), and changes neither the
 state nor the log: what was fetched is installed by `server.py`, on the core's order.
@@ -8,6 +8,7 @@ state nor the log: what was fetched is installed by `server.py`, on the core's o
     load                                              one each `snapshot_every_s`, or sooner when the journal grows
     another one ends again and again where this       one at once: perhaps it is this memory that is wrong, and sends it away
     replica leads
+    a replica asks what follows its log               this log is read; what of it is no longer kept, is in a snapshot
     a replica lags behind this journal                the newest is offered, then given piece by piece
     the primary offers one                            it is fetched; the core hears `Fetched`
     soon after start, each day, and when one is       the newest is read again; the core hears `SnapshotRead`
@@ -28,9 +29,11 @@ from collections.abc import Callable
 from typing import Any
 
 import snapshots
-from events import Event, Fetched, FetchSnapshot, SnapshotDiffered, SnapshotRead
+from batches import image_hash
+from events import Event, Exit, Fetched, FetchSnapshot, LogRead, ReadLog, SnapshotDiffered, SnapshotRead
 from history import Archive
 from host import Host
+from journal import JournalDamaged
 from packets import Chunk, GetChunk, Member, SnapshotOffer
 from replication import HALTED, LIVE, Replica
 from settings import Settings
@@ -89,6 +92,24 @@ class Upkeep:
         self.look_at = min(self.look_at, self.looked_at + LOOK_AGAIN_S)
         op, tip, manifest = offer
         self.host.send((replica,), SnapshotOffer(self.replica.view, op, tip, manifest))
+
+    def read_log(self, effect: ReadLog) -> LogRead | Exit:
+        """What follows the asker's log in this one; Exit: nobody can say, and whoever may be the last member has to know."""
+        request, journal = effect.request, self.storage.journal
+        base, images, oldest_op = (request.op, request.hash), None, journal.oldest_op
+        try:
+            images = journal.read_after(*base, effect.limit, effect.until)
+            if images is None and request.parent_op < request.op:
+                base = (request.parent_op, request.parent_hash)
+                images = journal.read_after(*base, effect.limit, effect.until)
+        except (JournalDamaged, OSError) as error:
+            if request.op >= self.storage.snapshot_op:
+                return Exit(f"this log cannot be read: {error}", suspect=True)
+            # The asker can begin at the snapshot; for rot below it nobody who may be the last member has to go.
+            base, images, oldest_op = (request.op, request.hash), None, self.storage.snapshot_op + 1
+            self.report(f"the log below the snapshot of op {self.storage.snapshot_op} cannot be read: {error}")
+        tip = image_hash(images) if images else base[1]
+        return LogRead(effect.asker, request, *base, images, tip == effect.tip, oldest_op)
 
     def on_get_chunk(self, sender: Member, packet: GetChunk) -> None:
         """A piece of a file that was offered."""

@@ -20,6 +20,7 @@ from doors.calls import CallTranslator, StreamTranslator
 from doors.contract import Guest as Guest
 from doors.contract import Message as Message
 from doors.contract import Render as Render
+from doors.contract import Shell as Shell
 from doors.contract import Translator as Translator
 from doors.framed import FramedTranslator, RelayTranslator
 from doors.ledger import LedgerTranslator

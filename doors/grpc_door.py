@@ -34,7 +34,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 
-from doors import calls
+from doors import Shell, calls
 from doors.calls import HEARS, RESOURCE_EXHAUSTED, UNAVAILABLE, Refused
 from doors.gen.chat_pb2 import DESCRIPTOR
 from doors.messages import CALLS, REQUEST_MAX, answer, listening, looking_back, message, page
@@ -78,7 +78,7 @@ Ask = Callable[[Exchange, calls.Asked, str, Callable[[str], None], str], None]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Stream:
+class Stream(Shell):
     """One ReceiveMessages: the shell of its `Listener`."""
 
     def __init__(self, door: GrpcDoor, peer: str) -> None:

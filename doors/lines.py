@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from commands import CHANGE_PASSWORD, CREATE, ID_MAX, LOG_IN, LOG_OUT, Passwords, is_name, is_password
-from doors.contract import COMMANDS_AT_ONCE
+from doors.contract import COMMANDS_AT_ONCE, Translator
 
 if TYPE_CHECKING:
     from doors import Guest, Message
@@ -33,7 +33,7 @@ NUMBERED = {b"bye": LOG_OUT}  # what every numbered mode knows
 HELLO = re.compile(rb"understudy 1 ([0-9a-f]{32})")
 
 
-class LineTranslator:
+class LineTranslator(Translator):
     """One connection's bytes ⇄ commands and replies."""
 
     greeting = b""

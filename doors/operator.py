@@ -16,7 +16,7 @@ import json
 import re
 
 from commands import ID_MAX, OPERATE, Passwords, Refusal, is_password
-from doors.contract import Silent
+from doors.contract import Shell, Silent
 
 REFUSED = {
     Refusal.NO_SUCH_ACCOUNT: "there is no such account",
@@ -47,13 +47,11 @@ class OperatorTranslator(Silent):
         return _answer(done=name) if kind == "z" else _answer(error=REFUSED.get(kind, "this cannot be done"))
 
 
-class Slip:
+class Slip(Shell):
     """The shell of an operator's one request: it ends with the first answer."""
 
-    address = peer = "127.0.0.1"
-
     def __init__(self, answer: asyncio.Future[bytes]) -> None:
-        self.answer = answer
+        self.answer, self.address, self.peer = answer, "127.0.0.1", "127.0.0.1"
 
     def write(self, words: bytes) -> None:
         if words and not self.answer.done():

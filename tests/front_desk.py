@@ -14,6 +14,7 @@ from batches import BATCH_MAX
 from commands import count_ops, system_run
 from connection import Connection
 from desk import Desk
+from doors import Shell
 from history import Archive
 from passwords import Hasher
 from people import Outcome
@@ -28,7 +29,7 @@ def _nothing() -> None:
     """What is there to be done before a callback that only waits."""
 
 
-class Paper:
+class Paper(Shell):
     """A shell that writes into memory."""
 
     def __init__(self) -> None:

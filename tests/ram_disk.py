@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 
+from disk import Disk
 
-class RamDisk:
+
+class RamDisk(Disk):
     """The interface is `disk.Disk`. Paths are compared letter by letter; a directory is whatever stands before a slash."""
 
     def __init__(self, files: dict[str, bytes] | None = None) -> None:

@@ -19,7 +19,8 @@ import msgspec
 
 import links
 from handshake import LENGTH, Handshake, Identity, LinkRefused, Proof, Ready, SecretRefused, load_secret, wire_version
-from links import HANDSHAKE_MAX, STRANGERS_MAX, Address, Link, Links
+from link import HANDSHAKE_MAX, UNSENT_MAX, Link
+from links import STRANGERS_MAX, Address, Links
 from packets import PACKET_MAX, AnyPacket, Commit, CommitOk, Forward, Prepare, PrepareOk, encode
 
 try:
@@ -808,7 +809,7 @@ class OnAsyncio(unittest.IsolatedAsyncioTestCase):
         site, stranger = await self.linked_stranger()
         stranger.transport.pause_reading()
         packet = Prepare(view=1, commit=0, applied=0, digest=0, image=bytes(PACKET_MAX // 2))
-        for _ in range(2 * links.UNSENT_MAX // len(packet.image)):
+        for _ in range(2 * UNSENT_MAX // len(packet.image)):
             site.links.send((1,), packet)
             self.assertEqual(len(site.told), 1, "send must not call back")
         await site.until_linked()

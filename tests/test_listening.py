@@ -8,12 +8,17 @@ from __future__ import annotations
 import unittest
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from batches import NO_HASH, Batch
-from events import Apply
+from events import Apply, Persist
 from replication import NORMAL
-from server import Server
+from server import FEW, Server
+
+
+def a_batch(count: int) -> Batch:
+    """Of so many commands."""
+    return Batch(first_op=1, count=count, view=1, time=1, prev_hash=NO_HASH, body=b"body")
 
 
 class Listening(unittest.TestCase):
@@ -23,14 +28,16 @@ class Listening(unittest.TestCase):
         self.left: list[int] = []  # commands of each batch that left
         self.server = server = Server.__new__(Server)
         every: Any = server
-        every.host = SimpleNamespace(soon=self.soon.append, now=lambda: self.now)
+        self.ways_given = 0
+        every.host = SimpleNamespace(soon=self.soon.append, now=lambda: self.now, give_way=self._way_given)
         every.replica = SimpleNamespace(is_primary=True, can_prepare=True, status=NORMAL, has_news=False, wake_at=1.0)
-        every.desk = self.desk = SimpleNamespace(open_ops=0, open_runs=[], others_wait=False)
+        every.desk = self.desk = SimpleNamespace(open_ops=0, open_runs=[], others_wait=False, hears=False)
         every.queries = SimpleNamespace(wait=False)
+        every.errands = SimpleNamespace(run=lambda order: self.left.append(-self.ways_given))
         every.state = SimpleNamespace(apply=lambda *_: None, digest=0)
         every.upkeep = SimpleNamespace(note_applied=lambda size: None)
         every.desk.applied = lambda outcome: None
-        every.poked = every.ending = False
+        every.poked = every.is_coming = every.ending = False
         every.depth = 0
         every.answered = every.heard = 0
         every.listens_until = 0.0
@@ -42,6 +49,9 @@ class Listening(unittest.TestCase):
         self.left.append(self.desk.open_ops)
         self.desk.open_ops, self.desk.open_runs = 0, []
 
+    def _way_given(self) -> None:
+        self.ways_given += 1
+
     def say(self, count: int) -> None:
         """So many guests have said something, and their sockets are read."""
         self.desk.open_ops += count
@@ -50,8 +60,7 @@ class Listening(unittest.TestCase):
 
     def committed(self, count: int) -> None:
         """A batch of so many is committed: its guests are told."""
-        batch = Batch(first_op=1, count=count, view=1, time=1, prev_hash=NO_HASH, body=b"body")
-        self.server._apply(cast(Any, Apply(batch)))
+        self.server._apply(Apply(a_batch(count)))
 
     def turn(self) -> None:
         """What is due in the next turn of the loop."""
@@ -117,6 +126,42 @@ class Listening(unittest.TestCase):
         self.say(1)
         self.server.hasten()
         self.assertEqual(self.left, [1], "another one was answered, and may speak in this turn")
+
+    def test_while_a_guest_is_heard_the_loop_is_asked_for_nothing(self) -> None:
+        self.committed(1)
+        self.desk.hears = True
+        self.say(1)
+        self.assertEqual(self.soon, [])
+        self.server.hasten()
+        self.assertEqual((self.left, self.soon), ([1], []), "it left, and no turn is due")
+
+    def test_what_a_guest_said_beside_others_leaves_in_the_next_turn(self) -> None:
+        self.committed(2)
+        for _ in range(2):
+            self.desk.hears = True
+            self.say(1)
+            self.server.hasten()
+        self.assertEqual((self.left, len(self.soon)), ([], 1), "one turn for both")
+        self.turn()
+        self.assertEqual(self.left, [2])
+
+    def test_who_said_nothing_new_asks_for_no_turn(self) -> None:
+        self.desk.hears = True
+        self.server.hasten()
+        self.assertEqual(self.soon, [])
+
+    def test_for_a_few_commands_a_primary_lets_its_backups_go_first_and_a_backup_its_primary(self) -> None:
+        for count, ways in ((FEW, 1), (FEW + 1, 0)):
+            for is_primary in (True, False):
+                with self.subTest(count=count, is_primary=is_primary):
+                    self.ways_given, self.left[:] = 0, []
+                    self.server.replica.is_primary = is_primary
+                    if is_primary:
+                        self.server._persist(Persist(1, (a_batch(count),)))
+                        self.assertEqual(self.left, [-ways], "before its own disk")
+                    else:
+                        self.committed(count)
+                        self.assertEqual(self.ways_given, ways)
 
     def test_many_who_wait_leave_before_anybody_is_answered(self) -> None:
         self.say(20)

@@ -22,7 +22,7 @@ from typing import Any, cast
 from unittest import mock
 
 from commands import system_run
-from doors import TRANSLATORS, calls, messages
+from doors import TRANSLATORS, Shell, calls, messages
 from doors.gen.chat_pb2 import (
     ChatClient,
     ChatMessage,
@@ -451,7 +451,7 @@ class Json(Controller):
         return {"d": "done", "!MAILBOX_NOT_EMPTY": "mail first"}.get(words, "no")
 
 
-class Ear:
+class Ear(Shell):
     """The shell of a stream that is read at once. `end`: why it was ended."""
 
     def __init__(self, front: FrontDesk, raw: bytes) -> None:

@@ -9,7 +9,7 @@ import unittest
 from typing import Any
 
 from commands import NAME_MAX, PATTERN_MAX, TEXT_MAX, Passwords, Refusal
-from doors import Render, Translator
+from doors import Guest, Render, Translator
 from doors.lines import LINE_MAX, QUIET_AFTER
 from doors.pipe import PipeTranslator, encode
 from doors.pipe_words import GREETING, INVALID, WORDS
@@ -25,7 +25,7 @@ SORRY = b"Please give a valid input as instructed in the documentation"
 HEX = "00112233445566778899aabbccddeeff"
 
 
-class Book:
+class Book(Guest):
     """A guest that writes down what a translator asks of it."""
 
     def __init__(self) -> None:

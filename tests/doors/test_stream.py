@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import unittest
 from collections.abc import Callable
@@ -122,6 +123,17 @@ class ShellTest(Shells):
         self.front.desk.hasten = lambda: self.front.desk.close_all("this replica stops: try the next port")
         shell.data_received(b"1|mason\n2")
         self.assertEqual((wire.state, shell.silence), ("closed", None))
+
+    def test_the_desk_is_told_when_a_guest_was_heard_whatever_came_of_it(self) -> None:
+        shell, _ = self.connect()
+        told: list[str] = []
+        self.front.desk.hasten = lambda: told.append(f"heard: {self.front.desk.hears}")
+        for fault in (None, MemoryError):
+            assert shell.connection is not None
+            feed = mock.Mock(side_effect=fault, return_value=False)
+            with mock.patch.object(type(shell.connection), "feed", feed), contextlib.suppress(MemoryError):
+                shell.data_received(b"2")
+        self.assertEqual(told, ["heard: True", "heard: True"])
 
     def test_silence_ends_an_unframed_command(self) -> None:
         shell, wire = self.connect()
@@ -432,13 +444,9 @@ class SocketTest(unittest.IsolatedAsyncioTestCase):
                 loop.call_soon(turn)
 
         self.front.desk.poke = poke
-        self.server = await loop.create_server(
-            lambda: StreamShell(
-                self.front.desk, "pipe", self.shells, self.turns, log=lambda text: None, announce=lambda text: None, clients_max=50
-            ),
-            "127.0.0.1",
-            0,
-        )
+        silent = {"log": lambda text: None, "announce": lambda text: None}
+        made: Any = lambda: StreamShell(self.front.desk, "pipe", self.shells, self.turns, **silent, clients_max=50)  # noqa: E731
+        self.server = await loop.create_server(made, "127.0.0.1", 0)
         self.addAsyncCleanup(self.server.wait_closed)
         self.addCleanup(self.server.close)
 

@@ -42,8 +42,9 @@ from events import Event, Linked, Persist, Persisted, Received, Saved, SaveLogVi
 from exchange import Exchange
 from guest import About, Guest, Message, Reply, Trouble
 from handshake import ANY, LENGTH, Handshake, Identity, LinkRefused
-from links import HANDSHAKE_MAX, Link, Links
-from packets import PACKET_MAX, AnyPacket, BadPacket, Member, View
+from link import HANDSHAKE_MAX, Link
+from links import Links
+from packets import BAD_PACKET, PACKET_MAX, AnyPacket, Member, View
 from policy import Start, Timers
 from replication import HALTED, Replica
 from snapshot_worker import rows_through_csv
@@ -538,7 +539,7 @@ class PacketTarget(Target):
     def run(self, image: bytes) -> str:
         try:
             packet = packets.decode(image)
-        except BadPacket:
+        except BAD_PACKET:
             return "refused"
         again = packets.decode(packets.encode(packet))
         assert again == packet

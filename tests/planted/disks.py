@@ -15,13 +15,12 @@ CORE, POLICY, JOURNAL, SEGMENTS, STORAGE, SUPERBLOCK = (
     "storage.py",
     "superblock.py",
 )
-SNAPSHOTS, WORKER, UPKEEP, TRANSFER, TABLES, SERVER = (
+SNAPSHOTS, WORKER, UPKEEP, TRANSFER, TABLES = (
     "snapshots.py",
     "snapshot_worker.py",
     "upkeep.py",
     "transfer.py",
     "tables.py",
-    "server.py",
 )
 
 BUGS = (
@@ -80,7 +79,7 @@ BUGS = (
     planted(
         "rot_below_the_snapshot_is_the_end",
         "2.9: who is asked for a log that has rotted below its snapshot offers the snapshot",
-        Edit(SERVER, "            if request.op >= self.storage.snapshot_op:\n", "            if request.op >= 0:\n"),
+        Edit(UPKEEP, "            if request.op >= self.storage.snapshot_op:\n", "            if request.op >= 0:\n"),
     ),
     planted(
         "segment_name_not_synced",

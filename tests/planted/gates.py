@@ -151,7 +151,7 @@ BUGS = (
     watched(
         "refused_and_kept",
         "a handshake that was refused ends the connection",
-        Edit(LINKS, "            return self.cut(str(refusal))\n", "            return self._owner._log(str(refusal))\n"),
+        Edit("link.py", "            return self.cut(str(refusal))\n", "            return self._owner._log(str(refusal))\n"),
         by=(f"{STRANGERS}.test_ready_without_a_proof_gives_no_link", f"{STRANGERS}.test_our_own_hello_reflected_gives_no_link"),
     ),
     watched(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tests.planted import Edit, planted
 
-CORE, POLICY, REGISTER, SERVER, STORAGE = "replication.py", "survivor.py", "register.py", "server.py", "storage.py"
+CORE, POLICY, REGISTER, SERVER, STORAGE, UPKEEP = "replication.py", "survivor.py", "register.py", "server.py", "storage.py", "upkeep.py"
 
 LISTED_AT_PRIMARY = Edit(
     POLICY,
@@ -173,11 +173,11 @@ BUGS = (
             "        return False\n",
         ),
         Edit(
-            SERVER,
-            "        self.feed(LogRead(effect.asker, request, *base, images, tip == effect.tip, oldest_op))\n",
-            "        at_base = journal.oldest_op > request.parent_op or not self.upkeep.sender.offer(self.host.now())\n"
-            "        self.feed(LogRead(effect.asker, request, *base, images if at_base or tip == base[1] else None,"
-            " tip == effect.tip, 1 << 60))\n",
+            UPKEEP,
+            "        return LogRead(effect.asker, request, *base, images, tip == effect.tip, oldest_op)\n",
+            "        at_base = journal.oldest_op > request.parent_op or not self.sender.offer(self.host.now())\n"
+            "        return LogRead(effect.asker, request, *base, images if at_base or tip == base[1] else None,"
+            " tip == effect.tip, 1 << 60)\n",
         ),
     ),
     planted(

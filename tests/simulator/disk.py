@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NoReturn
 
-from disk import SECTOR
+from disk import SECTOR, Disk
 
 
 class Stopped(BaseException):
@@ -243,7 +243,7 @@ class SimFiles:
         return directory, name
 
 
-class SimDisk:
+class SimDisk(Disk):
     """What one process sees of the files; the interface is `disk.Disk`.
 
     Faults, each a chance in [0, 1] per call: `write_error` and `sync_error` (EIO), `short_write` (a part is written, then ENOSPC),

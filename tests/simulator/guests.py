@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import doors.contract
 from tests.simulator.world import Process, Violation, World
 
 QUIET_AFTER = 0.04
@@ -23,13 +24,12 @@ HASTY = 0.05  # of the times that a guest sends again, it begins with the newest
 PATIENT_S = 3.0  # how long a guest that mostly reads waits for a sign of life
 
 
-class Shell:
+class Shell(doors.contract.Shell):
     """The server's end of one connection (what `doors/stream.py` is in production)."""
-
-    address = peer = "127.0.0.1"
 
     def __init__(self, world: World, process: Process, guest: BareGuest) -> None:
         self.world, self.process, self.guest = world, process, guest
+        self.address = self.peer = "127.0.0.1"
         self.is_closing = False
         self.is_reading = True
         self.unread: list[bytes] = []
@@ -97,6 +97,7 @@ class Shell:
     def _read(self) -> None:
         while self.unread and self.is_reading and not self.is_closing and not self.connection.gone:
             self.silence += 1
+            self.process.server.desk.hears = True
             if self.connection.feed(self.unread.pop(0)):
                 self.world.push(self.world.now + QUIET_AFTER, self.process, self._quiet, self.silence)
             self.process.server.desk.hasten()

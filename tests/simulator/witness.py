@@ -115,15 +115,15 @@ def _watch_batches(process: Process) -> None:
     server, begun = process.server, [0]
     step = server.step
 
-    def watched(now: float, event: Event) -> list[Effect]:
+    def watched(event: Event) -> list[Effect]:
         if type(event) is Submitted:
             view = server.replica.view
             if view != begun[0] and not event.body.startswith(MEMBERS, RUN.size):
                 raise Violation(f"replica {process.id} begins view {view} with something else than the list of its members")
             begun[0] = view
-        return step(now, event)
+        return step(event)
 
-    server.step = watched
+    server.step = watched  # type: ignore[method-assign]
 
 
 def _watch_links(process: Process) -> None:

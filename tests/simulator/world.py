@@ -24,7 +24,8 @@ from typing import Any
 
 from batches import Batch
 from events import Effect, Event, Persisted
-from packets import AnyPacket, Packet, Prepare, View
+from host import Host
+from packets import AnyPacket, Packet, Prepare
 from passwords import Hasher
 from people import Outcome
 from replication import NORMAL
@@ -36,6 +37,7 @@ from tests.simulator.mix import Mix
 from together import gather
 
 BASE = "data"
+HASHER = Hasher(time_cost=1, memory_kib=8)
 WALL_AT_START = 1_700_000_000_000_000
 BEHIND = 1 << 60  # added to the number of an event that comes after all others of its time
 LATE_S = 3.0  # how late a repeated packet may come
@@ -78,20 +80,14 @@ class WatchedServer(Server):
         process.world.on_apply(process, batch.first_op, batch.count, batch.time, batch.body, state.digest, outcome)
         return outcome
 
-    def _make_core(self, view: View | None) -> None:
-        super()._make_core(view)
+    def step(self, event: Event) -> list[Effect]:
         process, replica = self.process, self.replica
-        step = self.step
-
-        def watched(now: float, event: Event) -> list[Effect]:
-            if type(event) is not Persisted or process.world.checks is None:
-                return step(now, event)
-            generation, acks = replica.generation, frozenset(replica.acks)
-            effects = step(now, event)
-            process.world.checks.on_core_step(process, event, generation, acks)
-            return effects
-
-        self.step = watched
+        if type(event) is not Persisted or process.world.checks is None:
+            return replica.step(self.host.now(), event)
+        generation, acks = replica.generation, frozenset(replica.acks)
+        effects = replica.step(self.host.now(), event)
+        process.world.checks.on_core_step(process, event, generation, acks)
+        return effects
 
     def _answer_queries(self) -> None:
         if self.process.world.checks is not None:
@@ -106,13 +102,11 @@ class WatchedServer(Server):
                 process.world.checks.after_step(process)
 
 
-class Process:
+class Process(Host):
     """One incarnation: clock, disk and wires as its server sees them."""
 
-    hasher = Hasher(time_cost=1, memory_kib=8)
-
     def __init__(self, world: World, replica: int) -> None:
-        self.world, self.id, self.mix = world, replica, world.mix
+        self.world, self.id, self.mix, self.hasher = world, replica, world.mix, HASHER
         self.files = world.files_of(replica)
         self.disk: Any = SimDisk(world.dice, self.files)
         self.worker = SimDisk(world.dice, self.files)
@@ -165,6 +159,9 @@ class Process:
         self.clock += (self.world.now - self.clock_set_at) * self.clock_rate
         self.clock_set_at, self.clock_rate, self.is_clock_true = self.world.now, rate, False
 
+    def give_way(self) -> None:
+        pass
+
     def wall(self) -> int:
         return WALL_AT_START + int(self.world.now * 1e6) + self.world.wall_offset
 
@@ -181,18 +178,18 @@ class Process:
     def random(self, size: int) -> bytes:
         return self.world.dice.randbytes(size)
 
-    def settle(self, callback: Callable[..., None], *args: Any) -> None:
+    def settle(self, feed: Callable[[Event], None], answer: Event) -> None:
         self._boundary()
         self.stall += self.disk.take_wait()
         if self.mix.settles_at_once:
             self.stall += self.mix.sync_time
-            callback(*args)
+            feed(answer)
         else:
             delay = self.world.dice.random() * 2 * self.mix.sync_time + self.stall
             self.stall = 0.0
             self.settled_at = max(self.settled_at, self.world.now + delay)
-            self.orders.append(args[0].generation)
-            self.world.push(self.settled_at, self, self._settled, callback, *args)
+            self.orders.append(answer.generation)
+            self.world.push(self.settled_at, self, self._settled, feed, answer)
 
     def _settled(self, callback: Callable[..., None], *args: Any) -> None:
         self.orders.pop(0)  # they are answered in their order
