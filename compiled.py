@@ -30,7 +30,7 @@ HOME = os.path.dirname(os.path.abspath(__file__))
 MODULES = (
     *("people", "policy", "peers", "replication", "survivor", "majority", "state", "rights", "ledger", "room", "told", "waiting"),
     *("reading", "noting", "connection", "desk", "queries", "journal", "segments", "storage", "errands", "link", "links", "host"),
-    *("listening", "exchange", "server", "registrar", "upkeep", "batches", "commands", "disk", "together", "attempts", "answers"),
+    *("listening", "exchange", "server", "registrar", "upkeep", "batches", "steps", "commands", "disk", "together", "attempts", "answers"),
     *("doors.contract", "doors.calls", "doors.lines", "doors.pipe", "doors.pipe_words", "doors.sends", "doors.stream", "doors.ledger"),
     *("doors.menu", "doors.room", "doors.framed", "doors.turns"),
 )

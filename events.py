@@ -1,7 +1,6 @@
 """What the replication core hears (events) and what it orders (effects).
 
-What it is not: it decides nothing. Events are in the past tense, effects in the imperative; both are structs, which are made without a
-line of Python, since several of each are made for every batch.
+What it is not: it decides nothing. Events are in the past tense, effects in the imperative. Those of every batch stand in `steps.py`.
 
 Every order to the disk (Persist, Cut, SaveLogView, SaveView, InstallSnapshot) carries the generation in which it was given and is
 answered at most once, in order, by the event its docstring names: on a full disk when there is room, after another error never.
@@ -15,8 +14,14 @@ from typing import Any
 
 import msgspec
 
-from batches import Batch
-from packets import GetState, Member, Packet, SnapshotOffer, View
+from packets import GetState, Member, SnapshotOffer, View
+from steps import Applied as Applied
+from steps import Apply as Apply
+from steps import Persist as Persist
+from steps import Persisted as Persisted
+from steps import Received as Received
+from steps import Send as Send
+from steps import Submitted as Submitted
 
 Event = Any  # one of the first group below
 Effect = Any  # one of the second group
@@ -26,34 +31,11 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     """What goes into `Replica.step` or comes out of it."""
 
 
-# --- events: what happened ----------------------------------------------------------------------------------------------------------------
-
-
-class Received(Step, frozen=True):
-    """A packet came over the authenticated link of this member."""
-
-    sender: Member
-    packet: Packet
-
-
-class Submitted(Step, frozen=True):
-    """Guests' commands for the next batch, `ops` of them; `time` is wall-clock microseconds. Only while `can_prepare`."""
-
-    ops: int
-    body: bytes
-    time: int
+# --- events: what happened; more in `steps.py` --------------------------------------------------------------------------------------------
 
 
 class Idled(Step, frozen=True):
     """No command is waiting: tell the backups about the commit now."""
-
-
-class Persisted(Step, frozen=True):
-    """The log up to this batch is synced here."""
-
-    generation: int
-    op: int
-    hash: bytes
 
 
 class CutDone(Step, frozen=True):
@@ -74,13 +56,6 @@ class ViewSaved(Step, frozen=True):
 
     generation: int
     view: int
-
-
-class Applied(Step, frozen=True):
-    """The state has executed the batch that ends at `op`."""
-
-    op: int
-    digest: int
 
 
 class LogRead(Step, frozen=True):
@@ -196,21 +171,7 @@ class Ticked(Step, frozen=True):
     """Time has passed."""
 
 
-# --- effects: what must be done -----------------------------------------------------------------------------------------------------------
-
-
-class Send(Step, frozen=True):
-    """Give the packet to these replicas; it may be lost."""
-
-    replicas: tuple[int, ...]
-    packet: Packet
-
-
-class Persist(Step, frozen=True):
-    """Append these batches and sync; then Persisted for the last."""
-
-    generation: int
-    batches: tuple[Batch, ...]
+# --- effects: what must be done; more in `steps.py` ---------------------------------------------------------------------------------------
 
 
 class Cut(Step, frozen=True):
@@ -242,12 +203,6 @@ class Remember(Step, frozen=True):
     """Write down that this incarnation was met. Not answered. Policy `majority`."""
 
     member: Member
-
-
-class Apply(Step, frozen=True):
-    """Execute the batch; then Applied."""
-
-    batch: Batch
 
 
 class ReadLog(Step, frozen=True):

@@ -92,17 +92,25 @@ class Place(unittest.TestCase):
 
 class Heirs(unittest.TestCase):
     def test_who_inherits_from_what_is_compiled_is_compiled_too(self) -> None:
-        """Else making its class is a TypeError, which nobody sees before a guest comes to that door."""
+        """Else making its class is a TypeError, which nobody sees before a guest comes to that door. Some allow it."""
         checked = 0
-        for module, path in PRODUCT.items():
-            tree = ast.parse(path.read_bytes())
+        trees = {module: ast.parse(path.read_bytes()) for module, path in PRODUCT.items()}
+        open_ones = {
+            (module, made.name)
+            for module, tree in trees.items()
+            for made in ast.walk(tree)
+            if isinstance(made, ast.ClassDef) and any("allow_interpreted_subclasses=True" in ast.unparse(d) for d in made.decorator_list)
+        }
+        for module, tree in trees.items():
             imports = [step for step in ast.walk(tree) if isinstance(step, ast.ImportFrom)]
             of = {alias.asname or alias.name: step.module for step in imports for alias in step.names}
             for made in ast.walk(tree):
                 bases = [ast.unparse(base).split("[")[0] for base in made.bases] if isinstance(made, ast.ClassDef) else []
                 for base in bases:
-                    if of.get(base, base.rpartition(".")[0]) in compiled.MODULES:
-                        self.assertIn(module, compiled.MODULES, f"{path.name}: a class inherits from {base}")
+                    home = of.get(base, base.rpartition(".")[0])
+                    # What `doors` hands on stands in its contract.
+                    if home in compiled.MODULES and (home, base) not in open_ones:
+                        self.assertIn(module, compiled.MODULES, f"{module}: a class inherits from {base}")
                         checked += 1
         self.assertGreater(checked, 5)
 
