@@ -28,9 +28,8 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from typing import Any
 
-HEADER, CRC, SEALED = struct.Struct("<4sQIIQQ16s"), struct.Struct("<I"), struct.Struct("<4sQIIQQ16sI")
+HEADER, CRC = struct.Struct("<4sQIIQQ16s"), struct.Struct("<I")
 MAGIC, END, HASH_SIZE, NO_HASH = b"USB1", b"\xf1END", 16, bytes(16)
 HEADER_SIZE, TRAILER_SIZE = HEADER.size + CRC.size, HASH_SIZE + len(END)
 SHA_256 = hashlib.sha256()
@@ -71,7 +70,8 @@ class Batch:
     @staticmethod
     def decode(image: bytes | memoryview, at: int = 0) -> Batch:
         """The batch whose image starts at `at`. Raises DamagedBatch when any bit of it is not as it was written."""
-        header, (_, first_op, count, length, view, time, prev_hash, _) = header_of(image, at)
+        header = sound_header(image, at)
+        _, first_op, count, length, view, time, prev_hash = HEADER.unpack(header)
         end = at + HEADER_SIZE + length + TRAILER_SIZE
         if end > len(image):
             raise DamagedBatch("cut short")
@@ -94,14 +94,15 @@ def digest(header: bytes, body: bytes) -> bytes:
     return hash.digest()[:HASH_SIZE]
 
 
-def header_of(image: bytes | memoryview, at: int = 0) -> tuple[bytes, tuple[Any, ...]]:
-    """The header that stands at `at`, as bytes without its CRC and as fields. Raises DamagedBatch when it is not sound."""
+def sound_header(image: bytes | memoryview, at: int = 0) -> bytes:
+    """The header that stands at `at`, without its CRC. Raises DamagedBatch when it is not sound."""
     if len(image) - at < HEADER_SIZE:
         raise DamagedBatch("header cut short")
-    header, fields = bytes(image[at : at + HEADER.size]), SEALED.unpack_from(image, at)
-    if fields[0] != MAGIC or fields[-1] != zlib.crc32(header):
+    end = at + HEADER.size
+    header = bytes(image[at:end])
+    if not header.startswith(MAGIC) or image[end : end + CRC.size] != CRC.pack(zlib.crc32(header)):
         raise DamagedBatch("wrong header")
-    return header, fields
+    return header
 
 
 def decode_all(images: bytes, op: int, hash: bytes) -> list[Batch]:

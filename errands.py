@@ -53,7 +53,7 @@ class Errands:
     def _try(self, order: Order, *, again: bool = False) -> bool:
         """Whether it is over and done with."""
         try:
-            answer: Event = DO[type(order)](self.storage, order)
+            answer: Event = _persist(self.storage, order) if isinstance(order, Persist) else DO[type(order)](self.storage, order)
         except OSError as error:
             full = error.errno in FULL
             reason = f"the disk of replica {self.id} is full" if full else f"the disk of replica {self.id} failed: {error}"
@@ -100,7 +100,6 @@ def _save_view(storage: Storage, order: SaveView) -> Event:
 
 
 DO: dict[type, Callable[[Storage, Any], Event]] = {
-    Persist: _persist,
     Cut: _cut,
     SaveLogView: _save_log_view,
     SaveView: _save_view,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 HANDSHAKE_MAX = 4096  # bytes of a frame before the link is up
 STRIKES = 4  # looks at an unfinished frame before it is late; counted, so that a pause of this process is nobody's fault
 UNSENT_MAX = 64 << 20  # bytes
+SHORT = 4096  # bytes of a frame that is sooner copied than looked at where it lies
 
 
 class Link:
@@ -67,9 +68,10 @@ class Link:
             if len(self._pending) < self._wanted:
                 return
             chunk, self._pending = self._pending, bytearray()
-        at, size, view, wrong = 0, len(chunk), memoryview(chunk), ""
-        if self.replica is not None and LENGTH.size < size <= self._frame_max and LENGTH.unpack_from(chunk)[0] == size - LENGTH.size:
-            return self._take_one(view[LENGTH.size :])
+        size = len(chunk)
+        if self.replica is not None and LENGTH.size < size <= SHORT and LENGTH.unpack_from(chunk)[0] == size - LENGTH.size:
+            return self._take_one(chunk[LENGTH.size :])
+        at, view, wrong = 0, memoryview(chunk), ""
         packets: list[AnyPacket] = []
         self._wanted = LENGTH.size
         while size - at >= LENGTH.size and not self.is_over:
@@ -98,8 +100,8 @@ class Link:
             self.cut(wrong)
         return None
 
-    def _take_one(self, frame: memoryview) -> None:
-        """The same for a chunk that is one frame, as nearly all are."""
+    def _take_one(self, frame: bytes | bytearray) -> None:
+        """The same for a chunk that is one short frame, as nearly all are."""
         try:
             packet = decode(frame)
         except BAD_PACKET as error:

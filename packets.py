@@ -228,5 +228,5 @@ AnyPacket = _OfViews | _OfLogs | Forward | ForwardQuery | Forwarded
 
 # As they come from msgspec: a function around each would be the only Python between a batch and its socket.
 encode: Callable[[Packet], bytes] = msgspec.msgpack.Encoder().encode  # a packet without framing
-decode: Callable[[bytes | memoryview], AnyPacket] = msgspec.msgpack.Decoder(AnyPacket).decode  # raises one of BAD_PACKET
+decode: Callable[[bytes | bytearray | memoryview], AnyPacket] = msgspec.msgpack.Decoder(AnyPacket).decode  # raises one of BAD_PACKET
 BAD_PACKET = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -128,17 +128,15 @@ class Replica:
 
     def __init__(self, me: int, replicas: tuple[int, ...], cluster: str, timers: Timers, start: Start, now: float) -> None:
         self.me, self.replicas, self.cluster, self.timers = Member(me, start.inc), replicas, cluster, timers
-        self.status = LEARNER
+        self.status, self.generation = LEARNER, 0
         self.view, self.log_view = start.view, 0 if start.damage else start.log_view  # what is not trusted is no view's log
-        self.generation = 0
         self.primary: Member | None = None
         self.is_primary = False  # whether this replica leads the view it has adopted
         self.head_op, self.head_hash = start.head_op, start.head_hash
         self.parent_op, self.parent_hash = start.parent_op, start.parent_hash
         self.last = start.last
         self.commit = self.applied = start.parent_op if start.last else start.head_op
-        self.digest = start.digest
-        self.synced = start.head_op
+        self.digest, self.synced = start.digest, start.head_op
         self.time = start.last.time + start.last.count if start.last else start.time
         self.damage, self.born, self.began = start.damage, start.born, start.began
         self.empty = not start.log_view and not start.damage  # its log never was a view's, whatever it has fetched
@@ -199,7 +197,12 @@ class Replica:
         effects: list[Effect] = []
         self.effects = effects
         if self.status != HALTED:
-            HANDLERS[type(event)](self, event)
+            if isinstance(event, Received):  # of every batch: a table is dearer than a look
+                self.on_received(event)
+            elif isinstance(event, Persisted):
+                self.on_persisted(event)
+            else:
+                HANDLERS[type(event)](self, event)
             assert self.applied <= self.commit and self.log_view <= self.view, f"ladder: {self}"
         return effects
 
@@ -705,9 +708,7 @@ class Replica:
             elif sender != self.source:
                 return self.ignore(packet, "not from my primary")
         handler = PACKET_HANDLERS.get(kind)
-        if handler is None:
-            return self.policy.on_packet(sender, packet)
-        handler(self, sender, packet)
+        self.policy.on_packet(sender, packet) if handler is None else handler(self, sender, packet)
 
     def response(self, nonce: int) -> RecoveryResponse:
         """Where I stand."""

@@ -33,7 +33,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from batches import BATCH_MAX, HEADER, HEADER_SIZE, TRAILER_SIZE, Batch, DamagedBatch, header_of
+from batches import BATCH_MAX, HEADER, HEADER_SIZE, TRAILER_SIZE, Batch, DamagedBatch, sound_header
 from disk import SECTOR, Disk
 
 MARK_BYTES = 64 << 10  # of journal between two remembered positions
@@ -306,7 +306,7 @@ def images(disk: Disk, segment: Segment, at: int) -> Iterator[tuple[int, int, by
 
 def body_length(image: bytes | memoryview, at: int = 0) -> int:
     """Bytes of the body of the batch whose header stands at `at`. Raises DamagedBatch when the header is not sound."""
-    return int(header_of(image, at)[1][3])
+    return int(HEADER.unpack(sound_header(image, at))[3])
 
 
 def padded(count: int) -> int:

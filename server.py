@@ -128,7 +128,6 @@ class Server:
         self.seen_role: tuple[int, str, Member | None, bool, bool] = (0, "", None, False, False)
         self.answered = self.heard = 0  # commands of the batch answered last, while its guests are listened to; those that wait since
         self.timer_when = self.listens_until = self.tidy_at = self.hint_at = 0.0
-        self.queries: Queries
         self.state: ChatState
         self.upkeep: Upkeep
         self.registrar: Registrar
@@ -218,7 +217,14 @@ class Server:
             self._notice_role()
             self.turn()
         for effect in effects:
-            CARRY_OUT[type(effect)](self, effect)
+            if isinstance(effect, Send):  # of every batch: a table is dearer than a look
+                self.host.send(effect.replicas, effect.packet)
+            elif isinstance(effect, Persist):
+                self._persist(effect)
+            elif isinstance(effect, Apply):
+                self._apply(effect)
+            else:
+                CARRY_OUT[type(effect)](self, effect)
         self.depth -= 1
         if not self.depth:
             self._settled()
@@ -457,9 +463,6 @@ class Server:
 
     # --- effects: network, log, register --------------------------------------------------------------------------------------------------
 
-    def _send(self, effect: Send) -> None:
-        self.host.send(effect.replicas, effect.packet)
-
     def _persist(self, effect: Persist) -> None:
         if self.unapplied is not None:
             ahead, self.unapplied = self.unapplied, None
@@ -566,11 +569,8 @@ class Server:
 
 
 CARRY_OUT: dict[type, Callable[[Server, Any], None]] = {
-    Send: Server._send,
-    Persist: Server._persist,
     **dict.fromkeys((Cut, SaveLogView, SaveView), lambda server, effect: server.errands.run(effect)),
     Remember: Server._remember,
-    Apply: Server._apply,
     ReadLog: Server._read_log,
     OfferSnapshot: lambda server, effect: server.upkeep.offer(effect.replica),
     FetchSnapshot: lambda server, effect: server.upkeep.fetch(effect),

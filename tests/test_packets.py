@@ -23,8 +23,8 @@ from batches import (
     Batch,
     DamagedBatch,
     digest,
-    header_of,
     image_hash,
+    sound_header,
 )
 from packets import (
     BAD_PACKET,
@@ -118,7 +118,7 @@ class ImageTest(unittest.TestCase):
                 read = Batch.decode(image, at)
                 for name in Batch.__slots__:
                     self.assertEqual(getattr(read, name), getattr(batch, name), name)
-                self.assertEqual(header_of(image, at)[1][3], len(body))
+                self.assertEqual(sound_header(image, at), batch.image[: HEADER.size])
 
     def test_no_image_ends_in_a_zero_byte(self) -> None:
         self.assertNotEqual(END[-1], 0)
