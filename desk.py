@@ -27,12 +27,11 @@ from commands import count_ops, system_run
 from connection import Connection
 from doors import Shell
 from history import Archive
-from noting import expelled
+from noting import channel_of, expelled
 from passwords import Hasher
 from people import Outcome
 from reading import Searches
 from relays import Relays
-from room import ROOM
 from state import ChatState
 from told import channel, is_channel
 from waiting import Query
@@ -251,11 +250,16 @@ class Desk:
             connection = self.connections.get(event.home)
             if connection is not None and connection.session == event.key:
                 connection.opened(event)
+        # Who is answered and who hears of it take turns; not where somebody lost a session, who hears of that before anything else.
+        is_usual = not (outcome.opened or outcome.displaced or outcome.expelled or outcome.orphaned)
+        hearers = self._hearers(outcome.filled) if is_usual else []
         by_session = self.by_session
         for session, first, replies in outcome.replies:
             connection = by_session.get(session)
             if connection is not None:
                 connection.answered(first, replies)
+            if hearers:
+                self._show(*hearers.pop())
         self._watch_newcomers()
         for home in outcome.displaced:
             connection = self.connections.get(home)
@@ -274,7 +278,8 @@ class Desk:
                 expelled(connection)
         for name in outcome.proved:
             self.attempts.forgive(name)
-        self.state_changed(outcome.filled)
+        for name, connection in hearers if is_usual else self._hearers(outcome.filled):
+            self._show(name, connection)
         if self.behind:
             self._catch_up()
         if self.is_full:
@@ -321,11 +326,18 @@ class Desk:
 
     def state_changed(self, names: set[str]) -> None:
         """Push what these accounts' guests were not shown yet."""
+        for name, connection in self._hearers(names):
+            self._show(name, connection)
+
+    def _hearers(self, names: set[str]) -> list[tuple[str, Connection]]:
+        """Whom something new to these accounts is pushed to."""
         watching = self.watching
         some = [name for name in names if name in watching] if len(names) < len(watching) else [name for name in watching if name in names]
-        for name in sorted(some):  # a replayed day is the same day: the order of a set is not
-            for connection in tuple(watching.get(name, ())):
-                connection.push(self.state.undelivered(name, connection.account_number, connection.shown))
+        return [(name, one) for name in sorted(some) for one in watching[name]]  # a replayed day is the same day: the order of a set is not
+
+    def _show(self, name: str, connection: Connection) -> None:
+        if channel_of(connection) == name:  # if not, it has left meanwhile
+            connection.push(self.state.undelivered(name, connection.account_number, connection.shown))
 
     def refuse_open(self, uncertain: frozenset[bytes] = frozenset()) -> None:
         """The replica is read_only. Sessions of the batch in flight wait: what they send again may yet turn out to have been done."""
@@ -385,8 +397,3 @@ class Desk:
         self.behind.clear()
         self.unanswered_bytes = 0
         self.open_runs, self.open_bytes, self.open_ops = [], 0, 0
-
-
-def channel_of(connection: Connection) -> str:
-    """Whose messages it is to be told: its account's, or the room's."""
-    return connection.account if connection.account_number or not connection.account else ROOM

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from commands import account_id
+from room import ROOM
 
 if TYPE_CHECKING:
     from connection import Connection
@@ -73,3 +74,8 @@ def expelled(connection: Connection) -> None:
     connection.desk.unwatch(connection)
     connection.account, connection.account_number = "", 0
     connection.hang_up("its account is closed to it")
+
+
+def channel_of(connection: Connection) -> str:
+    """Whose messages it is to be told: its account's, or the room's."""
+    return connection.account if connection.account_number or not connection.account else ROOM

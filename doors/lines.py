@@ -45,6 +45,7 @@ class LineTranslator(Translator):
         self.guest = guest
         self.rest = b""
         self.framed = self.numbered = self.fresh = False
+        self.has_asked = False  # without a newline: it has a session, and is numbered no more
         self.session = b""
 
     # --- what a door says ----------------------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ class LineTranslator(Translator):
                 lines = [line.removesuffix(b"\r") for line in lines]
             if not self.framed:
                 self.framed = True
-                if HELLO.fullmatch(lines[0]):
+                if not self.has_asked and HELLO.fullmatch(lines[0]):
                     self.numbered = self.fresh = True
                     self.session = bytes.fromhex(lines.pop(0).split()[2].decode())
             (self._numbered_lines if self.numbered else self._plain_lines)(lines)
@@ -103,7 +104,7 @@ class LineTranslator(Translator):
         if self.fresh:
             self._open("numbered", 0)
         elif not self.framed and self.rest:
-            line, self.rest = self.rest, b""
+            line, self.rest, self.has_asked = self.rest, b"", True
             self._plain_lines([line])
 
     def end(self) -> None:

@@ -71,6 +71,20 @@ class OrderTest(unittest.TestCase):
         self.assertEqual(self.person.say("2\n"), b"Showing all accounts: \n")
         self.assertEqual(self.person.say("3|x|y\n2|(\n"), INVALID + b"Account matched to: ( doesn't exist \n")
 
+    def test_who_is_answered_and_who_hears_of_it_take_turns(self) -> None:
+        """Nobody waits until all others have been told: writing to a socket costs more than all the rest."""
+        people = {name: self.front.connect() for name in ("ann", "bob", "cid", "dan")}
+        for name, person in people.items():
+            person.say(f"1|{name}\n")
+        order: list[str] = []
+        for name, person in people.items():
+            person.paper.write = lambda words, name=name: order.append(name)  # type: ignore[method-assign, misc]
+        people["ann"].send(b"3|cid|one\n")
+        people["bob"].send(b"3|dan|two\n")
+        self.front.turn()
+        self.assertEqual([name in ("ann", "bob") for name in order], [True, False, True, False], order)
+        self.assertEqual(sorted(order), sorted(people))
+
     def test_an_answer_that_nobody_waits_for(self) -> None:
         self.front.desk.answer(99, "a|x")
         self.person.say("1|mason\n")

@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "history": {"commands", "disk", "people", "snapshots", "state"},
     "reading": {"commands", "connection", "history", "waiting"},
     "waiting": {"attempts", "commands", "connection", "doors", "passwords"},
-    "noting": {"commands", "connection"},
+    "noting": {"commands", "connection", "room"},
     "connection": {"commands", "desk", "doors", "noting", "people", "reading", "waiting"},
     "relays": {"commands", "connection"},
     "read_only": {"commands", "connection", "noting", "people", "waiting"},

@@ -696,6 +696,18 @@ class FuzzTest(unittest.TestCase):
 
         look()
 
+    def test_who_has_asked_without_a_newline_does_not_begin_a_second_session(self) -> None:
+        front = FrontDesk()
+        person = front.connect()
+        person.send(b"2")
+        person.connection.quiet()
+        front.turn()
+        self.assertEqual(person.read(), b"Showing all accounts: \n")
+        self.assertEqual(person.say(f"understudy 1 {HEX}\nresume 0\n".encode()), INVALID + INVALID)
+        person.connection.lost()
+        front.turn()
+        self.assertEqual((front.desk.by_session, front.desk.connections), ({}, {}), "it would be kept for ever")
+
     def test_nothing_raises_behind_a_desk(self) -> None:
         word = st.sampled_from(
             [

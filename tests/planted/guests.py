@@ -175,8 +175,8 @@ BUGS = (
         "H11: a delivery is read from the state above what the connection was shown, so a catch-up misses nothing",
         Edit(
             DESK,
-            "                connection.push(self.state.undelivered(name, connection.account_number, connection.shown))\n",
-            "                connection.push(list(self.state.undelivered(name, connection.account_number, connection.shown))[-1:])\n",
+            "            connection.push(self.state.undelivered(name, connection.account_number, connection.shown))\n",
+            "            connection.push(list(self.state.undelivered(name, connection.account_number, connection.shown))[-1:])\n",
         ),
     ),
     planted(
