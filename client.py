@@ -15,7 +15,7 @@ from __future__ import annotations
 if __name__ == "__main__":
     import bootstrap
 
-    bootstrap.ensure(("msgspec", "prompt_toolkit", "yaml"))
+    bootstrap.ensure(("msgspec", "mypy_extensions", "prompt_toolkit", "yaml"))
 
 import asyncio
 import contextlib

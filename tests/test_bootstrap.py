@@ -12,12 +12,15 @@ import sys
 import tempfile
 import unittest
 from collections.abc import Iterator
+from typing import TypeGuard
 from unittest import mock
 
 import bootstrap
+from tests.test_house_rules import ONLY_IN
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = "import sys, bootstrap\nbootstrap.ensure(sys.argv[1].split(','))\nprint('went on', *sys.argv[2:])\n"
+LACKING = "import sys\nsys.modules.update(dict.fromkeys(sys.argv[2:]))\n__import__(sys.argv[1])\nprint(sys.argv[1], 'begins')\n"
 ELSEWHERE = '#!/bin/sh\nprintf "elsewhere:"\nprintf " %s" "$@"\necho\n'
 
 
@@ -44,6 +47,26 @@ def imported(step: ast.stmt) -> Iterator[ast.alias]:
         yield ast.alias((step.module or "").partition(".")[0])
     elif isinstance(step, ast.If):
         yield from (alias for inner in step.body for alias in imported(inner))
+
+
+class Programs(unittest.TestCase):
+    """A Python that has just what a program asks for, and nothing else of what some part of it may import."""
+
+    def test_what_they_ask_for_is_all_that_they_cannot_begin_without(self) -> None:
+        for program in ("client", "server"):
+            tree = ast.parse(pathlib.Path(ROOT, f"{program}.py").read_bytes())
+            (asked,) = [ast.unparse(step.args[0]) for step in ast.walk(tree) if is_ensure(step)]
+            wanted = bootstrap.PACKAGES if asked == "bootstrap.PACKAGES" else ast.literal_eval(asked)
+            lacking = sorted({"msgspec", *ONLY_IN} - {*wanted})
+            self.assertGreater(len(lacking), 3)
+            done = subprocess.run(
+                [sys.executable, "-c", LACKING, program, *lacking], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            )
+            self.assertEqual((done.returncode, done.stdout), (0, f"{program} begins\n"), done.stderr)
+
+
+def is_ensure(step: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(step, ast.Call) and ast.unparse(step.func) == "bootstrap.ensure"
 
 
 class Ensure(unittest.TestCase):
