@@ -45,6 +45,7 @@ HASHES_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))  # threads of 19 MiB
 HASH_NICE = 10  # how far those threads stand back behind the loop
 ACCOUNT_S = 8.0  # seconds a change of an account may take: a failover fits in
 LOOK_S = 1.0  # seconds between two looks at stuck guests
+WAY_S, KEEP_S = 0.001, 1.0  # seconds: no replica needs as long for a few commands; and then way is not given for so long
 SO_PEERCRED = struct.Struct("3i")
 
 
@@ -149,6 +150,7 @@ class LoopHost(Host):
         self.logger = logging.getLogger("understudy")
         self.console_second, self.console_lines = 0, 0
         self.tasks: set[asyncio.Task[None]] = set()
+        self.keeps_until = 0.0  # before that it gives way to nobody
 
     # --- clock, dice, words -------------------------------------------------------------------------------------------------------------
 
@@ -162,7 +164,12 @@ class LoopHost(Host):
         return time.time_ns() // 1000
 
     def give_way(self) -> None:
-        os.sched_yield()
+        before = self.now()
+        if before >= self.keeps_until:
+            os.sched_yield()
+            after = self.now()
+            if after - before > WAY_S:  # to somebody who has other work: every lone message would wait for all of them
+                self.keeps_until = after + KEEP_S
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         return self.loop.call_at(when, callback)

@@ -1,4 +1,4 @@
-"""The host's snapshot worker: whatever becomes of it, every order is answered. On asyncio's loop and on uvloop's."""
+"""The host: every order to its snapshot worker is answered, on asyncio's loop and on uvloop's; whom a replica gives way to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from doors import DOORS
-from host import LoopHost
+from host import KEEP_S, LoopHost
 from settings import load
 
 try:
@@ -87,6 +87,40 @@ class OrdersOnUvloop(Orders):
 
     async def test_that_it_is_uvloop(self) -> None:
         self.assertIsInstance(asyncio.get_running_loop(), uvloop.Loop)
+
+
+class Way(unittest.TestCase):
+    """What a replica gives up of its processor for the sake of another one."""
+
+    def setUp(self) -> None:
+        self.clock, self.away, self.ways = 1.0, 0.0002, 0
+        self.host = LoopHost.__new__(LoopHost)
+        self.host.keeps_until = 0.0
+        self.enterContext(mock.patch.object(LoopHost, "now", lambda host: self.clock))
+        self.enterContext(mock.patch("os.sched_yield", self._yield))
+
+    def _yield(self) -> None:
+        self.ways += 1
+        self.clock += self.away
+
+    def give(self, times: int) -> int:
+        before = self.ways
+        for _ in range(times):
+            self.host.give_way()
+        return self.ways - before
+
+    def test_way_is_given_to_who_needs_a_moment(self) -> None:
+        self.assertEqual(self.give(100), 100)
+
+    def test_who_keeps_the_processor_is_given_way_once_a_second(self) -> None:
+        self.away = 0.003
+        self.assertEqual(self.give(100), 1)
+        self.clock += KEEP_S - 0.001
+        self.assertEqual(self.give(100), 0)
+        self.clock += 0.002
+        self.assertEqual(self.give(100), 1)
+        self.away, self.clock = 0.0002, self.clock + KEEP_S
+        self.assertEqual(self.give(100), 100, "and as before when it has gone")
 
 
 if __name__ == "__main__":
