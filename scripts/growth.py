@@ -1,8 +1,8 @@
-"""What becomes of the speed when much is stored: `python scripts/growth.py [--only PARTS] [--built DIRECTORY]`.
+"""What becomes of the speed when much is stored: `python scripts/growth.py [--only PARTS] [--built DIRECTORY] [--smoke]`.
 
 What it is not: a comparison with others (`scripts/bench.py`), and no judge: it prints what is wanted beside each figure. Two clusters of
 our own run side by side, an empty one and one that is filled; they are measured in turn. `--built`: the filled one is kept there, for the
-next time.
+next time. `--smoke`: shows that it works, with one replica each and next to nothing stored; no figure means anything.
 
     part       what is done                                                     wanted
     memory     of each replica and its snapshot worker, while 10,000 wait       at most 250 MB
@@ -52,6 +52,8 @@ from tests.system.guests import Numbered, Plain
 
 PARTS = ("memory", "load", "snapshot", "restart", "rejoin", "idle", "large", "slow", "reads", "guesses")
 EMPTY = ("idle", "large", "slow", "guesses")  # of them, those that look at the empty cluster only
+SMOKE = ("memory", "idle", "guesses")  # of them, those that are over in a moment and lean on little of what the others do
+WAITING = 10_000  # messages that nobody has read, in mailboxes of 500
 IDLE = 10_000
 SLOW_S, SLOW_EVERY_S = 0.02, 0.1
 JOURNAL_S = 12.0  # seconds of W1 before all are killed: as much journal as stands above a snapshot at most, nearly
@@ -81,8 +83,18 @@ class Growth:
             arguments.seconds,
             arguments.snapshots,
         )
-        self.full = Filled(os.path.join(where, "full"), accounts=self.accounts, messages=self.messages, built=arguments.built)
-        self.empty = Understudy(os.path.join(where, "empty"))
+        self.replicas, self.waiting, self.idlers, self.guessers, self.guesses_s = (
+            (1, 500, 20, 20, 0.5) if arguments.smoke else (3, WAITING, IDLE, GUESSERS, GUESSES_S)
+        )
+        self.full = Filled(
+            os.path.join(where, "full"),
+            replicas=self.replicas,
+            accounts=self.accounts,
+            messages=self.messages,
+            waiting=self.waiting,
+            built=arguments.built,
+        )
+        self.empty = Understudy(os.path.join(where, "empty"), replicas=self.replicas)
 
     def measure(
         self, system: Understudy, connections: int, window: int, *, text_bytes: int = 100, seconds: float = 0.0, changing: bool = False
@@ -200,7 +212,7 @@ class Growth:
         with self.another("idle", grpc=False) as system:  # whose door takes half of the descriptors that there may be
             before = [rss_of(pid) for pid in system.pids()]
             for what, kind in (("connections", Plain), ("guests with sessions", Numbered)):
-                guests = [kind(system.port()) for _ in range(IDLE)]
+                guests = [kind(system.port()) for _ in range(self.idlers)]
                 entering = [guest for guest in guests if isinstance(guest, Numbered)]
                 for number, newcomer in enumerate(entering):
                     newcomer.say(f"1 0 0|{recipient(number)}123\n")
@@ -219,7 +231,7 @@ class Growth:
     @contextlib.contextmanager
     def another(self, name: str, *, grpc: bool = True, policy: str = "survivor") -> Iterator[Understudy]:
         """A cluster for one part alone."""
-        system = Understudy(os.path.join(self.empty.where, name), grpc=grpc, policy=policy)
+        system = Understudy(os.path.join(self.empty.where, name), replicas=self.replicas, grpc=grpc, policy=policy)
         try:
             system.start()
             yield system
@@ -276,7 +288,7 @@ class Growth:
         """A flood of log-ins, nearly all of which are refused at once."""
         quiet = self.measure(self.empty, 8, 1)
         flood: list[Result] = []
-        order = Order("pipe", self.empty.port(), "guess", connections=GUESSERS, seconds=GUESSES_S)
+        order = Order("pipe", self.empty.port(), "guess", connections=self.guessers, seconds=self.guesses_s)
         thread = threading.Thread(target=lambda: flood.append(run_load(order)))
         thread.start()
         during = self.measure(self.empty, 8, 1)
@@ -360,8 +372,16 @@ def main() -> None:
     parser.add_argument("--snapshots", type=int, default=3, help="how many are to be made beside W1, at least")
     parser.add_argument("--built", default="", help="directory in which the filled cluster is kept for the next time")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, in this order; nothing is filled for {', '.join(EMPTY)} alone")
+    parser.add_argument(
+        "--smoke", action="store_true", help=f"a moment of {', '.join(SMOKE)}: shows that it works, no figure means anything"
+    )
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.only, arguments.built = ",".join(SMOKE), ""
+        arguments.messages, arguments.accounts, arguments.seconds = 1000, 20, 0.1
     parts = arguments.only.split(",")
+    if unknown := sorted({*parts} - {*PARTS}):
+        sys.exit(f"unknown: {', '.join(unknown)}")
     with tempfile.TemporaryDirectory(prefix="understudy-growth-") as where:
         growth = Growth(where, arguments)
         work: dict[str, Callable[[], None]] = {part: getattr(growth, part) for part in PARTS}

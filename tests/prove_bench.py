@@ -167,6 +167,30 @@ class Smoke(unittest.TestCase):
         shown = [row["result"]["shown"]["count"] for row in found["rounds"] if row["workload"] == "D"]
         self.assertTrue(all(shown), "nothing was displayed")
 
+    def grow(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, os.path.join(ROOT, "scripts", "growth.py"), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+
+    def test_what_much_stored_costs_is_measured_and_told(self) -> None:
+        """Clusters of one replica, filled with little: those parts of `scripts/growth.py` that are over in a moment."""
+        done = self.grow("--smoke")
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        for line in (
+            "20 accounts made in ",
+            "1000 messages stored and delivered in ",
+            "500 more wait; ",
+            r"memory    full: each replica [1-9]\d* MB .* worker [1-9]\d*,",
+            r"memory    empty: each replica [1-9]\d* MB ",
+            r"idle      \d+ connections: ",
+            r"idle      \d+ guests with sessions: ",
+            r"guesses   \d+ a second answered; W1 of 8 beside them p50, p99, worst( [\d.]+ → [\d.]+,?){3} ms ",
+        ):
+            self.assertRegex(done.stdout, rf"(?m)^{line}")
+
+    def test_a_part_that_does_not_exist_is_refused_before_anything_starts(self) -> None:
+        done = self.grow("--only", "load,lead")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (1, "", "unknown: lead\n"))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -17,21 +17,23 @@ import os
 import subprocess
 import time
 
-from tests.bench.load import Order
-from tests.bench.systems import UP_S, Understudy, run_load
+from disk import OsDisk
+from snapshots import read_manifest
+from tests.bench.load import FILL, Order
+from tests.bench.systems import UP_S, Broken, Understudy, run_load
 
-WAITING = 10_000  # messages that nobody has read, in mailboxes of 500
 FILLED_S = 900.0  # seconds that each step of filling may take
 LEVEL_S = 300.0  # seconds until the last snapshot stands
 
 
 class Filled(Understudy):
-    """Three replicas with so many accounts and messages. `told`: sentences on how that went."""
+    """Replicas with so many accounts and messages, and so many of those that wait. `told`: sentences on how that went."""
 
-    def __init__(self, where: str, *, accounts: int, messages: int, built: str = "") -> None:
-        super().__init__(where)
-        self.accounts, self.messages, self.told = accounts, messages, list[str]()
-        self.kept = os.path.join(built, f"{accounts}-{messages}") if built else ""
+    def __init__(self, where: str, *, replicas: int, accounts: int, messages: int, waiting: int, built: str = "") -> None:
+        super().__init__(where, replicas=replicas)
+        self.accounts, self.told = accounts, list[str]()
+        self.messages, self.waiting = messages // FILL * FILL, waiting // FILL * FILL  # they are sent so many together
+        self.kept = os.path.join(built, f"{accounts}-{self.messages}") if built else ""
 
     def start(self) -> None:
         if self.kept and os.path.exists(self.kept):
@@ -66,9 +68,12 @@ class Filled(Understudy):
             run_load(Order("pipe", self.port(), "fill_messages", count=self.messages), seconds=FILLED_S)
         self.told.append(f"{self.messages} messages stored and delivered in {time.monotonic() - began:.1f} s")
         began = time.monotonic()
-        run_load(Order("pipe", self.port(), "fill_mailboxes", count=WAITING), seconds=FILLED_S)
+        run_load(Order("pipe", self.port(), "fill_mailboxes", count=self.waiting), seconds=FILLED_S)
         self.cluster.wait_level(seconds=LEVEL_S)
-        self.told.append(f"{WAITING} more wait; all replicas' snapshots are level {time.monotonic() - began:.1f} s later")
+        stored = read_manifest(OsDisk(), self.cluster.csv(self.primary), "scratch").messages
+        if stored != self.messages + self.waiting:
+            raise Broken(f"{stored} messages are stored, {self.messages} and {self.waiting} were wanted")
+        self.told.append(f"{self.waiting} more wait; all replicas' snapshots are level {time.monotonic() - began:.1f} s later")
 
     def _keep(self) -> None:
         stopped = self.cluster.run("stop")

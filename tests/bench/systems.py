@@ -153,9 +153,9 @@ class Understudy(System):
     name = "understudy"
     dialects = ("numbered", "pipe", "framed", "room", "ledger", "grpc")
 
-    def __init__(self, where: str, *, grpc: bool = True, policy: str = "survivor") -> None:
+    def __init__(self, where: str, *, replicas: int = 3, grpc: bool = True, policy: str = "survivor") -> None:
         super().__init__(where)
-        self.cluster = Cluster(where=self.where, grpc=grpc, policy=policy)
+        self.cluster = Cluster(replicas=replicas, where=self.where, grpc=grpc, policy=policy)
 
     def start(self) -> None:
         self.cluster.start()
