@@ -1,4 +1,4 @@
-"""The command line of `server.py`: start replicas, and have them asked and stopped.
+"""The command line of `server.py`: run a replica, have all started, asked and stopped.
 
 What it is not: it serves no guest and no replica; each replica is a process of its own (`server.py --replica N`).
 
@@ -12,7 +12,7 @@ What it is not: it serves no guest and no replica; each replica is a process of 
     python server.py truncate-corrupt-tail --replica N [--cluster NAME]
     python server.py grow --replica N [--cluster NAME]      its disk becomes one of a larger cluster: `growing.py`
 
-Read next: `operators.py` (how replicas are asked and stopped), `server.py`.
+Read next: `operators.py` (how replicas are asked and stopped), `supervisor.py` (how all are started), `server.py`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,8 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import compiled
@@ -44,12 +42,8 @@ from operators import (
     DONE,
     FORCE,
     GROW,
-    STOP_S,
     TRUNCATE,
-    ask,
     change_account,
-    gather_status,
-    here,
     reminders_of,
     resort,
     show_status,
@@ -57,16 +51,12 @@ from operators import (
     survives,
 )
 from server import Server
-from settings import MAJORITY, SURVIVOR, Address, Settings, SettingsError, load
+from settings import SURVIVOR, Settings, SettingsError, load
 from storage import BootFailed
+from supervisor import Supervisor
 
 EXIT_BUG = 70  # as in sysexits.h
-START_S = 30.0  # seconds until the supervisor says that no primary was found
 GARBAGE = (10_000, 20, 500)  # new objects until a look at the young: a millisecond; so many looks until one at the older, and at all
-SURVIVAL = {
-    SURVIVOR: "The last living replica serves alone; all of them share this machine, and nothing survives its loss.",
-    MAJORITY: "Most of the replicas must live and reach each other; a part that is cut off serves nothing until it is whole again.",
-}
 MAKE = "make-certs"
 LOCK_S = 5.0  # seconds a start waits for the lock of an incarnation that is just ending
 
@@ -208,106 +198,6 @@ def _listening_inode(port: int) -> str:
     return ""
 
 
-# --- all replicas of this host ------------------------------------------------------------------------------------------------------------
-
-
-class Supervisor:
-    """Starts the replicas of this host and stays until they have ended. It restarts nobody: a dead replica is for people to see."""
-
-    def __init__(self, settings: Settings, base: str, arguments: Iterable[str]) -> None:
-        self.settings, self.base, self.mine = settings, base, here(settings)
-        server = os.path.join(os.path.dirname(os.path.abspath(__file__)), "server.py")
-        self.command = [sys.executable, server, *arguments]
-        self.children: dict[int, subprocess.Popen[bytes]] = {}
-        self.is_stopping = False
-
-    def run(self) -> int:
-        """Start, say who leads, wait. Ctrl-C and SIGTERM stop all cleanly."""
-        running = [i for i in self.mine if ask(self.base, i, {"verb": "status"})]
-        if running:
-            print(
-                f"replica {', '.join(map(str, running))} runs already:"
-                " `python server.py status` shows it, `python server.py stop` stops all"
-            )
-            return 2
-        if not self.mine:
-            print(f"no replica of cluster {self.settings.name} lives here: this host has none of the addresses of their peers")
-            return 2
-        for word in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(word, self._on_signal)
-        for i in self.mine:
-            # A session of its own: Ctrl-C reaches the supervisor alone, which then stops all in the right order.
-            self.children[i] = subprocess.Popen([*self.command, "--replica", str(i)], start_new_session=True)
-        code = self._wait_for_primary()
-        return code if code else self._wait_for_end()
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        self.is_stopping = True
-
-    def _wait_for_primary(self) -> int:
-        deadline = time.monotonic() + START_S
-        while not self.is_stopping:
-            failed = {i: c.returncode for i, c in self.children.items() if c.poll() is not None}
-            if failed:
-                print(f"replica {', '.join(map(str, failed))} did not start: see the line above", flush=True)
-                self._stop()
-                return 2
-            report = gather_status(self.settings, self.base)
-            if report["serving"] and not set(self.mine).intersection(report["missing"]):
-                self._banner(report)
-                return 0
-            if time.monotonic() > deadline:
-                show_status(self.settings, self.base, as_json=False)
-                deadline = float("inf")
-            time.sleep(0.02)
-        self._stop()
-        return 0
-
-    def _banner(self, report: dict[str, Any]) -> None:
-        settings = self.settings
-        primary = next((row["id"] for row in report["replicas"] if row["role"] == "primary"), None)
-        print()
-        print(
-            f"Understudy {VERSION}: cluster {settings.name} is up. Policy {settings.policy}: "
-            f"{len(settings.replicas)} replicas, survives {survives(settings)}."
-        )
-        print(f"  {SURVIVAL[settings.policy]}")
-        for r, row in zip(settings.replicas, report["replicas"], strict=True):
-            ports = "; ".join(f"{door} {' '.join(map(str, ports))}" for door, ports in r.doors.items())
-            where = f"{r.reached_at or r.peer.host}  " if len(self.mine) < len(settings.replicas) else ""
-            print(f"  replica {r.id}  {row['role']:9}  {where}{ports}")
-        for warning in report["warnings"]:
-            print(f"warning: {warning}")
-        first = settings.replica(primary if primary is not None else self.mine[0])
-        if first.doors.get("pipe"):
-            at = first.doors["pipe"][0] if len(self.mine) == len(settings.replicas) else Address(first.reached_at, first.doors["pipe"][0])
-            print(f"Open a client in another terminal:  .venv/bin/python client.py {at}")
-        print("Ctrl-C stops all replicas cleanly.", flush=True)
-
-    def _wait_for_end(self) -> int:
-        while not self.is_stopping:
-            for i, child in list(self.children.items()):
-                if child.poll() is not None:
-                    del self.children[i]
-                    how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else f"ended with code {child.returncode}"
-                    print(f"-- replica {i} {how}; to start it again: .venv/bin/python server.py --replica {i}", flush=True)
-            if not self.children and not any(ask(self.base, i, {"verb": "status"}) for i in self.mine):
-                print("no replica is left", flush=True)
-                return 1
-            time.sleep(0.2)
-        self._stop()
-        return 0
-
-    def _stop(self) -> None:
-        print("\nstopping all replicas ...", flush=True)
-        stop_replicas(self.settings, self.base, None)
-        for child in self.children.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(STOP_S)
-            if child.poll() is None:
-                child.kill()
-
-
 # --- main ---------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -386,7 +276,7 @@ def main() -> None:
     if arguments.verb == "status":
         sys.exit(show_status(settings, base, as_json=arguments.json))
     if arguments.verb == "stop":
-        sys.exit(stop_replicas(settings, base, wanted))
+        sys.exit(stop_replicas(settings, base, None if wanted is None else [wanted]))
     if arguments.verb == "account":
         sys.exit(change_account(settings, base, arguments.what, arguments.name))
     if arguments.verb == MAKE:

@@ -164,13 +164,13 @@ def survives(settings: Settings) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def stop_replicas(settings: Settings, base: str, replica: int | None) -> int:
-    """A clean stop. Of all: the backups are told first, so that nobody votes anybody out; the primary closes the view."""
-    wanted = here(settings) if replica is None else [replica]
+def stop_replicas(settings: Settings, base: str, replicas: Sequence[int] | None) -> int:
+    """A clean stop of these; None: of all. Of all: the backups first, so that nobody votes anybody out; the primary closes the view."""
+    wanted = here(settings) if replicas is None else replicas
     everybody = len(wanted) == len(settings.replicas)  # else others go on, and the primary hands over to one of them
     states = {i: row for i in wanted if (row := ask(base, i, {"verb": "status"}))}
     order = {"verb": "stop", "everybody": everybody}
-    silent = {i for i in wanted if i not in states and _holder(base, i)}
+    silent = {i for i in wanted if i not in states and holder_of(base, i)}
     for i in sorted(states, key=lambda i: states[i]["role"] == "primary"):
         ask(base, i, order)
     deadline = time.monotonic() + STOP_S
@@ -181,11 +181,11 @@ def stop_replicas(settings: Settings, base: str, replica: int | None) -> int:
                 states[i] = row
                 ask(base, i, order)
                 left.add(i)
-        silent = {i for i in silent if i not in states and _holder(base, i)}
+        silent = {i for i in silent if i not in states and holder_of(base, i)}
         left = {i for i in left if _is_alive(states[i]["pid"])}
         time.sleep(0.02)
     for i in wanted:
-        holder = _holder(base, i) if i in silent else None
+        holder = holder_of(base, i) if i in silent else None
         if holder is not None:
             named = f" (process {holder.pid})" if _is_ours(holder.pid) else ""  # it writes its own when it has read its disk
             print(f"replica {i} runs and does not answer: it may be reading its disk; let it go on if it stands still, or end it{named}")
@@ -245,7 +245,7 @@ def resort(settings: Settings, base: str, verb: str, replica: int, copies: Seque
     return 0
 
 
-def _holder(base: str, replica: int) -> LockContent | None:
+def holder_of(base: str, replica: int) -> LockContent | None:
     """What stands in the lock of a replica, while somebody holds it: who starts or stands still does not answer, and yet runs."""
     with contextlib.suppress(OSError):
         return ReplicaLock.read(OsDisk(), os.path.join(base, "cluster"), replica)

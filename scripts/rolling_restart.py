@@ -148,7 +148,7 @@ class Rolling:
                 error = done.stderr.decode(errors="replace").strip() if done else "it could not be run, or did not end"
                 raise GivenUp(f"the command that restarts replica {replica} failed: {error}")
         else:
-            if before is not None and stop_replicas(self.settings, self.base, replica):
+            if before is not None and stop_replicas(self.settings, self.base, [replica]):
                 raise GivenUp(f"replica {replica} did not stop")
             self._start_here(replica)
         pid = before["pid"] if before else 0

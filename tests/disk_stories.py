@@ -65,6 +65,7 @@ LATE = "late"
 UNVISITED: dict[Site, str] = {
     ("mkdir", "Journal.open"): "`Storage` has made the directory",
     ("try_lock", "Worker._turn"): "the loop of the worker's own process; one that ends is started anew (tests/test_snapshot_worker.py)",
+    **dict.fromkeys((("mkdir", "Supervisor._take_turn"), ("try_lock", "Supervisor._take_turn")), "no replica's (tests/test_supervisor.py)"),
     **dict.fromkeys(
         (
             *(("mkdir", f"LastResort._copy_log #{n}") for n in (1, 2)),

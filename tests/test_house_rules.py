@@ -135,6 +135,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("state", "storage", "superblock", "survivor", "upkeep"),
     },
     "operators": {"credentials", "disk", "doorways", "evidence", "growing", "host", "last_resort", "settings"},
+    "supervisor": {"disk", "host", "operators", "settings"},
     "logbook": {"settings"},
     "certificates": {"credentials", "settings"},
     "admin": {
@@ -150,6 +151,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "server",
         "settings",
         "storage",
+        "supervisor",
     },
     # the guest
     "ports": {"settings"},

@@ -183,6 +183,14 @@ class Starting(unittest.TestCase):
         with open("/dev/full", "wb") as full:
             self.assertEqual(subprocess.run(self.cluster.command("--replica", "0"), stderr=full, timeout=30, check=False).returncode, 2)
 
+    def _supervise(self, path: str) -> subprocess.Popen[bytes]:
+        """All replicas; what is said goes there."""
+        with open(path, "wb") as output:
+            process = subprocess.Popen(self.cluster.command(), cwd=self.cluster.where, stdout=output, stderr=output)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
     def _unheard(self, *verb: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(self.cluster.command(*verb), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None
@@ -223,13 +231,16 @@ class Starting(unittest.TestCase):
             self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
     def test_one_command_starts_and_ctrl_c_stops_all(self) -> None:
-        """`server.py` without arguments; the second start goes on with the data of the first."""
-        for session in ("first", "second"):
-            path = os.path.join(self.cluster.where, f"{session}.log")
-            with open(path, "wb") as output:
-                supervisor = subprocess.Popen(self.cluster.command(), cwd=self.cluster.where, stdout=output, stderr=output)
-            self.addCleanup(supervisor.wait)
-            self.addCleanup(supervisor.kill)
+        """`server.py` without arguments; of two at once one goes on; the second start goes on with the data of the first."""
+        for session, count in (("first", 2), ("second", 1)):
+            paths = [os.path.join(self.cluster.where, f"{session}-{nth}.log") for nth in range(count)]
+            starts = [self._supervise(path) for path in paths]
+            if count == 2:
+                until("one gives up", lambda s=starts: any(p.poll() is not None for p in s), about=lambda p=paths: "".join(map(_text, p)))  # type: ignore[misc]
+                loser = next(nth for nth, process in enumerate(starts) if process.poll() is not None)
+                self.assertEqual(starts.pop(loser).wait(), 2)
+                self.assertRegex(_text(paths.pop(loser)), r"\Areplica \d.* runs already: .*`python server.py stop` stops all\n\Z")
+            (supervisor,), (path,) = starts, paths
             until("it says how to open a client", lambda p=path: "client.py" in _text(p), about=lambda p=path: _text(p))  # type: ignore[misc]
             self.assertIn("3 replicas, survives 2 deaths", _text(path))
             with Plain(self.cluster.pipes[0]) as guest:
