@@ -336,7 +336,7 @@ class Desk:
         return [(name, one) for name in sorted(some) for one in watching[name]]  # a replayed day is the same day: the order of a set is not
 
     def _show(self, name: str, connection: Connection) -> None:
-        if channel_of(connection) == name:  # if not, it has left meanwhile
+        if channel_of(connection) == name or name.startswith(channel("")):  # if not, it has left meanwhile; from a stream nobody does
             connection.push(self.state.undelivered(name, connection.account_number, connection.shown))
 
     def refuse_open(self, uncertain: frozenset[bytes] = frozenset()) -> None:

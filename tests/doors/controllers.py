@@ -452,16 +452,17 @@ class Json(Controller):
 
 
 class Ear(Shell):
-    """The shell of a stream that is read at once. `end`: why it was ended."""
+    """The shell of a stream that is read as soon as it is woken, and not before. `end`: why it was ended."""
 
     def __init__(self, front: FrontDesk, raw: bytes) -> None:
         self.address = self.peer = "127.0.0.1"
         self.told: list[ChatMessage] = []
         self.end = self.refused = ""
+        self.is_awake = True
         name, password, after, acknowledges = messages.listening(raw)
         self.listener = listener = cast(Listener, front.desk.welcome(self, "stream", Listener))
         listener.listen(
-            name, calls.listen(name, password), after=after, acknowledges=acknowledges, wake=lambda: None, turn_away=self.turn_away
+            name, calls.listen(name, password), after=after, acknowledges=acknowledges, wake=self.wake, turn_away=self.turn_away
         )
 
     def write(self, words: bytes) -> None:
@@ -482,10 +483,17 @@ class Ear(Shell):
     def is_drained(self) -> bool:
         return True
 
+    def wake(self) -> None:
+        self.is_awake = True
+
     def show(self) -> bool:
-        """Read all that is there; whether there was anything."""
+        """Read all that is there; whether there was anything. As the door does: what nobody tells it of it does not look for."""
+        if not self.is_awake:
+            return False
+        self.is_awake = False
         told = [] if self.refused or self.end else self.listener.take()
         if told:
+            self.is_awake = True
             self.told += [ChatMessage.FromString(messages.message(self.listener.name, *one)) for one in told]
             self.listener.written_to(told[-1].id)
         return bool(told)
