@@ -302,7 +302,7 @@ class Connection(Guest):
             self.unanswered -= count
             self._pop_run(front)
         self.tell(words)
-        if self.withheld and words:
+        if self.withheld:
             self.withheld = False
             self.desk.newcomers.append(self)
         if not line:

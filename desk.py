@@ -133,7 +133,7 @@ class Desk:
         watchers = self.watching.setdefault(channel_of(connection), [])
         if connection not in watchers:
             watchers.append(connection)
-        self.state_changed({channel_of(connection)})
+        self._show(channel_of(connection), connection)
 
     def unwatch(self, connection: Connection) -> None:
         watchers = self.watching.get(channel_of(connection))

@@ -35,6 +35,18 @@ class PlainTest(unittest.TestCase):
         third.say("tata\n")
         self.assertEqual((third.paper.closed, self.albert.read()), ("", b"albert: nora\n"[:0] + b"nora left the conversation\n"))
 
+    def test_lines_that_meet_in_one_batch_are_heard_by_who_said_the_others(self) -> None:
+        """Nobody is answered here: a line is shown as soon as what its hearer said itself is done, whatever comes later."""
+        nora = self.enter("nora")
+        people = {"albert": self.albert, "tesla": self.tesla, "nora": nora}
+        for person in people.values():
+            person.read()
+        for name, person in people.items():
+            person.send(f"from {name}\n".encode())
+        self.front.turn()
+        for name, person in people.items():
+            self.assertEqual(person.read().decode(), "".join(f"{other}: from {other}\n" for other in people if other != name))
+
     def test_who_hangs_up_is_gone(self) -> None:
         self.albert.leave()
         self.assertEqual(self.tesla.read(), b"albert left the conversation\n")
