@@ -16,6 +16,7 @@ from connection import Connection
 from desk import Desk
 from doors import Shell
 from history import Archive
+from listening import Listener
 from passwords import Hasher
 from people import Outcome
 from state import ChatState
@@ -149,7 +150,17 @@ class FrontDesk:
                 batches += 1
             for ticket, (connection, query) in list(desk.queries.items()):
                 desk.answer(ticket, desk.evaluate(connection.session, query.command))
+        self._assert_all_is_shown()
         return batches
+
+    def _assert_all_is_shown(self) -> None:
+        """Whoever has the answers to all that the log has done for it has been shown all that waits for it."""
+        for name, watchers in self.desk.watching.items():
+            for one in watchers:
+                session = self.state.sessions.get(one.session)
+                if session is not None and session.last <= one.told and not isinstance(one, Listener):
+                    left = tuple(self.state.undelivered(name, one.account_number, one.shown))
+                    assert not left, f"{one.account} at the {one.door} door is not shown {left}"
 
     def new_view(self, members: str) -> None:
         self.desk.renew(system_run(f"members|{members}"))
