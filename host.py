@@ -46,6 +46,7 @@ HASH_NICE = 10  # how far those threads stand back behind the loop
 ACCOUNT_S = 8.0  # seconds a change of an account may take: a failover fits in
 LOOK_S = 1.0  # seconds between two looks at stuck guests
 WAY_S, KEEP_S = 0.001, 1.0  # seconds: no replica needs as long for a few commands; and then way is not given for so long
+ANSWER_S = 900.0  # seconds the snapshot worker may take for an order: one has all of the history read, and 50 GB are much
 SO_PEERCRED = struct.Struct("3i")
 
 
@@ -292,7 +293,12 @@ class LoopHost(Host):
                 with contextlib.suppress(ConnectionError, RuntimeError):
                     worker.stdin.write(json.dumps(order).encode() + b"\n")
                     await worker.stdin.drain()
-                line = await worker.stdout.readline()
+                try:
+                    line = await asyncio.wait_for(worker.stdout.readline(), ANSWER_S)
+                except TimeoutError:  # it stands still: the next order is for another one
+                    worker.kill()
+                    await worker.wait()
+                    return done({"failed": f"the snapshot worker did not answer within {ANSWER_S:g} s"})
                 if line.endswith(b"\n"):  # a part of an answer is what was left of one that was killed
                     return done(json.loads(line))
                 await worker.wait()
@@ -372,7 +378,7 @@ class LoopHost(Host):
             await self.links.stop()
         if self.worker is not None and self.worker.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self.worker.terminate()
+                self.worker.kill()  # one that stands still hears nothing else, and none has anything to tidy up (`leash.py`)
                 await self.worker.wait()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import signal
 import tempfile
 import unittest
 from typing import Any
@@ -76,6 +78,29 @@ class Orders(unittest.IsolatedAsyncioTestCase):
     async def test_a_worker_that_dies_in_the_middle_of_its_answer(self) -> None:
         self.assertEqual(await self.order(1, dies=True), {"failed": "the snapshot worker ended without an answer"})
         self.assertEqual((await self.order(2))["made"], 2)
+
+    async def stop_worker(self) -> int:
+        """One that has had an order stands still; which process."""
+        pid: int = (await self.order(1))["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        return pid
+
+    async def test_a_worker_that_stands_still_is_replaced(self) -> None:
+        pid = await self.stop_worker()
+        with mock.patch("host.ANSWER_S", 0.1):
+            self.assertEqual(await self.order(2), {"failed": "the snapshot worker did not answer within 0.1 s"})
+        third = await self.order(3)
+        self.assertEqual(third["made"], 3)
+        self.assertNotEqual(third["pid"], pid)
+
+    async def test_a_worker_that_stands_still_keeps_nobody_from_ending(self) -> None:
+        pid = await self.stop_worker()
+        try:
+            await asyncio.wait_for(self.host.stop(), 30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 @unittest.skipIf(uvloop is None, "uvloop is not here")
