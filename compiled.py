@@ -22,9 +22,10 @@ from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import spec_from_file_location
 from types import ModuleType
 
+from bootstrap import HOME
+
 SUFFIX = EXTENSION_SUFFIXES[0]  # .cpython-311-x86_64-linux-gnu.so
 SWITCH = "UNDERSTUDY_COMPILED"
-HOME = os.path.dirname(os.path.abspath(__file__))
 # Not among them: structs of msgspec (`packets`, `events`, `settings`), which a compiler of Python cannot take; what is rarely run; and
 # `register`, into which the simulator looks.
 MODULES = (

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "passwords": set(),
     "attempts": set(),
     "bootstrap": set(),
-    "compiled": set(),
+    "compiled": {"bootstrap"},
     # ring 1, minds: state and replication never meet
     "steps": {"batches", "packets"},
     "events": {"packets", "steps"},
