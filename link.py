@@ -145,6 +145,9 @@ class Link:
         """More than UNSENT_MAX waits for this peer. Called inside `send`, so the cut comes in the loop's next turn."""
         self.gone.get_loop().call_soon(self.cut, f"it leaves more than {UNSENT_MAX} bytes unread")
 
+    def resume_writing(self) -> None:
+        """It has drained after all, in the turn in which it is cut."""
+
     def look(self) -> None:
         """Called STRIKES times in HANDSHAKE_S: cut what has begun and does not go on."""
         if self.replica is None or (self._pending and self._pending is self._seen):

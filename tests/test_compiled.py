@@ -6,6 +6,7 @@ That it does the same as its sources is shown by `tests/prove_compiled.py`.
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import importlib
 import io
@@ -17,6 +18,8 @@ from typing import Any
 from unittest import mock
 
 import compiled
+from doors.stream import StreamShell
+from link import Link
 from tests.test_house_rules import PRODUCT
 
 SCRIPT: Any = importlib.import_module("scripts.compile")  # nothing imports scripts: it is the script that is tried here
@@ -113,6 +116,14 @@ class Heirs(unittest.TestCase):
                         self.assertIn(module, compiled.MODULES, f"{module}: a class inherits from {base}")
                         checked += 1
         self.assertGreater(checked, 5)
+
+
+class Protocols(unittest.TestCase):
+    def test_who_is_a_protocol_in_all_but_its_base_class_has_all_that_a_loop_calls(self) -> None:
+        called = [name for name in dir(asyncio.Protocol) if not name.startswith("_")]
+        self.assertIn("resume_writing", called)
+        for kind in (Link, StreamShell):
+            self.assertEqual([name for name in called if not hasattr(kind, name)], [], kind)
 
 
 class Script(unittest.TestCase):
