@@ -74,7 +74,7 @@ class Exchange:
         self.filled: dict[Connection, int] = {}  # common lines with calls that are not sent yet: characters of them
         self.gathered = 0  # such calls
         self.returning: Counter[str] = Counter()  # by caller, calls that were answered: it will call again
-        self.overdue: Counter[str] = Counter()  # the same of those for whom a run has waited in vain already; not for another one
+        self.overdue: Counter[str] = Counter()  # the same of those for whom a run has waited in vain already: one more does
         self.stirred_at = 0.0  # when an answer was given or a call came
         self.is_waiting = False  # for those who return
         self.dropped: list[Connection] = []

@@ -17,10 +17,11 @@ import socket
 import struct
 import sys
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from os import sched_yield
+from time import monotonic, time_ns
 from typing import Any, Protocol
 
 from mypy_extensions import mypyc_attr
@@ -45,8 +46,8 @@ HASHES_AT_ONCE = max(1, min(4, (os.cpu_count() or 2) // 2))  # threads of 19 MiB
 HASH_NICE = 10  # how far those threads stand back behind the loop
 ACCOUNT_S = 8.0  # seconds a change of an account may take: a failover fits in
 LOOK_S = 1.0  # seconds between two looks at stuck guests
-WAY_S, KEEP_S = 0.001, 1.0  # seconds: no replica needs as long for a few commands; and then way is not given for so long
 ANSWER_S = 900.0  # seconds the snapshot worker may take for an order: one has all of the history read, and 50 GB are much
+WAY_S, KEEP_S, WAYS = 0.001, 1.0, 8  # seconds: more than any replica needs; for so long no way is given then; one in so many is measured
 SO_PEERCRED = struct.Struct("3i")
 
 
@@ -151,7 +152,7 @@ class LoopHost(Host):
         self.logger = logging.getLogger("understudy")
         self.console_second, self.console_lines = 0, 0
         self.tasks: set[asyncio.Task[None]] = set()
-        self.keeps_until = 0.0  # before that it gives way to nobody
+        self.ways, self.keeps_until = 0, 0.0  # how often it gave way; before that moment it does to nobody, 0: it does
 
     # --- clock, dice, words -------------------------------------------------------------------------------------------------------------
 
@@ -159,18 +160,21 @@ class LoopHost(Host):
         return secrets.token_bytes(size)
 
     def now(self) -> float:
-        return time.monotonic()  # what the loop's own clock shows, without its turn
+        return monotonic()  # what the loop's own clock shows, without its turn
 
     def wall(self) -> int:
-        return time.time_ns() // 1000
+        return time_ns() // 1000
 
     def give_way(self) -> None:
-        before = self.now()
+        self.ways += 1
+        if self.ways % WAYS:
+            return None if self.keeps_until else sched_yield()
+        before = monotonic()
         if before >= self.keeps_until:
-            os.sched_yield()
-            after = self.now()
-            if after - before > WAY_S:  # to somebody who has other work: every lone message would wait for all of them
-                self.keeps_until = after + KEEP_S
+            sched_yield()
+            after = monotonic()  # not again to somebody who has other work: every lone message would wait for all of them
+            self.keeps_until = after + KEEP_S if after - before > WAY_S else 0.0
+        return None
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         return self.loop.call_at(when, callback)
