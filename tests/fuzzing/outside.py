@@ -68,6 +68,15 @@ def pieces(image: bytes) -> Iterator[bytes]:
         at += min(size, CHUNK_MAX)
 
 
+def by_frame(image: bytes) -> Iterator[bytes]:
+    """The input as it comes most often: one frame after the other, if that is what it is."""
+    at = 0
+    while at < len(image):
+        length = LENGTH.size + int.from_bytes(image[at : at + LENGTH.size], "big")
+        yield image[at : at + min(length, CHUNK_MAX)]
+        at += min(length, CHUNK_MAX)
+
+
 class PipeTarget(Target):
     """A guest at the pipe door, plain or numbered, the desk and the state behind it.
 
@@ -698,7 +707,7 @@ class LinkTarget(Target):
         wire = Wire()
         link = self.link_to(wire)
         link.connection_made(cast(asyncio.BaseTransport, wire))
-        for piece in pieces(image):
+        for piece in by_frame(image) if zlib.crc32(image) % 2 else pieces(image):
             if wire.closed:
                 break
             link.data_received(piece)

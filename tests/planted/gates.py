@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.planted import Edit, Mutation, planted
 
-HANDSHAKE, CREDENTIALS, GATE, LINKS, DOORWAYS = "handshake.py", "credentials.py", "gate.py", "links.py", "doorways.py"
+HANDSHAKE, CREDENTIALS, GATE, LINK, DOORWAYS = "handshake.py", "credentials.py", "gate.py", "link.py", "doorways.py"
 SECURE, PLAIN, STRANGERS = "tests.test_secure_links.SecureLinks", "tests.test_links.HandshakeTest", "tests.test_links.OnAsyncio"
 CLIENT, FILES, SECRET = "tests.test_wire.Secured", "tests.test_credentials.Files", "tests.test_links.SecretTest"
 GUARD = "tests.test_gate.GateTest"
@@ -142,7 +142,7 @@ BUGS = (
         "packets_before_the_handshake",
         "what comes before the handshake has ended is no packet",
         Edit(
-            LINKS,
+            LINK,
             "            if self.replica is None:\n                self._greet(bytes(frame))\n",
             "            if False:\n                pass\n",
         ),
@@ -151,7 +151,7 @@ BUGS = (
     watched(
         "refused_and_kept",
         "a handshake that was refused ends the connection",
-        Edit("link.py", "            return self.cut(str(refusal))\n", "            return self._owner._log(str(refusal))\n"),
+        Edit(LINK, "            return self.cut(str(refusal))\n", "            return self._owner._log(str(refusal))\n"),
         by=(f"{STRANGERS}.test_ready_without_a_proof_gives_no_link", f"{STRANGERS}.test_our_own_hello_reflected_gives_no_link"),
     ),
     watched(
