@@ -146,6 +146,9 @@ class GrpcGuest:
                 if error.code() not in ELSEWHERE:
                     raise
                 self._look_at(error)
+            except asyncio.CancelledError:
+                if channel is self.channel:
+                    raise  # else it is the channel that was closed under it, by the stream that has moved on
             await self.move(channel)
 
     async def word(self, number: int) -> str:
@@ -223,10 +226,16 @@ class GrpcGuest:
         if shown > self.acknowledged:
             request = chat_pb2.AcknowledgeRequest(client_id=self.name, password=self.password, upto=shown)
             write, read = type(request).SerializeToString, chat_pb2.AcknowledgeResponse.FromString
-            stub: Any = self.channel.unary_unary("/ChatService/Acknowledge", write, read)
-            with contextlib.suppress(grpc.aio.AioRpcError):
+            channel = self.channel
+            stub: Any = channel.unary_unary("/ChatService/Acknowledge", write, read)
+            try:
                 await stub(request, timeout=ANSWER_S)
                 self.acknowledged = shown
+            except grpc.aio.AioRpcError:
+                return  # it is said again
+            except asyncio.CancelledError:
+                if channel is self.channel:
+                    raise
 
     async def close(self) -> None:
         await self.acknowledge()

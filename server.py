@@ -120,9 +120,8 @@ class Server:
     def __init__(self, host: Host, settings: Settings, replica: int, base: str, console: Callable[[str], None] | None = None) -> None:
         self.host, self.settings, self.id = host, settings, replica
         self.storage = Storage(host.disk, base, replica, settings.name, host.log)
-        self.console = console
-        self.began = host.now()
-        self.depth = 0
+        self.console, self.began = console, host.now()
+        self.depth, self.ending = 0, False
         self.poked = self.is_coming = False  # whether something is to be done in a turn; whether the loop was asked for one
         self.timer: Timer | None = None
         self.seen_role: tuple[int, str, Member | None, bool, bool] = (0, "", None, False, False)
@@ -135,7 +134,6 @@ class Server:
         self.linked: dict[int, Member] = {}
         self.early: list[tuple[int, AnyPacket]] = []  # what backups have asked before this primary's disk had the view
         self.last_trouble, self.trouble_at = "", 0.0
-        self.ending = False
         self.unapplied: Apply | None = None  # put off until the batch behind it has left
         self.told_members: tuple[Member, ...] = ()  # whom the log was told of last
 
@@ -506,6 +504,8 @@ class Server:
         outcome = self.apply(batch)
         if self.replica.status in LIVE:
             self.desk.applied(outcome)
+        if batch.count <= FEW and self.replica.is_primary:
+            self.host.give_way()  # to whoever was answered, who speaks again
         self.upkeep.note_applied(len(batch.body))
         self.feed(Applied(batch.op, self.state.digest))
 
