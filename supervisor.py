@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bootstrap import HOME
 from disk import OsDisk
 from host import VERSION
 from operators import STOP_S, ask, gather_status, here, holder_of, show_status, stop_replicas, survives
@@ -44,8 +45,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, base: str, arguments: Iterable[str]) -> None:
         self.settings, self.base, self.mine = settings, base, here(settings)
-        server = os.path.join(os.path.dirname(os.path.abspath(__file__)), "server.py")
-        self.command = [sys.executable, server, *arguments]
+        self.command = [sys.executable, os.path.join(HOME, "server.py"), *arguments]
         self.children: dict[int, subprocess.Popen[bytes]] = {}
         self.is_stopping = False
 

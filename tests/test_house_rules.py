@@ -135,7 +135,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("state", "storage", "superblock", "survivor", "upkeep"),
     },
     "operators": {"credentials", "disk", "doorways", "evidence", "growing", "host", "last_resort", "settings"},
-    "supervisor": {"disk", "host", "operators", "settings"},
+    "supervisor": {"bootstrap", "disk", "host", "operators", "settings"},
     "logbook": {"settings"},
     "certificates": {"credentials", "settings"},
     "admin": {
