@@ -203,6 +203,8 @@ def is_password(words: str) -> bool:
 
 def fold(name: str) -> str:
     """The form in which two names count as the same (NFKC, then case folding), so that nobody can look like somebody else."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 

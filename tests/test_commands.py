@@ -150,6 +150,11 @@ class NamesTest(unittest.TestCase):
                 self.assertEqual(fold(one), fold(other))
         self.assertNotEqual(fold("mason"), fold("masón"))
 
+    def test_plain_names_fold_as_all_others_do(self) -> None:
+        for code in range(0x80):
+            char = f"x{chr(code)}"
+            self.assertEqual(fold(char), fold(f"{char}é").removesuffix("é"), hex(code))
+
     def test_folding_twice_changes_nothing(self) -> None:
         for code in range(0x21, 0x3000):
             once = fold(chr(code))

@@ -30,7 +30,10 @@ class HashTest(unittest.TestCase):
         self.assertNotEqual(hasher.hash("pässword", SALT[::-1]), secret)
 
     def test_nobody_has_no_password(self) -> None:
-        self.assertFalse(Hasher(time_cost=1, memory_kib=8).matches("", "nobody has this password"))
+        hasher = Hasher(time_cost=1, memory_kib=8)
+        self.assertFalse(hasher.matches("", "nobody has this password"))
+        nobodys, somebodys = hasher._nobodys, hasher.hash("x", bytes(SALT_SIZE))
+        self.assertEqual((nobodys.rpartition("$")[0], len(nobodys)), (somebodys.rpartition("$")[0], len(somebodys)))
 
     def test_what_was_made_with_other_parameters_is_still_checked(self) -> None:
         old, new = Hasher(time_cost=1, memory_kib=8), Hasher(time_cost=2, memory_kib=16)
