@@ -22,7 +22,6 @@ import asyncio
 import contextlib
 import datetime
 import errno
-import gc
 import logging
 import os
 import re
@@ -56,7 +55,6 @@ from storage import BootFailed
 from supervisor import Supervisor
 
 EXIT_BUG = 70  # as in sysexits.h
-GARBAGE = (10_000, 20, 500)  # new objects until a look at the young: a millisecond; so many looks until one at the older, and at all
 MAKE = "make-certs"
 LOCK_S = 5.0  # seconds a start waits for the lock of an incarnation that is just ending
 
@@ -108,9 +106,8 @@ async def _run_replica(settings: Settings, replica: int, base: str, *, console: 
         host.doorways.bind()
         server = Server(host, settings, replica, base, host.console if console else None)
         host.hands = server
-        gc.disable()  # what is read from the disk stays, and is looked through for nothing
-        await _boot(server)
-        _spare_collector()
+        with host.undisturbed():
+            await _boot(server)
         await host.start_links(server.replica.me.inc, server.storage.disk.identity(server.storage.cluster_path))
         await host.start_admin(os.path.join(server.storage.path, "admin.sock"))
     except (BootFailed, CredentialsRefused, OSError) as error:
@@ -126,17 +123,6 @@ async def _run_replica(settings: Settings, replica: int, base: str, *, console: 
     looks.cancel()
     await host.stop()
     return code
-
-
-def _spare_collector() -> None:
-    """From here on the garbage collector looks at what is young and at little else.
-
-    Most of what this process makes is an account, a message or a session, and stays. What goes holds no circles (a guest's connection
-    lets go of its translator at its end), but for the odd exception; a look through everything would stop all guests for that long.
-    """
-    gc.freeze()
-    gc.set_threshold(*GARBAGE)
-    gc.enable()
 
 
 def on_bug(host: LoopHost, server: Server, context: dict[str, Any]) -> None:

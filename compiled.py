@@ -33,7 +33,7 @@ MODULES = (
     *("reading", "noting", "connection", "desk", "queries", "journal", "segments", "storage", "errands", "link", "links", "host"),
     *("listening", "exchange", "server", "registrar", "upkeep", "batches", "steps", "commands", "disk", "together", "attempts", "answers"),
     *("doors.contract", "doors.calls", "doors.lines", "doors.pipe", "doors.pipe_words", "doors.sends", "doors.stream", "doors.ledger"),
-    *("doors.menu", "doors.room", "doors.framed", "doors.turns"),
+    *("doors.menu", "doors.room", "doors.framed", "doors.turns", "tables", "courtesy"),
 )
 
 

@@ -78,6 +78,12 @@ def wire_version(project: str) -> str:
     return f"{project}/unicode-{unicodedata.unidata_version}/wire-{WIRE_FORMAT}"
 
 
+def boot_id() -> str:
+    """Which boot of which kernel this is."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 def load_secret(path: str) -> bytes:
     """The secret all replicas of this directory share; whoever comes first makes it. Raises SecretRefused or OSError."""
     try:

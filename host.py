@@ -20,20 +20,21 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from os import sched_yield
 from time import monotonic, time_ns
 from typing import Any, Protocol
 
 from mypy_extensions import mypyc_attr
 
+import collector
 import credentials
 from bootstrap import HOME
+from courtesy import Courtesy
 from desk import Desk
 from disk import Disk, OsDisk
 from doors.operator import Slip
 from doorways import Doorways
 from events import Event
-from handshake import Identity, load_secret, wire_version
+from handshake import Identity, boot_id, load_secret, wire_version
 from links import Links
 from packets import AnyPacket, Packet
 from passwords import Hasher
@@ -47,7 +48,6 @@ HASH_NICE = 10  # how far those threads stand back behind the loop
 ACCOUNT_S = 8.0  # seconds a change of an account may take: a failover fits in
 LOOK_S = 1.0  # seconds between two looks at stuck guests
 ANSWER_S = 900.0  # seconds the snapshot worker may take for an order: one has all of the history read, and 50 GB are much
-WAY_S, KEEP_S, WAYS = 0.001, 1.0, 8  # seconds: more than any replica needs; for so long no way is given then; one in so many is measured
 SO_PEERCRED = struct.Struct("3i")
 
 
@@ -89,6 +89,10 @@ class Host(ABC):
         """Let another process have this processor first, if one waits for it."""
 
     @abstractmethod
+    def stand_back(self) -> None:
+        """The same for a replica that nobody waits for: a piece of much work is done."""
+
+    @abstractmethod
     def at(self, when: float, callback: Callable[[], None]) -> Timer: ...
     @abstractmethod
     def soon(self, callback: Callable[[], None]) -> None: ...
@@ -115,6 +119,10 @@ class Host(ABC):
         """The same for what reads large files: no password waits for it, nor it for one."""
 
     @abstractmethod
+    def undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        """While a whole state is made, which stays."""
+
+    @abstractmethod
     def ready_worker(self) -> None:
         """A snapshot will be ordered soon."""
 
@@ -122,12 +130,6 @@ class Host(ABC):
     def order_snapshot(self, order: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None: ...
     @abstractmethod
     def exit(self, code: int) -> None: ...
-
-
-def boot_id() -> str:
-    """Which boot of which kernel this is."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
 
 
 class LoopHost(Host):
@@ -152,7 +154,7 @@ class LoopHost(Host):
         self.logger = logging.getLogger("understudy")
         self.console_second, self.console_lines = 0, 0
         self.tasks: set[asyncio.Task[None]] = set()
-        self.ways, self.keeps_until = 0, 0.0  # how often it gave way; before that moment it does to nobody, 0: it does
+        self.courtesy = Courtesy()
 
     # --- clock, dice, words -------------------------------------------------------------------------------------------------------------
 
@@ -166,15 +168,10 @@ class LoopHost(Host):
         return time_ns() // 1000
 
     def give_way(self) -> None:
-        self.ways += 1
-        if self.ways % WAYS:
-            return None if self.keeps_until else sched_yield()
-        before = monotonic()
-        if before >= self.keeps_until:
-            sched_yield()
-            after = monotonic()  # not again to somebody who has other work: every lone message would wait for all of them
-            self.keeps_until = after + KEEP_S if after - before > WAY_S else 0.0
-        return None
+        self.courtesy.give_way()
+
+    def stand_back(self) -> None:
+        self.courtesy.stand_back()
 
     def at(self, when: float, callback: Callable[[], None]) -> Timer:
         return self.loop.call_at(when, callback)
@@ -273,6 +270,9 @@ class LoopHost(Host):
         await asyncio.sleep(after)
         done(await self.loop.run_in_executor(threads, job))
 
+    def undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        return collector.spared()
+
     # --- the snapshot worker --------------------------------------------------------------------------------------------------------------
 
     def ready_worker(self) -> None:
@@ -291,8 +291,7 @@ class LoopHost(Host):
                 if self.worker is None or self.worker.returncode is not None:
                     await self._start_worker()
                 worker = self.worker
-                assert worker is not None
-                assert worker.stdin is not None and worker.stdout is not None
+                assert worker is not None and worker.stdin is not None and worker.stdout is not None
                 # RuntimeError is uvloop's word for a pipe that was found closed before it was heard that the worker has died.
                 with contextlib.suppress(ConnectionError, RuntimeError):
                     worker.stdin.write(json.dumps(order).encode() + b"\n")
@@ -340,9 +339,8 @@ class LoopHost(Host):
             credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, SO_PEERCRED.size)
             if SO_PEERCRED.unpack(credentials)[1] != os.getuid():
                 return
-            request = json.loads(await asyncio.wait_for(reader.readline(), 5))
-            if not isinstance(request, dict):
-                request = {}
+            asked = json.loads(await asyncio.wait_for(reader.readline(), 5))
+            request = asked if isinstance(asked, dict) else {}
             is_slow = request.get("verb") == "account"
             answer = await self._change_account(request) if is_slow else json.dumps(self.hands.on_operator(request)).encode() + b"\n"
             writer.write(answer)

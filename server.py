@@ -11,8 +11,7 @@ guest (`desk.py`). `Server` receives clock, network, disk and worker as one obje
     the state   Applied                         state      Apply, then the desk gives replies and deliveries
     operators   StopAsked                       locks      ProbeLock
 
-One turn of the loop: everything that came in was fed; if nothing is in flight, the open batch leaves; queries are evaluated together
-behind one look at the guard.
+One turn of the loop: what came in was fed; if nothing is in flight, the open batch leaves; queries share one look at the guard.
 
 Invariants:
 - Effects are carried out in the order of the core, each completion fed back at once (in the simulator: later).
@@ -519,9 +518,9 @@ class Server:
 
     def _install_snapshot(self, effect: InstallSnapshot) -> None:
         """One write of the superblock makes the fetched snapshot the beginning of state and log."""
-        path = self.upkeep.take_fetched(effect.op)
         try:
-            self.state = state = self.storage.install(path, effect.op, effect.hash)
+            with self.host.undisturbed():
+                self.state = state = self.storage.install(self.upkeep.take_fetched(effect.op), effect.op, effect.hash, self.host.stand_back)
         except (OSError, snapshots.SnapshotDamaged) as error:
             is_full = isinstance(error, OSError) and error.errno in FULL  # then all that was believed before still stands there
             return self._exit(Exit(f"the snapshot of the primary could not be installed: {error}", suspect=not is_full))

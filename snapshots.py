@@ -59,11 +59,13 @@ MESSAGES_PER_FILE = 50_000  # a file that opens quickly in an editor; a snapshot
 KEEP = 2  # snapshots; the older one and the journal above it stand in for a newest one that is damaged
 MANIFEST_MAX = 3 << 20  # bytes; it must fit a packet. Enough for 900 million messages
 PIECE = 1 << 20  # bytes read together
+ROWS_AT_ONCE = 64  # rows of a table between two pauses: a tenth of a millisecond
 FIELD_MAX = (1 << 31) - 1  # bytes of a field: a session's replies can be long
 
 MANIFEST = "MANIFEST.json"
 NAME = re.compile(r"[0-9]{16}")
 UNFINISHED, GONE = "tmp-", "gone-"
+Pause = Callable[[], None] | None  # called between rows
 
 
 class SnapshotDamaged(Exception):
@@ -82,10 +84,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"siz
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a snapshot is; holds nothing that differs between replicas. `messages`: how many there ever were.
-
-    `time`: microseconds that the next batch's is not below.
-    """
+    """What a snapshot is, the same on all replicas. `messages`: so many there ever were; `time`: the next batch's is not below (µs)."""
 
     format: int
     cluster: str
@@ -144,10 +143,10 @@ def message_files(count: int) -> Iterator[tuple[str, int]]:
 # --- loading, at the start of a server ----------------------------------------------------------------------------------------------------
 
 
-def load(disk: Disk, path: str, cluster: str, *, verify_history: bool = False) -> tuple[ChatState, Manifest]:
+def load(disk: Disk, path: str, cluster: str, *, verify_history: bool = False, pause: Pause = None) -> tuple[ChatState, Manifest]:
     """The state that the snapshot in this folder holds. Raises SnapshotDamaged.
 
-    Of message files that are full, which are large and many, only the length is checked unless `verify_history`.
+    Of message files that are full, which are large and many, only the length is checked unless `verify_history`. Rows make a `pause`.
     """
     manifest = read_manifest(disk, path, cluster)
     for name, part in manifest.files.items():
@@ -156,14 +155,13 @@ def load(disk: Disk, path: str, cluster: str, *, verify_history: bool = False) -
                 pass
     lacking = OLDER.get(manifest.format) or dict.fromkeys(TABLES, ())
     tables: dict[str, Iterable[Sequence[str]]] = {
-        table: _read_table(disk, path, table, manifest.files[f"{table}.csv"], lacking[table]) if table in lacking else ()
+        table: _read_table(disk, path, table, manifest.files[f"{table}.csv"], lacking[table], pause) if table in lacking else ()
         for table in TABLES
     }
     try:
-        state = ChatState.load(manifest.op, manifest.digest, manifest.messages, tables, manifest.time or 0)
+        return ChatState.load(manifest.op, manifest.digest, manifest.messages, tables, manifest.time or 0), manifest
     except (ValueError, csv.Error) as error:
         raise SnapshotDamaged(f"the tables do not fit together: {error}") from error
-    return state, manifest
 
 
 def read_manifest(disk: Disk, path: str, cluster: str) -> Manifest:
@@ -207,7 +205,7 @@ def verified(disk: Disk, path: str, name: str, part: Part, *, content: bool = Tr
                 raise SnapshotDamaged(f"{name} is damaged: its SHA-256 is not right")
 
 
-def _read_table(disk: Disk, path: str, table: str, part: Part, lacking: tuple[str, ...]) -> Iterator[Sequence[str]]:
+def _read_table(disk: Disk, path: str, table: str, part: Part, lacking: tuple[str, ...], pause: Pause) -> Iterator[Sequence[str]]:
     """Its rows, with what an older format lacks at their ends. Nothing is parsed before all of it is verified."""
     name, columns = f"{table}.csv", list(TABLES[table])
     del columns[len(columns) - len(lacking) :]
@@ -220,6 +218,8 @@ def _read_table(disk: Disk, path: str, table: str, part: Part, lacking: tuple[st
     for count, row in enumerate(rows, 1):
         if len(row) != width:
             raise SnapshotDamaged(f"{name}: row {count} has {len(row)} fields instead of {width}")
+        if pause is not None and not count % ROWS_AT_ONCE:
+            pause()
         yield (*row, *lacking) if lacking else row
     if count != part.rows:
         raise SnapshotDamaged(f"{name} has {count} rows instead of {part.rows}")

@@ -40,7 +40,7 @@ from settings import Settings
 from storage import Storage
 from transfer import Receiver, Sender, TransferFailed
 
-LOOK_FIRST_S = 5.0  # seconds after start: what rotted while the replica was down should not wait for the day that it is needed
+LOOK_FIRST_S = 5.0  # seconds after start or an offer: what rotted should not wait for the day that it is needed, nor guests for the look
 LOOK_AGAIN_S = 10.0  # seconds after a look that found damage, and between two for the sake of a transfer
 SLICE_EVERY = 96 << 10  # bytes of log for which one more slice is made: the next segment is ready when a second half of this one is full
 ENDS, ENDS_S = 3, 5.0  # times within seconds: a death now and then proves nothing
@@ -86,10 +86,11 @@ class Upkeep:
 
     def offer(self, replica: int) -> None:
         """Offer the newest snapshot to a replica that lags too far behind; without any, have one made."""
-        offer = self.sender.offer(self.host.now())
+        now = self.host.now()
+        offer = self.sender.offer(now)
         if offer is None:
             return self.consider_snapshot(wanted=True)
-        self.look_at = min(self.look_at, self.looked_at + LOOK_AGAIN_S)
+        self.look_at = min(self.look_at, max(self.looked_at + LOOK_AGAIN_S, now + LOOK_FIRST_S))
         op, tip, manifest = offer
         self.host.send((replica,), SnapshotOffer(self.replica.view, op, tip, manifest))
 
@@ -133,6 +134,7 @@ class Upkeep:
         if receiver is not None and sender in (self.replica.primary, self.replica.source):
             self.replica.transfer_at = self.host.now()
             self._step(lambda: receiver.take(packet))
+            self.host.stand_back()
 
     def fetch_more(self) -> None:
         """Ask for what is due, also for what got lost."""
@@ -187,6 +189,8 @@ class Upkeep:
 
     def note_applied(self, size: int) -> None:
         """A batch of so many bytes was applied. Under load a slice now and then is too little, and what is not ready keeps everybody."""
+        if self.replica.status not in LIVE:
+            self.host.stand_back()
         self.op_at = self.host.now()
         self.bytes_applied += size
         if self.bytes_applied >= SLICE_EVERY:

@@ -100,7 +100,7 @@ WITHOUT_DISK = {
     "logbook._fill": "/dev/null, where a standard descriptor is closed",
     "compiled.name_of": "the program's own sources, read",
     **dict.fromkeys(
-        ("admin.owner_of", "admin._listening_inode", "host.boot_id", "operators._is_alive", "operators._is_ours", "disk.file_system"),
+        ("admin.owner_of", "admin._listening_inode", "handshake.boot_id", "operators._is_alive", "operators._is_ours", "disk.file_system"),
         "the kernel's files, read",
     ),
     "credentials._read": "certificates, read once; a replica that cannot read them does not start",

@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 from doors import DOORS
-from host import KEEP_S, WAYS, LoopHost
+from host import LoopHost
 from settings import load
 
 try:
@@ -112,41 +112,6 @@ class OrdersOnUvloop(Orders):
 
     async def test_that_it_is_uvloop(self) -> None:
         self.assertIsInstance(asyncio.get_running_loop(), uvloop.Loop)
-
-
-class Way(unittest.TestCase):
-    """What a replica gives up of its processor for the sake of another one."""
-
-    def setUp(self) -> None:
-        self.clock, self.away, self.ways = 1.0, 0.0002, 0
-        self.host = LoopHost.__new__(LoopHost)
-        self.host.ways, self.host.keeps_until = 0, 0.0
-        self.enterContext(mock.patch("host.monotonic", lambda: self.clock))
-        self.enterContext(mock.patch("host.sched_yield", self._yield))
-
-    def _yield(self) -> None:
-        self.ways += 1
-        self.clock += self.away
-
-    def give(self, times: int) -> int:
-        before = self.ways
-        for _ in range(times):
-            self.host.give_way()
-        return self.ways - before
-
-    def test_way_is_given_to_who_needs_a_moment(self) -> None:
-        self.assertEqual(self.give(100), 100)
-
-    def test_who_keeps_the_processor_is_given_way_once_a_second(self) -> None:
-        self.away = 0.003
-        self.assertEqual(self.give(10 * WAYS), WAYS, "it is noticed when the clock is read")
-        self.clock += KEEP_S - 0.001
-        self.assertEqual(self.give(10 * WAYS), 0)
-        self.clock += 0.002
-        self.assertEqual(self.give(10 * WAYS), 1)
-        self.away, self.clock = 0.0002, self.clock + KEEP_S
-        self.assertEqual(self.give(WAYS), 1)
-        self.assertEqual(self.give(10 * WAYS), 10 * WAYS, "and as before when it has gone")
 
 
 if __name__ == "__main__":

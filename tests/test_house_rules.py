@@ -70,6 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "handshake": set(),
     "credentials": set(),
     "gate": set(),
+    "collector": set(),
+    "courtesy": set(),
     "together": {"packets"},
     "link": {"gate", "handshake", "links", "packets", "together"},
     "links": {"credentials", "gate", "handshake", "link", "packets"},
@@ -107,6 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "descriptors": {"settings"},
     "doorways": {"credentials", "descriptors", "desk", "doors", "doors.grpc_door", "doors.stream", "doors.turns", "gate", "settings"},
     "host": {
+        *("collector", "courtesy"),
         *("bootstrap", "credentials", "desk", "disk", "doors", "doors.operator", "doorways", "events", "handshake", "links"),
         *("packets", "passwords", "settings"),
     },

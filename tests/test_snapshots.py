@@ -23,7 +23,7 @@ import msgspec
 import snapshots
 from disk import OsDisk
 from snapshot_worker import Folder, Maker, rows_through_csv
-from snapshots import FORMAT, MANIFEST, Manifest, Order, Part, SnapshotDamaged, install, listed, load, prune, remove_all, tidy
+from snapshots import FORMAT, MANIFEST, ROWS_AT_ONCE, Manifest, Order, Part, SnapshotDamaged, install, listed, load, prune, remove_all, tidy
 from state import ChatState
 from tests.snapshot_places import CLUSTER, Case, Place, damage, folder_bytes, some_doings, table_rows, two_people
 
@@ -377,10 +377,12 @@ class StartTest(Case):
         for name, (columns, rows) in state.tables().items():
             folder.add_table(name, columns, rows)
         folder.seal(state, msgspec.convert(place.order(hash="00" * 16), Order))
+        pauses = list[float]()
         began = time.monotonic()
-        found, _ = load(place.disk, path, CLUSTER)
+        found, _ = load(place.disk, path, CLUSTER, pause=lambda: pauses.append(time.monotonic()))
         self.assertLess(time.monotonic() - began, 10)
         self.assertEqual(len(found.accounts), 100_000)
+        self.assertEqual(len(pauses), 100_000 // ROWS_AT_ONCE + 10_000 // ROWS_AT_ONCE, "others may have the processor in between")
 
 
 if __name__ == "__main__":

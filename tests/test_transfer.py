@@ -182,7 +182,7 @@ class TransferTest(unittest.TestCase):
         self.assertEqual([r.offset for r in receiver.next_requests(VIEW, 0.2)], [WINDOW * CHUNK])
 
     def test_it_keeps_its_pace_however_fast_the_chunks_come(self) -> None:
-        self.put(self.there, 12, {**self.files, "accounts.csv": bytes(140 * CHUNK)})
+        self.put(self.there, 12, {**self.files, "accounts.csv": bytes(PACE * 2 // 5 // CHUNK * CHUNK)})
         receiver = Receiver(self.disk, self.here, 4, 0)
         self.addCleanup(receiver.abort)
         receiver.begin(self.offer())

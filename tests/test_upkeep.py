@@ -24,7 +24,10 @@ class FakeHost:
         self.orders: list[tuple[dict[str, Any], Callable[[dict[str, Any]], None]]] = []
         self.turns: list[Callable[[], None]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.readied = 0
+        self.readied = self.stood_back = 0
+
+    def stand_back(self) -> None:
+        self.stood_back += 1
 
     def at(self, when: float, callback: Callable[[], None]) -> None:
         self.timers.append((when, callback))
@@ -110,6 +113,20 @@ class UpkeepTest(unittest.TestCase):
         self.assertEqual((self.host.turns, when), ([], 100.5), "others' when that is due")
         go_on()
         self.assertEqual(len(self.host.timers), 2)
+
+    def test_a_learner_stands_back_after_each_piece_of_its_work(self) -> None:
+        self.replica.status, self.replica.primary, self.replica.source = LEARNER, 0, None
+        self.replica.generation, self.replica.view = 4, 9
+        self.upkeep.receiver = SimpleNamespace(
+            generation=4, is_checking=False, is_early=lambda now: False, next_requests=lambda view, now: [], take=lambda chunk: False
+        )
+        self.upkeep.on_chunk(0, None)
+        self.assertEqual(self.host.stood_back, 1)
+        self.upkeep.note_applied(100)
+        self.assertEqual(self.host.stood_back, 2)
+        self.replica.status = NORMAL
+        self.upkeep.note_applied(100)
+        self.assertEqual(self.host.stood_back, 2, "guests wait for a member")
 
     def test_a_learner_does_not_start_a_worker_early(self) -> None:
         self.replica.status = LEARNER
@@ -236,6 +253,14 @@ class UpkeepTest(unittest.TestCase):
         self.assertFalse(self.look(), "a learner that asks again and again is no reason to read all the time")
         self.turn(2)
         self.assertTrue(self.look())
+        self.host.answer(damage="")
+        self.turn(LOOK_S / 2)
+        self.upkeep.offer(2)
+        self.turn(LOOK_FIRST_S - 1)
+        self.assertFalse(self.look(), "it would take the processor from the transfer, and from the guests beside it")
+        self.upkeep.offer(2)
+        self.turn(2)
+        self.assertTrue(self.look(), "an offer more puts it off no further")
 
 
 if __name__ == "__main__":

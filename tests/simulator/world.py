@@ -19,6 +19,7 @@ import random
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -177,6 +178,12 @@ class Process(Host):
 
     def random(self, size: int) -> bytes:
         return self.world.dice.randbytes(size)
+
+    def stand_back(self) -> None:
+        """Nobody else is on this processor."""
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def settle(self, feed: Callable[[Event], None], answer: Event) -> None:
         self._boundary()
