@@ -34,7 +34,7 @@ from snapshots import MANIFEST, MANIFEST_MAX, UNFINISHED, Manifest, Part, Snapsh
 
 CHUNK = 256 * 1024  # bytes: small enough to be read, sent and written between two heartbeats
 WINDOW = 4  # chunks asked for at a time: the link stays busy, the log's packets still get through
-PACE = 160 << 20  # bytes a second: faster, guests would wait for the processor and the disk that a learner on their host takes
+PACE = 180 << 20  # bytes a second: faster, guests would wait for the processor and the disk that a learner on their host takes
 PACE_SLACK_S = 0.1  # what was not asked for in time, since both sides have other things to do, is made up for within this
 KEPT_SLICE = 4 << 20  # bytes of a file of its own that the receiver hashes in one go: some 10 ms, in which only a learner is deaf
 PIN_S = 10.0  # seconds a snapshot is kept after the last request for it
