@@ -3,9 +3,9 @@
 What it is not: it makes nobody wait for anything but the processor, and knows neither batches nor views (`server.py`, which asks for it).
 
     give way      a member with little to do, for the sake of one who is waited for    never for a second after it took WAY_S
-    stand back    who is no member yet, and has much to do                             as much time is kept as was given, if that was WAY_S
+    stand back    who is no member yet, and has much to do                             a fifth of the time is kept, whoever else is there
 
-Both end where other programs are busy: those would keep what is given.
+Where other programs are busy those would keep what is given, so both have a bound.
 
 Read next: `host.py`.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 from os import sched_yield
 from time import monotonic
 
+GIVEN = 4  # times as long as it works somebody who catches up may be kept waiting
 WAY_S, KEEP_S, WAYS = 0.001, 1.0, 8  # seconds: more than any replica needs; for so long no way is given then; one in so many is measured
 
 
@@ -38,10 +39,9 @@ class Courtesy:
         return None
 
     def stand_back(self) -> None:
-        """Half of the time is enough for whoever has to catch up, where others never have enough."""
+        """Not again before it has worked for a fourth of the time it was kept waiting."""
         before = monotonic()
         if before >= self.back_at:
             sched_yield()
             after = monotonic()
-            given = after - before
-            self.back_at = after + given if given > WAY_S else 0.0
+            self.back_at = after + (after - before) / GIVEN

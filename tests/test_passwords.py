@@ -6,6 +6,8 @@ import statistics
 import time
 import unittest
 
+import argon2
+
 from commands import PASSWORD_MAX, is_password
 from passwords import MEMORY_KIB, SALT_SIZE, TIME_COST, Hasher
 
@@ -32,6 +34,8 @@ class HashTest(unittest.TestCase):
     def test_nobody_has_no_password(self) -> None:
         hasher = Hasher(time_cost=1, memory_kib=8)
         self.assertFalse(hasher.matches("", "nobody has this password"))
+        with self.assertRaises(argon2.exceptions.VerifyMismatchError):  # another error would come without the work
+            argon2.PasswordHasher().verify(hasher._nobodys, "x")
         nobodys, somebodys = hasher._nobodys, hasher.hash("x", bytes(SALT_SIZE))
         self.assertEqual((nobodys.rpartition("$")[0], len(nobodys)), (somebodys.rpartition("$")[0], len(somebodys)))
 
