@@ -1,6 +1,7 @@
 """Courtesy: when a replica lets other processes have its processor first. Replicas of one host, and who talks to them, share a few.
 
-What it is not: it makes nobody wait for anything but the processor, and knows neither batches nor views (`server.py`, which asks for it).
+What it is not: it makes nobody wait for anything but the processor, and knows neither batches nor views (`server.py` and `upkeep.py`, which
+ask for it).
 
     give way      a member with little to do, for the sake of one who is waited for    never for a second after it took WAY_S
     stand back    who is no member yet, and has much to do                             a fifth of the time is kept, whoever else is there

@@ -321,7 +321,7 @@ class Storage:
         self.journal.drop_below(snapshots.prune(self.disk, self.snapshots_path, pinned))
         self.snapshot_op = op
 
-    def install(self, received: str, op: int, tip: bytes, pause: Callable[[], None] | None = None) -> ChatState:
+    def install(self, received: str, op: int, tip: bytes, pause: snapshots.Pause = None) -> ChatState:
         """A fetched snapshot becomes the beginning of state and log, which is empty above it. Raises OSError, SnapshotDamaged."""
         name = snapshots.install(self.disk, self.path, received, op)
         state, _ = snapshots.load(self.disk, os.path.join(self.snapshots_path, name), self.cluster, pause=pause)
