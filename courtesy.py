@@ -4,7 +4,7 @@ What it is not: it makes nobody wait for anything but the processor, and knows n
 ask for it).
 
     give way      a member with little to do, for the sake of one who is waited for    never for a second after it took WAY_S
-    stand back    who is no member yet, and has much to do                             a fifth of the time is kept, whoever else is there
+    stand back    who is no member yet, and has much to do                             a fourth of the time is kept, whoever else is there
 
 Where other programs are busy those would keep what is given, so both have a bound.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from os import sched_yield
 from time import monotonic
 
-GIVEN = 4  # times as long as it works somebody who catches up may be kept waiting
+GIVEN = 3  # times as long as it works somebody who catches up may be kept waiting
 WAY_S, KEEP_S, WAYS = 0.001, 1.0, 8  # seconds: more than any replica needs; for so long no way is given then; one in so many is measured
 
 
@@ -40,7 +40,7 @@ class Courtesy:
         return None
 
     def stand_back(self) -> None:
-        """Not again before it has worked for a fourth of the time it was kept waiting."""
+        """Not again before it has worked for a third of the time it was kept waiting."""
         before = monotonic()
         if before >= self.back_at:
             sched_yield()
