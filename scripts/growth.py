@@ -252,36 +252,29 @@ class Growth:
 
     def slow(self) -> None:
         """A backup that hangs a little, again and again: under survivor every batch waits for it, nobody votes it out."""
-        self._slow(self.empty, "survivor", f"{1 - SLOW_S / SLOW_EVERY_S:.2f}")
+        self._slow(self.empty, "survivor", True)
         with self.another("several", policy="majority") as several:
-            self._slow(several, "majority", "1.00")
+            self._slow(several, "majority", False)
 
-    def _slow(self, system: Understudy, policy: str, wanted: str) -> None:
+    def _slow(self, system: Understudy, policy: str, all_wait: bool) -> None:
+        before, during, shares = list[Result](), list[Result](), list[float]()
         self.measure(system, 64, 1)
-        before = self.measure(system, 64, 1)
-        pid, over, stood = system.pids()[1], threading.Event(), list[float]()
+        for _ in range(self.rounds):
+            before.append(self.measure(system, 64, 1))
+            with hindered(system.pids()[1]) as stood:
+                during.append(self.measure(system, 64, 1))
+            shares.append(statistics.mean(stood))
+            system.cluster.wait_members()
 
-        def hinder() -> None:
-            while not over.wait(SLOW_EVERY_S - SLOW_S):
-                began = time.monotonic()
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(SLOW_S)
-                os.kill(pid, signal.SIGCONT)
-                stood.append(time.monotonic() - began)
+        def middle(of: Callable[[Result], float]) -> str:
+            return " → ".join(f"{statistics.median(map(of, results)):.1f}" for results in (before, during))
 
-        thread, began = threading.Thread(target=hinder), time.monotonic()
-        thread.start()
-        try:
-            during = self.measure(system, 64, 1)
-        finally:
-            over.set()
-            thread.join()
-        still = sum(stood) / (time.monotonic() - began)
-        system.cluster.wait_members()
+        ratio = statistics.median(b.per_second / a.per_second for a, b in zip(before, during, strict=True))
+        share = statistics.median(shares)
         say(
-            f"slow      {policy}: a backup stands still for {still:.2f} of the time, and stays a member:"
-            f" W1 {during.per_second / before.per_second:.2f} of before (its protocol says: {wanted}),"
-            f" p50 {before.times.p50:.1f} → {during.times.p50:.1f} ms, p99 {before.times.p99:.1f} → {during.times.p99:.1f} ms"
+            f"slow      {policy}: a backup stands still for {share:.2f} of the time, and stays a member:"
+            f" W1 {ratio:.2f} of before (its protocol says: {1 - share if all_wait else 1:.2f}), p50 {middle(lambda r: r.times.p50)} ms,"
+            f" p99 {middle(lambda r: r.times.p99)} ms (medians of {self.rounds})"
         )
 
     def guesses(self) -> None:
@@ -339,6 +332,31 @@ def add_noted(path: str, moments: array.array[float], seconds: array.array[float
     with open(path, "rb") as file:
         moments.fromfile(file, count)
         seconds.fromfile(file, count)
+
+
+@contextlib.contextmanager
+def hindered(pid: int) -> Iterator[list[float]]:
+    """A process that stands still again and again meanwhile; of each time, for what share of it."""
+    shares, over = list[float](), threading.Event()
+
+    def hinder() -> None:
+        since = time.monotonic()
+        while not over.wait(SLOW_EVERY_S - SLOW_S):
+            began = time.monotonic()
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(SLOW_S)
+            os.kill(pid, signal.SIGCONT)
+            ended = time.monotonic()
+            shares.append((ended - began) / (ended - since))
+            since = ended
+
+    thread = threading.Thread(target=hinder)
+    thread.start()
+    try:
+        yield shares
+    finally:
+        over.set()
+        thread.join()
 
 
 def held_by(pid: int) -> int:
