@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Protocol
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # a port that nobody listens on is not the person's affair
@@ -72,6 +73,17 @@ class Person(Protocol):
 
 class Silence(Exception):
     """Nobody has answered for too long."""
+
+
+@contextlib.contextmanager
+def on_a_channel() -> Iterator[None]:
+    """What is asked within is given up, and no more, when somebody closes its channel: that looks as if this task were to end."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
 
 
 class GrpcGuest:
@@ -139,16 +151,14 @@ class GrpcGuest:
             channel = self.channel
             stub: Any = channel.unary_unary(f"/ChatService/{call}", type(request).SerializeToString, chat_pb2.LogInResponse.FromString)
             try:
-                answer = await stub(request, timeout=ANSWER_S)
-                await self.met(channel)
-                return await self.word(answer.id) if self.stream is not None else str(answer.id)
+                with on_a_channel():
+                    answer = await stub(request, timeout=ANSWER_S)
+                    await self.met(channel)
+                    return await self.word(answer.id) if self.stream is not None else str(answer.id)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in ELSEWHERE:
                     raise
                 self._look_at(error)
-            except asyncio.CancelledError:
-                if channel is self.channel:
-                    raise  # else it is the channel that was closed under it, by the stream that has moved on
             await self.move(channel)
 
     async def word(self, number: int) -> str:
@@ -164,6 +174,7 @@ class GrpcGuest:
         """Show what this name is told. Done when nothing is missed any more; its error is a refusal."""
         self.opened = asyncio.get_running_loop().create_future()
         self.stream = asyncio.create_task(self._listen())
+        self.stream.add_done_callback(functools.partial(_pass_on, self.opened))
         return self.opened
 
     def hang_up(self) -> None:
@@ -178,14 +189,15 @@ class GrpcGuest:
             read: Any = channel.unary_stream("/ChatService/ReceiveMessages", ChatClient.SerializeToString, ChatMessage.FromString)
             asked = ChatClient(recipient_id=self.name, password=self.password, after=self.shown, acknowledges=True)
             try:
-                told = read(asked)
-                if HEARS in [tuple(pair) for pair in await told.initial_metadata()]:  # none where nobody is
-                    await self.met(channel)
-                    if not self.opened.done():
-                        self.opened.set_result(None)
-                async for message in told:
-                    await self._show(message)
-                return  # logged out, or deleted
+                with on_a_channel():
+                    told = read(asked)
+                    if HEARS in [tuple(pair) for pair in await told.initial_metadata()]:  # none where nobody is
+                        await self.met(channel)
+                        if not self.opened.done():
+                            self.opened.set_result(None)
+                    async for message in told:
+                        await self._show(message)
+                    return  # logged out, or deleted
             except grpc.aio.AioRpcError as error:
                 if error.code() not in ELSEWHERE:
                     if self.opened.done():
@@ -194,9 +206,6 @@ class GrpcGuest:
                         self.opened.set_exception(error)
                     return
                 self._look_at(error)
-            except asyncio.CancelledError:
-                if channel is self.channel:
-                    raise  # else it is the channel that was closed under it
             try:
                 await self.move(channel)
             except Silence as silence:
@@ -226,21 +235,31 @@ class GrpcGuest:
         if shown > self.acknowledged:
             request = chat_pb2.AcknowledgeRequest(client_id=self.name, password=self.password, upto=shown)
             write, read = type(request).SerializeToString, chat_pb2.AcknowledgeResponse.FromString
-            channel = self.channel
-            stub: Any = channel.unary_unary("/ChatService/Acknowledge", write, read)
-            try:
+            stub: Any = self.channel.unary_unary("/ChatService/Acknowledge", write, read)
+            with contextlib.suppress(grpc.aio.AioRpcError), on_a_channel():  # it is said again
                 await stub(request, timeout=ANSWER_S)
                 self.acknowledged = shown
-            except grpc.aio.AioRpcError:
-                return  # it is said again
-            except asyncio.CancelledError:
-                if channel is self.channel:
-                    raise
 
     async def close(self) -> None:
         await self.acknowledge()
         self.hang_up()
         await self.channel.close()
+
+
+def _pass_on(opened: asyncio.Future[None], stream: asyncio.Task[None]) -> None:
+    """What ended the stream before it was open is an error of whoever waits for that: else they would wait for ever."""
+    error = None if stream.cancelled() else stream.exception()
+    if error is not None and not opened.done():
+        opened.set_exception(error)
+
+
+def is_whole(typed: str) -> bool:
+    """Whether it can be sent: what was no UTF-8 has halves of characters."""
+    try:
+        typed.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def enter(guest: GrpcGuest, line: str) -> bool:
@@ -256,7 +275,7 @@ async def enter(guest: GrpcGuest, line: str) -> bool:
         if error.code() != grpc.StatusCode.UNAUTHENTICATED or guest.password:
             raise
         guest.password = await guest.person.secret(f"password for {guest.name}: ")
-        if not guest.password:
+        if not guest.password or not is_whole(guest.password):
             raise
         word = await knock(guest, op)
     if word.endswith(ENTERED):
@@ -310,6 +329,9 @@ async def converse(addresses: Sequence[Address], ca: bytes, person: Person, give
     is_in = False
     try:
         async for line in person.lines():
+            if not is_whole(line):
+                await person.say(WRONG)
+                continue
             try:
                 if is_in and await ask(guest, line):
                     break

@@ -216,8 +216,8 @@ def hint(asked: str, reply: str, account: str) -> str:
     if reply.encode() == INVALID:
         if asked.startswith("3|") and not account:
             return NEED_LOGIN
-        if asked[:2] in ("1|", "3|") and encode(asked.encode()) is not None:  # it can be understood: the door has no other words for this
-            return NOTHING_NEW
+        if asked[:2] in ("1|", "3|") and encode(asked.encode(errors="surrogateescape")) is not None:
+            return NOTHING_NEW  # it can be understood: the door has no other words for this
         return "a name has 1 to 32 letters, no space and no , or |; help shows the commands"
     return next((words for beginning, words in HINTS.items() if reply.startswith(beginning)), "")
 

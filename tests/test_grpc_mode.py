@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import unittest
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -14,24 +14,34 @@ if importlib.util.find_spec("grpc") is None:
     raise unittest.SkipTest("grpcio is not installed")
 
 import grpc_mode
+from doors.calls import HEARS
 from doors.gen import chat_pb2
 
 
 class Channel:
-    """Answers every call with what `answer` returns, after `before`."""
+    """Answers every call with what `answer` returns, after `before`; a stream opens, and ends."""
 
-    def __init__(self, answer: Any, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, answer: Any, before: Callable[[], Awaitable[None]]) -> None:
         self.answer, self.before, self.calls = answer, before, 0
 
     def unary_unary(self, *_: Any) -> Any:
         async def stub(request: Any, timeout: float) -> Any:
             self.calls += 1
-            self.before()
+            await self.before()
             if isinstance(self.answer, BaseException):
                 raise self.answer
             return self.answer
 
         return stub
+
+    def unary_stream(self, *_: Any) -> Any:
+        async def initial_metadata() -> list[tuple[str, str]]:
+            await stub(None, 0.0)
+            return [HEARS]
+
+        stub, told = self.unary_unary(), mock.MagicMock(initial_metadata=initial_metadata)
+        told.__aiter__.return_value = []
+        return lambda request: told
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -45,12 +55,12 @@ class ClosedUnderIt(unittest.IsolatedAsyncioTestCase):
         person: Any = SimpleNamespace(tell=mock.AsyncMock(), say=mock.AsyncMock())
         with mock.patch("grpc_mode.GrpcGuest._channel", return_value=None):
             self.guest = grpc_mode.GrpcGuest([("127.0.0.1", 1), ("127.0.0.1", 2)], b"", person, None)
-        self.later: Any = Channel(SimpleNamespace(id=7))
+        self.later: Any = Channel(SimpleNamespace(id=7), mock.AsyncMock())
         self.closed: Any = Channel(asyncio.CancelledError(), self._move)
         self.guest.channel = self.closed
 
-    def _move(self) -> None:
-        """The stream has noticed it first."""
+    async def _move(self) -> None:
+        """Somebody else has noticed it first."""
         self.guest.channel = self.later
 
     async def test_a_call_is_made_again_on_the_channel_of_the_stream(self) -> None:
@@ -64,12 +74,32 @@ class ClosedUnderIt(unittest.IsolatedAsyncioTestCase):
         await self.guest.acknowledge()
         self.assertEqual((self.guest.acknowledged, self.later.calls), (5, 1))
 
-    async def test_who_is_cancelled_for_another_reason_is_cancelled(self) -> None:
-        self.closed.before = lambda: None
+    async def test_a_stream_goes_on_where_the_call_has_gone(self) -> None:
+        await self.guest.listen()
+        self.assertEqual((self.closed.calls, self.later.calls), (1, 1))
+
+    async def test_who_is_cancelled_ends_also_when_somebody_has_moved_on(self) -> None:
         self.guest.shown = 5
-        for asked in (self.guest.call("LogIn", chat_pb2.LogInRequest(client_id="wayne")), self.guest.acknowledge()):
-            with self.assertRaises(asyncio.CancelledError):
-                await asked
+        self.closed.before = asyncio.Event().wait
+        for what in (
+            lambda: self.guest.call("LogIn", chat_pb2.LogInRequest(client_id="wayne")),
+            self.guest.acknowledge,
+            self.guest._listen,
+        ):
+            self.guest.channel, calls = self.closed, self.closed.calls
+            task = asyncio.create_task(what())
+            while self.closed.calls == calls:
+                await asyncio.sleep(0)
+            await self._move()
+            task.cancel()
+            await asyncio.wait([task])
+            self.assertTrue(task.cancelled(), task)
+            self.assertEqual(self.later.calls, 0)
+
+    async def test_a_stream_that_cannot_be_asked_for_keeps_nobody_waiting(self) -> None:
+        self.guest.name = "\udcff"
+        with self.assertRaises(UnicodeEncodeError):
+            await asyncio.wait_for(self.guest.listen(), 10)
 
 
 if __name__ == "__main__":

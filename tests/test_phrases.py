@@ -168,6 +168,7 @@ class Shown(unittest.TestCase):
     def test_refusals_come_with_a_hint(self) -> None:
         self.assertIn("log in", hint("3|wayne|hi", INVALID.decode(), ""))
         self.assertIn("32 letters", hint("1|a,b", INVALID.decode(), ""))
+        self.assertIn("32 letters", hint("1|\udcff", INVALID.decode(), ""))  # typed in no UTF-8
         self.assertIn("32 letters", hint("3|wayne|\x01", INVALID.decode(), "mason"))
         self.assertIn("32 letters", hint(f"3|{'w' * 200}|hi", INVALID.decode(), "mason"))
         for asked in ("3|wayne|hi", "1|wayne"):  # what is understood is refused by a replica whose disk takes nothing

@@ -20,7 +20,7 @@ class Person:
     def __init__(self, cluster: Cluster, *ports: int, options: tuple[str, ...] = ()) -> None:
         command = [sys.executable, os.path.join(ROOT, "client.py"), "--grpc", *map(str, ports), *options]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        self.process = subprocess.Popen(command, cwd=cluster.where, text=True, **pipes)  # type: ignore[call-overload]
+        self.process = subprocess.Popen(command, cwd=cluster.where, text=True, errors="surrogateescape", **pipes)  # type: ignore[call-overload]
         self.lines: list[str] = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -64,6 +64,7 @@ class GrpcModeTest(unittest.TestCase):
         self.addCleanup(mason.end)
         wayne.sees("Welcome to the chatroom! Please log into your account by 0 or create a new account by 1.")
         wayne.say("hello", sees="Invalid request, please try again!")
+        wayne.say("0|\udcff", sees="Invalid request, please try again!")
         wayne.say("0|wayne", sees="Account wayne is not found!")
         wayne.say("1|wayne", sees="Account wayne has been created!")
         mason.say("1 mason|open sesame", sees="Account mason has been created!")
