@@ -33,6 +33,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -46,7 +47,7 @@ from tests.bench.dialects import recipient
 from tests.bench.filled import Filled
 from tests.bench.load import Order, Result
 from tests.bench.makings import Making, Watch, sort_out
-from tests.bench.systems import Understudy, run_load
+from tests.bench.systems import Understudy, end_well, run_load
 from tests.system.cluster import rss_of, until
 from tests.system.guests import Numbered, Plain
 
@@ -70,6 +71,8 @@ GUESSERS, GUESSES_S = 200, 6.0  # connections, and seconds; a part of them is me
 SETTLE_S = 3.0  # seconds of W1 before any counts: workers start, and load what they need
 CATCH_S = 40.0  # seconds of W1: the journal has grown by 64 MiB after half of them, and the replicas make a snapshot one after the other
 CATCH_MAX = 4  # so often at most
+
+BESIDE = ThreadPoolExecutor(1)  # what runs beside something else; whoever asks for its result hears of its trouble
 
 
 class Growth:
@@ -177,14 +180,13 @@ class Growth:
         size = directory_bytes(os.path.join(cluster.base, f"replica-{self.full.primary}"))
         order = Order("numbered", self.full.port(), connections=64, seconds=REJOIN_S)
         order.noted = os.path.join(self.full.where, "noted")
-        thread = threading.Thread(target=run_load, args=(order,))
-        thread.start()
+        beside = BESIDE.submit(run_load, order)
         time.sleep(REJOIN_AT_S)
         began = time.monotonic()
         cluster.start(backup)
         until("the replica is a member again", lambda: backup in (cluster.status(self.full.primary) or {}).get("members", ()), 120)
         ended = time.monotonic()
-        thread.join()
+        beside.result()
         moments, seconds = array.array("d"), array.array("d")
         add_noted(order.noted, moments, seconds)
         seen_s = min(ended, moments[-1]) - max(began, moments[0])
@@ -280,20 +282,14 @@ class Growth:
     def guesses(self) -> None:
         """A flood of log-ins, nearly all of which are refused at once."""
         quiet = self.measure(self.empty, 8, 1)
-        flood: list[Result] = []
         order = Order("pipe", self.empty.port(), "guess", connections=self.guessers, seconds=self.guesses_s)
-        thread = threading.Thread(target=lambda: flood.append(run_load(order)))
-        thread.start()
+        flood = BESIDE.submit(run_load, order)
         during = self.measure(self.empty, 8, 1)
-        thread.join()
         pairs = [(getattr(quiet.times, q), getattr(during.times, q)) for q in ("p50", "p99", "worst")]
         say(
-            f"guesses   {flood[0].per_second:.0f} a second answered; W1 of 8 beside them p50, p99, worst"
+            f"guesses   {flood.result().per_second:.0f} a second answered; W1 of 8 beside them p50, p99, worst"
             f" {', '.join(f'{before:.1f} → {after:.1f}' for before, after in pairs)} ms (wanted: p99 at most 2.0 times)"
         )
-
-    def _beside(self, during: list[Result]) -> None:
-        during.append(self.measure(self.full, 8, 1, seconds=READS_S))
 
     def reads(self) -> None:
         """A guest who reads one thing after the other, and what 8 who write notice of it."""
@@ -302,17 +298,15 @@ class Growth:
         quiet = self.measure(self.full, 8, 1, seconds=READS_S)
         number, middle = 1, self.messages // 2
         for what, line in READS.items():
-            during: list[Result] = []
-            beside = threading.Thread(target=self._beside, args=(during,))
-            beside.start()
+            beside = BESIDE.submit(self.measure, self.full, 8, 1, seconds=READS_S)
             took = []
-            while beside.is_alive():
+            while not beside.done():
                 number, began = number + 1, time.monotonic()
                 words = guest.request(number, line.format(middle=middle))
                 took.append((time.monotonic() - began) * 1e3)
-            beside.join()
+            during = beside.result()
             took.sort()
-            pairs = [(getattr(quiet.times, q), getattr(during[0].times, q)) for q in ("p50", "p99", "worst")]
+            pairs = [(getattr(quiet.times, q), getattr(during.times, q)) for q in ("p50", "p99", "worst")]
             say(
                 f"reads     {what}: {len(took)}, of {len(words)} bytes, p50 {statistics.median(took):.1f}, worst {took[-1]:.1f} ms;"
                 f" W1 of 8 beside it p50, p99, worst {', '.join(f'{before:.1f} → {after:.1f}' for before, after in pairs)} ms"
@@ -382,14 +376,16 @@ def say(words: str) -> None:
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--messages", type=int, default=1_000_000)
-    parser.add_argument("--accounts", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--snapshots", type=int, default=3, help="how many are to be made beside W1, at least")
-    parser.add_argument("--built", default="", help="directory in which the filled cluster is kept for the next time")
-    parser.add_argument("--only", default=",".join(PARTS), help=f"parts, in this order; nothing is filled for {', '.join(EMPTY)} alone")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=1_000_000, help="stored and delivered in the filled cluster: 1,000,000")
+    parser.add_argument("--accounts", type=int, default=100_000, help="in it: 100,000")
+    parser.add_argument("--rounds", type=int, default=3, help="of load, in turn: 3")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each load whose length the part does not say: 2")
+    parser.add_argument("--snapshots", type=int, default=3, help="how many are to be made beside W1, at least: 3")
+    parser.add_argument("--built", default="", metavar="DIRECTORY", help="where the filled cluster is kept for the next time")
+    parser.add_argument(
+        "--only", default=",".join(PARTS), metavar="PARTS", help=f"parts, in this order; nothing is filled for {', '.join(EMPTY)} alone"
+    )
     parser.add_argument(
         "--smoke", action="store_true", help=f"a moment of {', '.join(SMOKE)}: shows that it works, no figure means anything"
     )
@@ -400,6 +396,7 @@ def main() -> None:
     parts = arguments.only.split(",")
     if unknown := sorted({*parts} - {*PARTS}):
         sys.exit(f"unknown: {', '.join(unknown)}")
+    end_well()
     with tempfile.TemporaryDirectory(prefix="understudy-growth-") as where:
         growth = Growth(where, arguments)
         work: dict[str, Callable[[], None]] = {part: getattr(growth, part) for part in PARTS}

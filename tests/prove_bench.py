@@ -6,24 +6,33 @@ What it is not: a measurement. `python scripts/bench.py` is. Read next: `tests/b
 from __future__ import annotations
 
 import array
+import asyncio
+import importlib
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import unittest
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import msgspec
 
 from disk import OsDisk
 from doors.gen.chat_pb2 import ChatMessageRequest
 from doors.room import WELCOME
-from tests.bench.dialects import BadReply, Bare, Dialect, Framed, Ledger, Nats, Numbered, Pipe, Redis, Room
+from tests.bench import load
+from tests.bench.dialects import BadReply, Bare, Dialect, Framed, Ledger, Nats, Numbered, OneWait, Pipe, Redis, Room
 from tests.bench.frames import CONTENT, END_HEADERS, END_STREAM, HEADERS, RESET, Etcd, Grpc, frame
-from tests.bench.load import Result, Times
+from tests.bench.load import Order, Result, Times, measure, more_than, processor_of
 from tests.bench.makings import Making, Watch, sort_out
 from tests.bench.report import OWN, Figures, show
-from tests.bench.systems import Understudy
+from tests.bench.systems import PEERS, Broken, System, Understudy
 from tests.system.cluster import ROOT, Cluster, until
+
+SCRIPT: Any = importlib.import_module("scripts.bench")  # nothing imports scripts: it is the script that is tried here
 
 
 class Counting(unittest.TestCase):
@@ -47,10 +56,20 @@ class Counting(unittest.TestCase):
     def test_framed(self) -> None:
         self.assert_counts(Framed, b"19        0\nSent to recipient" * 2, 2)
 
+    def assert_refused(self, make: type[Dialect], *answers: bytes, asked: int = 1) -> None:
+        """Such an answer is no acknowledgement, wherever the network cuts it."""
+        for words in answers:
+            for size in (1, 2, 5, 30, len(words)):
+                dialect, counted = make(0, 100), 0
+                dialect.requests(asked)
+                with self.assertRaises(BadReply, msg=f"{words!r} in pieces of {size}"):
+                    for at in range(0, len(words), size):
+                        counted += dialect.count(words[at : at + size])
+                self.assertEqual(counted, 0, f"{words!r} in pieces of {size}")
+
     def test_ledger_takes_no_error(self) -> None:
         self.assert_counts(Ledger, b"7\n8\n", 2)
-        with self.assertRaises(BadReply):
-            Ledger(0, 100).count(b"error: there is no account s0123\n")
+        self.assert_refused(Ledger, b"error: there is no account s0123\n")
 
     def test_room_counts_its_own_lines_and_no_line_that_it_is_shown(self) -> None:
         shown = b"s1x1a|1795252513502654|40|" + b"m" * 100
@@ -59,13 +78,23 @@ class Counting(unittest.TestCase):
 
     def test_redis_counts_a_wait_that_reached_two_replicas(self) -> None:
         self.assert_counts(Redis, b":17\r\n:2\r\n:18\r\n:2\r\n", 2)
-        with self.assertRaises(BadReply):
-            Redis(0, 100).count(b":17\r\n:1\r\n")
+        refused = b"-MISCONF Errors writing to the AOF file\r\n:2\r\n"  # what was before it has reached both
+        self.assert_refused(Redis, b":17\r\n:1\r\n", refused)
+
+    def test_one_wait_counts_for_all_before_it(self) -> None:
+        for size in (1, 3, 4, 30):
+            dialect, counted = OneWait(0, 100), []
+            words = dialect.requests(3) + dialect.requests(1)
+            self.assertEqual((words.count(b"RPUSH"), words.count(b"WAIT"), words.count(b"m" * 100)), (4, 2, 4))
+            answers = b":7\r\n:8\r\n:9\r\n:2\r\n:10\r\n:2\r\n"
+            counted = [dialect.count(answers[at : at + size]) for at in range(0, len(answers), size)]
+            self.assertEqual([count for count in counted if count], [4] if size == 30 else [3, 1], f"in pieces of {size}")
+        self.assert_refused(OneWait, b":7\r\n:8\r\n:1\r\n", b":7\r\n-OOM command not allowed\r\n:2\r\n", asked=2)
 
     def test_nats_counts_acknowledgements_and_takes_no_error(self) -> None:
         self.assert_counts(Nats, b'MSG _INBOX.0 1 27\r\n{"stream":"BOX", "seq":1}\r\n' * 2, 2)
-        with self.assertRaises(BadReply):
-            Nats(0, 100).count(b'MSG _INBOX.0 1 27\r\n{"error":{"code":503}}\r\n')
+        refused = b'MSG _INBOX.0 1 60\r\n{"error":{"code":503,"description":"no space"},"stream":"BOX","seq":0}\r\n'
+        self.assert_refused(Nats, refused, b"-ERR 'Authorization Violation'\r\n")
 
     def test_etcd_counts_calls_that_ended_with_an_answer(self) -> None:
         answer = frame(HEADERS, END_HEADERS, 1, b"\x88") + frame(CONTENT, 0, 1, b"\0\0\0\0\2ok")
@@ -81,6 +110,67 @@ class Counting(unittest.TestCase):
             dialect = make(3, 100)
             dialect.at = len(dialect.pool) - 2
             self.assertEqual(dialect.requests(5).count(b"m" * 100), 5, make.__name__)
+
+
+class Owed(unittest.TestCase):
+    """There is a figure only where every request that was sent is answered as it should be: else why there is none."""
+
+    SENTENCE = b"message from s0 has been delivered to u0001's mailbox\n"
+
+    def measured(self, answer: Callable[[int, int], bytes], dialect: str = "bare", **knobs: Any) -> Result:
+        """Two connections to a system that answers the Nth request of each with `answer(connection, N)`; empty: it ends it."""
+        guests = itertools.count()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            guest = next(guests)
+            for number in itertools.count():
+                try:
+                    await reader.readuntil(b"m" * 100)
+                    words = answer(guest, number)
+                    writer.write(words)
+                except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                    return
+                if not words:
+                    return writer.close()
+
+        async def talk() -> Result:
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            order = Order(dialect, server.sockets[0].getsockname()[1], connections=2, warm=0.01, seconds=0.05)
+            return await measure(msgspec.structs.replace(order, **knobs))
+
+        with mock.patch.object(load, "PATIENCE_S", 0.3):
+            return asyncio.run(talk())
+
+    def test_a_good_one_gives_a_figure(self) -> None:
+        result = self.measured(lambda guest, number: self.SENTENCE)
+        self.assertEqual(result.trouble, "")
+        self.assertGreater(result.times.count, 2)
+
+    def test_a_connection_that_ends(self) -> None:
+        result = self.measured(lambda guest, number: b"" if (guest, number) == (1, 5) else self.SENTENCE)
+        self.assertRegex(result.trouble, "^a connection ended")
+
+    def test_a_connection_that_is_refused_while_others_are_served(self) -> None:
+        result = self.measured(lambda guest, number: b"u0001's mailbox is full\n" if (guest, number) == (1, 5) else self.SENTENCE)
+        self.assertRegex(result.trouble, "^1 connections were not answered any more; .*mailbox is full")
+
+    def test_a_wrong_answer(self) -> None:
+        result = self.measured(lambda guest, number: b":1\r\n:1\r\n" if guest else b":1\r\n:2\r\n", "redis")
+        self.assertRegex(result.trouble, "^redis says .*:1")
+
+    def test_nothing_at_all(self) -> None:
+        self.assertRegex(self.measured(lambda guest, number: b"later\n").trouble, "^2 connections were not answered any more; .*later")
+
+    def test_readers_that_read_nothing(self) -> None:
+        """W1 goes on, and would be taken for what it is beside reads."""
+        result = self.measured(lambda guest, number: self.SENTENCE, reads=True)
+        self.assertEqual((result.trouble, result.per_second), ("what was to be read or shown beside it was not", 0.0))
+
+    def test_time_of_processes_that_come_and_go(self) -> None:
+        self.assertEqual(more_than({1: 5.0, 2: 7.0}, {1: 6.0, 3: 0.5}), 1.5)
+        with subprocess.Popen(["sleep", "60"]) as child:
+            self.assertIn(child.pid, processor_of(os.getpid()))
+            child.kill()
 
 
 class Ratios(unittest.TestCase):
@@ -103,9 +193,65 @@ class Ratios(unittest.TestCase):
 
     def test_a_time_over_its_bound_is_missed(self) -> None:
         figures = Figures()
-        for system, p50 in ((OWN, 2.0), ("bare", 1.0)):
-            figures.note(0, system, system, "W2", Result(times=Times(1, p50)))
+        for system, dialect, p50 in ((OWN, "numbered", 2.0), ("bare", "bare", 1.0)):
+            figures.note(0, system, dialect, "W2", Result(times=Times(1, p50)))
         self.assertIn(("W2 p50, at most 1.25 × bare", "2.00", False), list(figures.targets()))
+
+    def known(self, *rows: tuple[str, str, str, float]) -> dict[str, str]:
+        """The ratios that are told where these were measured, in one round; a figure of 0: it failed."""
+        figures = Figures()
+        for system, dialect, workload, figure in rows:
+            figures.note(0, system, dialect, workload, Result(per_second=figure, shown=Times(1, figure)) if figure else "it failed")
+        return {words: value for words, value, _ in figures.targets() if value != "not measured in this run"}
+
+    def test_another_door_does_not_stand_in_for_one_that_failed(self) -> None:
+        self.assertEqual(self.known((OWN, "numbered", "W1", 0.0), (OWN, "pipe", "W1", 9.0), ("redis", "redis", "W1", 3.0)), {})
+
+    def test_a_payment_is_not_compared_with_a_message(self) -> None:
+        self.assertEqual(self.known((OWN, "ledger", "W1", 9.0), (OWN, "room", "W1", 9.0), ("redis", "redis", "W1", 3.0)), {})
+
+    def test_which_door_is_compared_is_said(self) -> None:
+        found = self.known((OWN, "pipe", "W1", 9.0), (OWN, "pipe", "w1", 3.0), ("redis", "redis", "W1", 3.0), ("echo", "grpc", "W1", 3.0))
+        wanted = {
+            "pipe W1 messages a second, at least 1 × redis": "3.00",
+            "pipe w1 messages a second, at least 0.6 × W1 on the primary": "0.33",
+        }
+        self.assertEqual(found, wanted)
+
+    def test_redis_is_told_of_both_ways(self) -> None:
+        found = self.known((OWN, "numbered", "W3", 6.0), ("redis", "redis", "W3", 1.0), ("redis", "onewait", "W3", 8.0))
+        self.assertEqual(found, {"W3 messages a second, of redis's": "6.00", "W3 messages a second, of onewait's": "0.75"})
+
+    def test_nobody_is_always_behind_the_same_one(self) -> None:
+        systems: Any = ["a", "b", "c", "d"]
+        turns = [SCRIPT.turn_of(systems, number) for number in range(8)]
+        self.assertEqual({tuple(sorted(turn)) for turn in turns}, {("a", "b", "c", "d")})
+        for one in systems:
+            self.assertEqual({turn.index(one) for turn in turns}, {0, 1, 2, 3})
+            before = {turn[turn.index(one) - 1] for turn in turns if turn[0] != one}
+            self.assertGreater(len(before), 1, f"{one} is always behind {before}")
+
+
+class Systems(unittest.TestCase):
+    def test_a_process_that_ended_makes_a_measurement_void(self) -> None:
+        with tempfile.TemporaryDirectory() as where:
+            system = System(where)
+            for _ in range(2):
+                system.spawn("sleep", "60")
+            self.addCleanup(system.end)
+            system.check()
+            system.processes[1].kill()
+            until("it has ended", lambda: system.processes[1].poll() is not None)
+            with self.assertRaisesRegex(Broken, "1 of 2 processes have ended"):
+                system.check()
+
+    def test_what_is_not_there_is_not_measured(self) -> None:
+        """Nor is anything else instead."""
+        with mock.patch.object(SCRIPT.KINDS["redis"], "programs", ("no-such-program",)):
+            for words, complaint in (("redis", "not installed: redis"), ("understudy,reddis", "unknown: reddis")):
+                with mock.patch.object(sys, "argv", ["bench.py", "--only", words]), self.assertRaises(SystemExit) as ended:
+                    SCRIPT.main()
+                self.assertEqual(ended.exception.code, complaint)
 
 
 class Snapshots(unittest.TestCase):
@@ -166,6 +312,16 @@ class Smoke(unittest.TestCase):
         self.assertTrue(found["failover_ms"])
         shown = [row["result"]["shown"]["count"] for row in found["rounds"] if row["workload"] == "D"]
         self.assertTrue(all(shown), "nothing was displayed")
+
+    def test_others_give_a_figure_where_they_are_installed(self) -> None:
+        names = [kind.name for kind in PEERS if kind.is_installed()]
+        if not names:
+            self.skipTest("none of them is installed here")
+        command = [sys.executable, os.path.join(ROOT, "scripts", "bench.py"), "--smoke", "--only", ",".join(names), "--workloads", "W3"]
+        done = subprocess.run([*command, "--json", "-"], capture_output=True, text=True, timeout=150, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        measured = {row["dialect"] for row in msgspec.json.decode(done.stdout)["rounds"] if row["result"]["per_second"] > 0}
+        self.assertEqual(measured, {dialect for kind in PEERS if kind.name in names for dialect in kind.dialects})
 
     def grow(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, os.path.join(ROOT, "scripts", "growth.py"), *words]

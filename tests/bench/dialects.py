@@ -11,6 +11,8 @@ What it is not: it opens no socket and measures nothing (`load.py` does).
                 not answered at this door
     bare        `3|RECIPIENT|TEXT⏎`                                 its line has come
     redis       RPUSH RECIPIENT TEXT, WAIT 2 0                      WAIT has answered 2
+    onewait     RPUSH for each of all that leave together, and      that WAIT has answered 2
+                one WAIT 2 0 behind them
     nats        a publish to the stream, with a reply subject       the stream's acknowledgement has come
     grpc        SendMessage over HTTP/2 (`frames.py`)              the answer and its trailer have come
     etcd        gRPC Put over HTTP/2 (`frames.py`)                  the answer and its trailer have come
@@ -22,6 +24,7 @@ Read next: `load.py`.
 
 from __future__ import annotations
 
+import collections
 import json
 import time
 from typing import Protocol
@@ -70,7 +73,7 @@ class Dialect:
     def requests(self, count: int) -> bytes:
         """The next `count` requests."""
         lines = self.lines(count)
-        return lines[0] if count == 1 else b"".join(lines)
+        return lines[0] if len(lines) == 1 else b"".join(lines)
 
     def lines(self, count: int) -> list[bytes]:
         """The same, one by one."""
@@ -91,6 +94,8 @@ class Dialect:
 
 class Bare(Dialect):
     """The bare pipeline."""
+
+    mark = b"'s mailbox\n"
 
     def request(self, whom: bytes, text: bytes) -> bytes:
         return b"3|%s|%s\n" % (whom, text)
@@ -176,9 +181,10 @@ class Ledger(Dialect):
         return b"2|s%d123|1\n" % self.number
 
     def count(self, chunk: bytes) -> int:
-        if b"error" in chunk:
-            raise BadReply(f"the ledger says {chunk[:200]!r}")
-        return super().count(chunk)
+        whole, end, self.tail = (self.tail + chunk).rpartition(b"\n")
+        if b"error" in whole:
+            raise BadReply(f"the ledger says {whole[:200]!r}")
+        return whole.count(b"\n") + len(end)
 
 
 class Room(Counted):
@@ -200,16 +206,49 @@ class Redis(Dialect):
 
     wait = b"*3\r\n$4\r\nWAIT\r\n$1\r\n2\r\n$1\r\n0\r\n"
 
+    def push(self, whom: bytes, text: bytes) -> bytes:
+        """At the end of a list."""
+        return b"*3\r\n$5\r\nRPUSH\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(whom), whom, len(text), text)
+
     def request(self, whom: bytes, text: bytes) -> bytes:
-        return b"*3\r\n$5\r\nRPUSH\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(whom), whom, len(text), text) + self.wait
+        return self.push(whom, text) + self.wait
 
     def count(self, chunk: bytes) -> int:
         *words, self.tail = (self.tail + chunk).split(b"\r\n")
         if len(words) % 2:  # RPUSH has answered and WAIT has not
             self.tail = words.pop() + b"\r\n" + self.tail
-        if words[1::2] != [b":2"] * (len(words) // 2):
+        if words[1::2] != [b":2"] * (len(words) // 2) or not all(word.startswith(b":") for word in words[::2]):
             raise BadReply(f"redis says {words[:4]}")
         return len(words) // 2
+
+
+class OneWait(Redis):
+    """As a client would that has many to send: none of them counts before the one WAIT has answered."""
+
+    def __init__(self, number: int, text_bytes: int, *, shows: bool = False) -> None:
+        self.together: collections.deque[int] = collections.deque()
+        self.words: list[bytes] = []
+        super().__init__(number, text_bytes, shows=shows)
+
+    def request(self, whom: bytes, text: bytes) -> bytes:
+        return self.push(whom, text)
+
+    def lines(self, count: int) -> list[bytes]:
+        self.together.append(count)
+        return [*super().lines(count), self.wait]
+
+    def count(self, chunk: bytes) -> int:
+        *words, self.tail = (self.tail + chunk).split(b"\r\n")
+        self.words += words
+        done = 0
+        while self.together and len(self.words) > self.together[0]:
+            size = self.together.popleft()
+            *pushed, waited = self.words[: size + 1]
+            del self.words[: size + 1]
+            if waited != b":2" or not all(word.startswith(b":") for word in pushed):
+                raise BadReply(f"redis says {[*pushed[-3:], waited]}")
+            done += size
+        return done
 
 
 class Nats(Dialect):
@@ -227,13 +266,14 @@ class Nats(Dialect):
         return b"PUB box.%s _INBOX.%d %d\r\n%s\r\n" % (whom, self.number, len(text), text)
 
     def count(self, chunk: bytes) -> int:
-        if b'"error"' in chunk or b"-ERR" in chunk:
-            raise BadReply(f"nats says {chunk[:200]!r}")
-        return super().count(chunk)
+        whole, _, self.tail = (self.tail + chunk).rpartition(b"\r\n")
+        if b'"error"' in whole or b"-ERR" in whole:  # a refusal has a "seq" too
+            raise BadReply(f"nats says {whole[:200]!r}")
+        return whole.count(self.mark)
 
 
-async def make_stream(wire: Wire) -> None:
-    """Create the stream of three replicas in files."""
+async def make_stream(wire: Wire) -> str:
+    """Create the stream of three replicas in files. Returns the name of the server that leads it: others would only hand messages on."""
     await wire.until(b"\r\n")
     config = {"name": "BOX", "subjects": ["box.*"], "storage": "file", "num_replicas": 3, "retention": "limits"}
     words = json.dumps(config).encode()
@@ -241,3 +281,4 @@ async def make_stream(wire: Wire) -> None:
     answer = await wire.until(b"}\r\n")
     if b'"error"' in answer:
         raise BadReply(f"nats says {answer[-300:]!r}")
+    return str(json.loads(answer[answer.index(b"{") :])["cluster"]["leader"])

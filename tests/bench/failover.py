@@ -1,7 +1,7 @@
 """F: what clients notice when the primary is killed while everybody talks.
 
-What it is not: a load that fills the machine. Clients with the production's protocol and failover (`client.py`), one message outstanding
-each, on all three ports.
+What it is not: a load that fills the machine, nor what is noticed of a primary that hangs instead of dying (a second and more). Clients
+with the production's protocol and failover (`client.py`), one message outstanding each, on all three ports.
 
 Read next: `tests/system/talk.py`.
 """

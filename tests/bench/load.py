@@ -11,6 +11,10 @@ result out, as JSON on standard output.
     with `receivers` (D)   as many guests are online, each shown what one connection sends; time from send to display
     with `reads` (R)       one more connection lists accounts and one reads a mailbox, each as fast as it is answered
 
+There is no figure where one connection ended, was told anything but an acknowledgement, or was still owed one long after the last request.
+Times are of requests that were answered while the clock ran, from when they were handed to the socket. A loop that is closed sends nothing
+while it waits, so a pause of the system counts once for each request that was outstanding, not for those that would have come meanwhile.
+
 Read next: `dialects.py`, `systems.py`.
 """
 
@@ -41,6 +45,7 @@ from tests.bench.dialects import (
     Ledger,
     Nats,
     Numbered,
+    OneWait,
     Pipe,
     Redis,
     Room,
@@ -49,12 +54,12 @@ from tests.bench.dialects import (
 )
 from tests.bench.frames import Etcd, Grpc
 
-KINDS = (Bare, Etcd, Framed, Grpc, Ledger, Nats, Numbered, Pipe, Redis, Room)
+KINDS = (Bare, Etcd, Framed, Grpc, Ledger, Nats, Numbered, OneWait, Pipe, Redis, Room)
 DIALECTS: dict[str, type[Dialect]] = {kind.__name__.lower(): kind for kind in KINDS}
 STREAM_S = 2.0  # seconds in which the stream must be made
 ENTER_S = 20.0  # seconds in which everybody must be ready
 ACK_AFTER_S, ACK_EVERY = 0.2, 64  # receivers acknowledge what they display as `client.py` does
-PATIENCE_S = 15.0  # seconds until nothing acknowledged means that nothing will be
+PATIENCE_S = 15.0  # seconds after which what has not been answered never will be
 DRAIN = 10  # mailboxes read at a time, of up to 256 KiB each: a guest that leaves 4 MiB unread is cut
 SENDERS = 64  # connections, at most
 FILL, FILLERS = 500, 4  # requests together, and guests that make them: below the window of a session
@@ -103,6 +108,7 @@ class Result(msgspec.Struct):
     shown: Times = msgspec.field(default_factory=Times)
     lists: Times = msgspec.field(default_factory=Times)
     mailboxes: Times = msgspec.field(default_factory=Times)
+    leads: str = ""  # of `stream`: the server that does
     trouble: str = ""
 
 
@@ -122,6 +128,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.seen = b""
+        self.trouble = ""
         self.news: asyncio.Future[None] | None = None
         self.sink: Callable[[bytes], None] | None = None
         self.came = self.went = 0
@@ -133,13 +140,17 @@ class Wire(asyncio.Protocol):
     def data_received(self, chunk: bytes) -> None:
         self.came += len(chunk)
         if self.sink is not None:
-            return self.sink(chunk)
+            try:
+                return self.sink(chunk)
+            except BadReply as error:
+                self.trouble, self.sink = str(error), None
         self.seen += chunk
         if self.news is not None and not self.news.done():
             self.news.set_result(None)
         return None
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.trouble = self.trouble or f"a connection ended: {error!r}"
         if self.news is not None and not self.news.done():
             self.news.set_exception(BadReply(f"the connection ended after {self.seen[-200:]!r}"))
 
@@ -170,6 +181,7 @@ class Sender:
         self.wire, self.dialect, self.window, self.tally, self.moments = wire, dialect, window, tally, moments
         self.sent: collections.deque[float] = collections.deque()
         self.last = b""
+        self.is_over = False
 
     def begin(self) -> None:
         """Send the first window."""
@@ -193,7 +205,7 @@ class Sender:
             tally.append(now - sent.popleft())
         if self.moments is not None:
             self.moments.extend([now] * count)
-        if count:
+        if count and not self.is_over:
             self.send(count)
 
 
@@ -244,70 +256,134 @@ class Reader:
             self.tally.append(time.perf_counter() - began)
 
 
-async def measure(order: Order) -> Result:
-    """Everybody enters, the load runs, the clock looks."""
-    tally, shown, lists, mailboxes, moments = (array.array("d") for _ in range(5))
-    wires: list[Wire] = []
-    senders: list[Sender] = []
-    async with asyncio.timeout(ENTER_S):
-        if order.receivers:
-            for number in range(order.connections):
-                await Receiver(await connect(order.port), number, shown).enter()
+class Load:
+    """Everybody who takes part in one measurement, and what they have noted."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.tally, self.shown, self.lists, self.mailboxes, self.moments = (array.array("d") for _ in range(5))
+        self.senders: list[Sender] = []
+        self.wires: list[Wire] = []  # the senders' come first
+        self.readers: list[asyncio.Task[None]] = []
+
+    async def enter(self) -> None:
+        """Everybody is there, and nobody has begun."""
+        order, receivers = self.order, []
+        for number in range(order.connections if order.receivers else 0):
+            receivers.append(await connect(order.port))
+            await Receiver(receivers[-1], number, self.shown).enter()
         for number in range(order.connections):
             wire = await connect(order.port)
             dialect = DIALECTS[order.dialect](number, order.text_bytes, shows=order.receivers)
             await dialect.enter(wire)
-            wires.append(wire)
-            senders.append(Sender(wire, dialect, order.window, tally, moments if order.noted else None))
-    tasks = []
-    if order.reads:
-        read = b"4|%s123\n-\n" % recipient(7).encode()  # of any number of lines; what is no command is answered after it
-        for line, mark, times in ((b"2|u00.*\n", b"\n", lists), (read, INVALID, mailboxes)):
-            tasks.append(asyncio.create_task(Reader(await connect(order.port), line, mark, times).run()))
-    for sender in senders:
-        sender.begin()
+            self.senders.append(Sender(wire, dialect, order.window, self.tally, self.moments if order.noted else None))
+        self.wires = [sender.wire for sender in self.senders] + receivers
+
+    async def begin(self) -> None:
+        """Everybody does what it is there for."""
+        if self.order.reads:
+            read = b"4|%s123\n-\n" % recipient(7).encode()  # of any number of lines; what is no command is answered after it
+            for line, mark, times in ((b"2|u00.*\n", b"\n", self.lists), (read, INVALID, self.mailboxes)):
+                reader = Reader(await connect(self.order.port), line, mark, times)
+                self.readers.append(asyncio.create_task(reader.run()))
+        for sender in self.senders:
+            sender.begin()
+
+    def forget(self) -> None:
+        """What was noted until now was the warm-up."""
+        for times in (self.tally, self.shown, self.lists, self.mailboxes, self.moments):
+            del times[:]
+
+    def moved(self) -> tuple[int, int]:
+        """Bytes that the senders have sent and received."""
+        wires = [sender.wire for sender in self.senders]
+        return sum(w.went for w in wires), sum(w.came for w in wires)
+
+    def is_empty(self) -> bool:
+        """Whether something that was to be measured has not happened once."""
+        order = self.order
+        return not self.tally or (order.receivers and not self.shown) or (order.reads and not (self.lists and self.mailboxes))
+
+    def trouble(self) -> str:
+        """Why there is no figure, so far."""
+        found = [f"{wire.trouble}; last words: {wire.seen[-200:]!r}" for wire in self.wires if wire.trouble]
+        found += [f"a reader ended: {reader.exception()!r}" for reader in self.readers if reader.done()]
+        return found[0] if found else ""
+
+    async def hear(self, is_awaited: Callable[[], object]) -> bool:
+        """Wait for what is still to come. Whether it has come, and nothing is wrong."""
+        deadline = time.perf_counter() + PATIENCE_S
+        while is_awaited() and not self.trouble() and time.perf_counter() < deadline:
+            await asyncio.sleep(0.01)
+        return not is_awaited() and not self.trouble()
+
+    async def end(self) -> str:
+        """Nothing more is sent, and all that was is answered; else why not."""
+        for sender in self.senders:
+            sender.is_over = True
+        if not await self.hear(lambda: any(sender.sent for sender in self.senders)):
+            owed = [sender for sender in self.senders if sender.sent]
+            return self.trouble() or f"{len(owed)} connections were not answered any more; last words: {[s.last[-200:] for s in owed][:2]}"
+        for reader in self.readers:
+            reader.cancel()
+        return ""
+
+
+async def measure(order: Order) -> Result:
+    """Everybody enters, the load runs, the clock looks."""
+    load = Load(order)
+    async with asyncio.timeout(ENTER_S):
+        await load.enter()
+    await load.begin()
     gc.collect()
     gc.freeze()
     await asyncio.sleep(order.warm)
-    for times in (tally, shown, lists, mailboxes, moments):
-        del times[:]
-    used, own = [processor_of(pid) for pid in order.pids], time.process_time()
-    before = sum(w.went for w in wires), sum(w.came for w in wires)
+    load.forget()
+    before, own, went_before = [processor_of(pid) for pid in order.pids], time.process_time(), load.moved()
     began = time.perf_counter()
     await asyncio.sleep(order.seconds)
-    while not tally and time.perf_counter() - began < PATIENCE_S:
-        await asyncio.sleep(0.05)
-    seconds, count = time.perf_counter() - began, len(tally)
-    went, came = sum(w.went for w in wires) - before[0], sum(w.came for w in wires) - before[1]
-    own = time.process_time() - own
-    used = [processor_of(pid) - before for pid, before in zip(order.pids, used, strict=True)]
-    for task in tasks:
-        task.cancel()
+    await load.hear(load.is_empty)
+    seconds, count, own = time.perf_counter() - began, len(load.tally), time.process_time() - own
+    went, came = (now - then for now, then in zip(load.moved(), went_before, strict=True))
+    used = [more_than(then, processor_of(pid)) for pid, then in zip(order.pids, before, strict=True)]
+    tally, shown, lists, mailboxes = (times_of(times) for times in (load.tally, load.shown, load.lists, load.mailboxes))
     if order.noted:
         with open(order.noted, "wb") as file:
-            file.write(moments[:count].tobytes() + tally[:count].tobytes())
-    if not count:
-        return Result(trouble=f"nothing was acknowledged; last words: {[s.last[-200:] for s in senders if s.last][:2]}")
+            file.write(load.moments[:count].tobytes() + load.tally[:count].tobytes())
+    is_empty = load.is_empty()  # what comes later comes too late
+    if trouble := await load.end():
+        return Result(trouble=trouble)
+    if is_empty:
+        return Result(trouble="what was to be read or shown beside it was not" if count else "nothing was acknowledged")
     return Result(
         per_second=count / seconds,
-        times=times_of(tally),
+        times=tally,
         bytes_out=went / count,
         bytes_in=came / count,
         processor=[each / count * 1e6 for each in used],
         own_processor=own / count * 1e6,
-        shown=times_of(shown),
-        lists=times_of(lists),
-        mailboxes=times_of(mailboxes),
+        shown=shown,
+        lists=lists,
+        mailboxes=mailboxes,
     )
 
 
-def processor_of(pid: int) -> float:
-    """Seconds of processor that all threads of this process have had."""
-    total = 0
+def processor_of(pid: int) -> dict[int, float]:
+    """Seconds of processor that all threads of this process have had, and of those it has started: of a replica, its snapshot worker."""
+    total, found = 0, dict[int, float]()
     for thread in os.listdir(f"/proc/{pid}/task"):
-        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
-            total += int(file.read().split()[0])
-    return total / 1e9
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                for child in map(int, file.read().split()):
+                    found |= processor_of(child)
+    return {pid: total / 1e9, **found}
+
+
+def more_than(before: dict[int, float], now: dict[int, float]) -> float:
+    """Seconds that these processes have had since. Who began meanwhile had none before; who has ended is not told of."""
+    return sum(seconds - before.get(pid, 0.0) for pid, seconds in now.items())
 
 
 async def make_accounts(order: Order) -> Result:
@@ -399,8 +475,7 @@ async def guess(order: Order) -> Result:
 async def stream(order: Order) -> Result:
     """The stream that NATS stores messages in."""
     async with asyncio.timeout(STREAM_S):  # servers that have not elected a leader yet say nothing
-        await make_stream(await connect(order.port))
-    return Result()
+        return Result(leads=await make_stream(await connect(order.port)))
 
 
 JOBS = {

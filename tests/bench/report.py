@@ -2,7 +2,8 @@
 
 What it is not: it holds no figure of its own. A ratio whose two sides were not measured in this run is said to be unknown.
 
-    ratio    of two systems in the same round; then the median of the rounds
+    ratio    of two systems in the same round; then the median of the rounds. Ours is taken at the first door of `TEXTS` that was asked for:
+             at the others a message is other work than it is elsewhere
     target   `Target`: a ratio, and what it should be
 
 Read next: `scripts/bench.py`.
@@ -20,18 +21,20 @@ from tests.bench.failover import Failover
 from tests.bench.load import Result, Times
 
 OWN = "understudy"
+TEXTS = ("numbered", "pipe", "framed")
 Key = tuple[str, str, str]  # system, dialect, workload
 
 
 class Target(NamedTuple):
-    """`figure` of our `workload` against the same of another: at least (or, of times, at most) `bound`."""
+    """`figure` of our `workload` against the same of another: at least (or, of times, at most) `bound`; without one it is only told."""
 
     workload: str
     figure: str  # per_second, p50, shown
     system: str
     their_workload: str
-    bound: float
-    dialect: str = ""  # of ours; empty: the first that was measured
+    bound: float | None
+    dialect: str = ""  # of ours; empty: the first of `TEXTS` that there is
+    their_dialect: str = ""  # empty: their first
 
 
 TARGETS = (
@@ -43,6 +46,8 @@ TARGETS = (
     Target("W3", "per_second", "nats", "W3", 1.0),
     Target("W3", "per_second", "etcd", "W3", 2.5),
     Target("W3", "per_second", "bare", "W3", 0.5),
+    Target("W3", "per_second", "redis", "W3", None),
+    Target("W3", "per_second", "redis", "W3", None, their_dialect="onewait"),
     *(Target(workload, "per_second", "echo", workload, 0.5, "grpc") for workload in ("W1", "W2", "W3")),
     Target("D", "shown", OWN, "W1", 1.5),
     Target("w1", "per_second", OWN, "W1", 0.6),
@@ -61,6 +66,7 @@ class Figures:
     """Everything that was measured in one run."""
 
     def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}  # the command line
         self.settings: dict[str, str] = {}
         self.rounds: dict[Key, dict[int, Result | str]] = {}
         self.failover: Failover | None = None
@@ -82,19 +88,33 @@ class Figures:
         found = [pick(result) for result in self.results(key).values()]
         return statistics.median(found) if found else float("nan")
 
-    def first_of(self, system: str, workload: str, dialect: str = "") -> Key | None:
-        """What is compared, if it was measured: this dialect, or the first."""
-        keys = (key for key in self.rounds if key[0] == system and key[2] == workload and dialect in ("", key[1]))
-        return next((key for key in keys if self.results(key)), None)
+    def ours(self, workload: str, dialect: str = "") -> Key | None:
+        """What is compared of ours, if it was asked for. Where that failed there is nothing to compare: another door is other work."""
+        return next((key for door in ((dialect,) if dialect else TEXTS) if (key := (OWN, door, workload)) in self.rounds), None)
+
+    def theirs(self, system: str, workload: str) -> list[Key]:
+        """Each way in which this was asked of another system."""
+        return [key for key in self.rounds if key[0] == system and key[2] == workload]
+
+    def pair(self, target: Target) -> tuple[Key, Key] | None:
+        """The two sides of a ratio, if both were asked for in this run."""
+        ours = self.ours(target.workload, target.dialect)
+        if ours is None:
+            return None
+        if target.system == OWN:
+            others = [(OWN, ours[1], target.their_workload)]
+        else:
+            others = [key for key in self.theirs(target.system, target.their_workload) if target.their_dialect in ("", key[1])]
+        return (ours, others[0]) if others else None
 
     def ratio(self, target: Target) -> float | None:
         """Ours over theirs, the median of the rounds; None: one of them was not measured in this run."""
-        ours, theirs = self.first_of(OWN, target.workload, target.dialect), self.first_of(target.system, target.their_workload)
-        if ours is None or theirs is None:
+        pair = self.pair(target)
+        if pair is None:
             return None
         pick = PICK[target.figure]
         other = PICK["p50"] if target.figure == "shown" else pick
-        mine, others = self.results(ours), self.results(theirs)
+        mine, others = map(self.results, pair)
         found = [pick(mine[n]) / other(others[n]) for n in mine.keys() & others.keys() if other(others[n])]
         return statistics.median(found) if found else None
 
@@ -103,17 +123,22 @@ class Figures:
         for t in TARGETS:
             value, is_time = self.ratio(t), t.figure != "per_second"
             what = {"per_second": "messages a second", "p50": "p50", "shown": "display p50"}[t.figure]
-            whom = f"{t.their_workload} on the primary" if t.system == OWN else t.system
-            words = (
-                f"{f'{t.dialect} ' if t.dialect else ''}{t.workload} {what}, {'at most' if is_time else 'at least'} {t.bound:g} × {whom}"
-            )
+            whom = f"{t.their_workload} on the primary" if t.system == OWN else t.their_dialect or t.system
+            pair = self.pair(t)
+            door = pair[0][1] if pair and pair[0][1] != TEXTS[0] else t.dialect
+            bound = f"{'at most' if is_time else 'at least'} {t.bound:g} × {whom}" if t.bound is not None else f"of {whom}'s"
+            words = f"{f'{door} ' if door else ''}{t.workload} {what}, {bound}"
             if value is None:
                 yield words, "not measured in this run", None
             else:
-                yield words, f"{value:.2f}", value <= t.bound if is_time else value >= t.bound
-        if self.failover:
-            median = self.failover.times().p50
-            yield f"F median, at most {FAILOVER_MS:g} ms", f"{median:.1f} ms", median <= FAILOVER_MS
+                is_met = None if t.bound is None else value <= t.bound if is_time else value >= t.bound
+                yield words, f"{value:.2f}", is_met
+        median = self.failover.times().p50 if self.failover else None
+        words = f"F median, at most {FAILOVER_MS:g} ms"
+        if median is None:
+            yield words, "not measured in this run", None
+        else:
+            yield words, f"{median:.1f} ms", median <= FAILOVER_MS
 
 
 def show(figures: Figures) -> str:
@@ -169,9 +194,10 @@ def write_json(figures: Figures, file: TextIO) -> None:
         for key, results in figures.rounds.items()
         for number, result in results.items()
     ]
-    everything: dict[str, Any] = {"settings": figures.settings, "rounds": rounds}
+    everything: dict[str, Any] = {"asked": figures.asked, "settings": figures.settings, "rounds": rounds}
     if figures.failover:
         everything["failover_ms"] = [round(gap * 1e3, 3) for gap in figures.failover]
+        everything["failover_audit"] = figures.failover.verdict
     everything["targets"] = [{"target": words, "value": value, "met": met} for words, value, met in figures.targets()]
     file.write(msgspec.json.format(msgspec.json.encode(everything), indent=1).decode() + "\n")
 
@@ -189,7 +215,8 @@ def write_plot(figures: Figures, file: TextIO) -> None:
         '<text x="8" y="16" font-size="13">Messages a second, acknowledged; measured in turn on one machine</text>',
     ]
     for place, workload in enumerate(panels):
-        keys = [key for name in figures.settings if (key := figures.first_of(name, workload))]
+        keys = [key for name in COLOURS for key in (figures.theirs(name, workload) if name != OWN else [figures.ours(workload)]) if key]
+        keys = [key for key in keys if figures.results(key)]
         values = [figures.median(key, PICK["per_second"]) for key in keys]
         most, step = max(values, default=1.0), (width - 30) / max(1, len(keys))
         out.append(f'<text x="{place * width + 12}" y="{top - 6}">{workload}</text>')
@@ -198,6 +225,6 @@ def write_plot(figures: Figures, file: TextIO) -> None:
             box = f'x="{x:.0f}" y="{height - bar:.0f}" width="{step * 0.8:.0f}" height="{bar:.0f}"'
             out.append(f'<rect {box} fill="{COLOURS.get(key[0], "#777")}"/>')
             out.append(f'<text x="{x:.0f}" y="{height - bar - 4:.0f}" font-size="9">{value:,.0f}</text>')
-            out.append(f'<text x="{x:.0f}" y="{height + 14}" font-size="9">{key[0]}</text>')
+            out.append(f'<text x="{x:.0f}" y="{height + 14}" font-size="9">{key[1] if key[1] == "onewait" else key[0]}</text>')
     out.append("</svg>")
     file.write("\n".join(out) + "\n")

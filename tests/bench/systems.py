@@ -7,10 +7,12 @@ What it is not: it measures nothing (`load.py` does) and compares nothing (`scri
     bare          synced on all three processes, and nothing else                 lines
     echo          answered, and nothing else                                      gRPC
     redis         synced at the primary (appendfsync always); two replicas have it (WAIT 2 0), each with appendfsync always
+                  `onewait`: the same, but that many that are sent together share one WAIT
     etcd          synced on a majority of three members
     nats          held by a majority of three servers; not synced (its default)
 
-Everything lies in one scratch directory on one disk and listens on free ports of loopback only. What starts here ends here.
+Everything lies in one scratch directory on one disk and listens on free ports of loopback only. What starts here ends here. All are there
+during the whole run; who is not measured is idle. Understudy's replicas reach each other by UNIX sockets, all others by loopback TCP.
 
 Read next: `scripts/bench.py`.
 """
@@ -20,6 +22,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,11 +35,11 @@ from typing import Any
 import msgspec
 
 from tests.bench.load import Order, Result
-from tests.system.cluster import ROOT, Cluster, free_ports, until
+from tests.system.cluster import ROOT, Cluster, TooLate, free_ports, rotated, until
 
 START_S = 30.0  # seconds in which a system must be up on a busy machine
 UP_S = 90.0  # the same for three Pythons that import everything at once
-LOAD_S = 40.0  # seconds a load may take besides its own warm-up and time
+LOAD_S = 60.0  # seconds a load may take besides its own warm-up and time
 PATHS = ("/usr/sbin", "/usr/local/sbin")  # where Debian puts some servers
 
 
@@ -48,7 +51,10 @@ def run_load(order: Order, seconds: float = LOAD_S) -> Result:
     """One order at a load generator of its own; `seconds`: besides its warm-up and time."""
     command = [sys.executable, "-m", "tests.bench.load", msgspec.json.encode(order).decode()]
     limit = order.warm + order.seconds + seconds
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        raise Broken(f"the load generator did not end within {limit:.0f} s") from None
     if done.returncode:
         raise Broken(f"the load generator ended with {done.returncode}: {done.stderr[-1000:]}")
     result = msgspec.json.decode(done.stdout, type=Result)
@@ -57,11 +63,32 @@ def run_load(order: Order, seconds: float = LOAD_S) -> Result:
     return result
 
 
+def end_well() -> None:
+    """Whoever is told to end, by whichever signal, stops what it has started and removes its directory."""
+    told = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(number: int, _: object) -> None:
+        for each in told:
+            signal.signal(each, signal.SIG_IGN)  # once is enough: a second one would stop the stopping
+        sys.exit(128 + number)
+
+    for each in told:
+        signal.signal(each, end)
+
+
+def machine_words() -> str:
+    """Where this is measured, and what else was going on."""
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.machine())
+    busy = os.getloadavg()[0]
+    return f"{os.cpu_count()} × {model}, {platform.system()} {platform.release()}; {busy:.1f} processes wanted to run in the minute before"
+
+
 class System:
     """One system under test."""
 
     name = ""
-    dialects: tuple[str, ...] = ()  # by which it can be spoken to; the first is the one that is compared
+    dialects: tuple[str, ...] = ()  # by which it can be spoken to
     programs: tuple[str, ...] = ()  # that must be installed
 
     def __init__(self, where: str) -> None:
@@ -90,8 +117,17 @@ class System:
         """Version and settings, for people who want to do better."""
         raise NotImplementedError
 
+    def takes(self, dialect: str, workload: str) -> bool:
+        """Whether this workload is another by this dialect than by the first."""
+        return True
+
     def rest(self) -> None:
         """After a measurement: back to a state in which nothing goes on."""
+
+    def check(self) -> None:
+        """After a measurement: it was one of the whole system. Raises Broken."""
+        if gone := [process.pid for process in self.processes if process.poll() is not None]:
+            raise Broken(f"{self.name}: {len(gone)} of {len(self.processes)} processes have ended\n{self.words()}")
 
     def end(self) -> None:
         """Stop what was started."""
@@ -161,6 +197,10 @@ class Understudy(System):
         self.cluster.start()
         self.primary = self.cluster.wait_members(seconds=UP_S)
         run_load(Order("pipe", self.port(), "accounts"))
+        self.view = self._view()
+
+    def _view(self) -> Any:
+        return (self.cluster.status(self.primary) or {}).get("view")
 
     def port(self, *, backup: bool = False, dialect: str = "") -> int:
         replica = (self.primary + 1) % len(self.cluster.ids) if backup else self.primary
@@ -176,10 +216,23 @@ class Understudy(System):
 
     def rest(self) -> None:
         """Empty mailboxes, and the snapshot that follows every silence is made: it would run beside another's measurement."""
-        run_load(Order("pipe", self.port(), "drain"))
-        self.cluster.wait_level(seconds=60)
-        if self.cluster.wait_members() != self.primary:
+        try:
+            run_load(Order("pipe", self.port(), "drain"))
+            self.cluster.wait_level(seconds=60)
+            primary = self.cluster.wait_members()
+        except TooLate as error:
+            raise Broken(str(error)) from None
+        if primary != self.primary:
             raise Broken(f"the primary changed during the measurement\n{self.cluster.tell()}")
+
+    def check(self) -> None:
+        try:
+            self.primary, before = self.cluster.wait_members(), self.view
+        except TooLate as error:
+            raise Broken(str(error)) from None
+        self.view = self._view()
+        if self.view != before:
+            raise Broken(f"view {before} became {self.view} meanwhile: it was not a measurement of three members\n{self.cluster.tell()}")
 
     def end(self) -> None:
         self.cluster.end()
@@ -231,9 +284,12 @@ class Redis(System):
     """redis-server, one primary and two replicas."""
 
     name = "redis"
-    dialects = ("redis",)
+    dialects = ("redis", "onewait")
     programs = ("redis-server",)
-    options = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--auto-aof-rewrite-percentage", "0")
+    options = (
+        *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--auto-aof-rewrite-percentage", "0"),
+        *("--repl-diskless-sync-delay", "0"),  # how soon its replicas are there
+    )
 
     def start(self) -> None:
         self.ports = free_ports(3)
@@ -245,6 +301,9 @@ class Redis(System):
             self.wait_port(port)
         self.wait("two replicas are in step", lambda: self.ask(b"INFO replication\r\n").count(b"state=online") == 2)
 
+    def takes(self, dialect: str, workload: str) -> bool:
+        return dialect == "redis" or workload == "W3"  # with one outstanding there is one WAIT in any case
+
     def ask(self, words: bytes) -> bytes:
         """One command at the primary."""
         with socket.create_connection(("127.0.0.1", self.ports[0]), 5) as connection:
@@ -255,7 +314,9 @@ class Redis(System):
         return self.ports[0]
 
     def settings(self) -> str:
-        return f"{first_line('redis-server', '--version')}; {' '.join(w or repr(w) for w in self.options)}; each RPUSH followed by WAIT 2 0"
+        waits = "each RPUSH followed by WAIT 2 0; onewait: one WAIT 2 0 behind all that are sent together"
+        options = " ".join(w or repr(w) for w in self.options)
+        return f"{first_line('redis-server', '--version')}; one primary, two replicas, each with {options}; {waits}"
 
 
 class Etcd(System):
@@ -278,6 +339,9 @@ class Etcd(System):
             )
         self.leads = self.wait("a member leads", self._find)
 
+    def pids(self) -> list[int]:
+        return rotated(super().pids(), self.guests.index(self.leads))
+
     def _find(self) -> int | None:
         command = ["etcdctl", "--endpoints", ",".join(f"127.0.0.1:{p}" for p in self.guests), "endpoint", "status", "-w", "json"]
         env = {**os.environ, "ETCDCTL_API": "3"}
@@ -295,7 +359,8 @@ class Etcd(System):
         return int(self.leads)
 
     def settings(self) -> str:
-        return f"{first_line('etcd', '--version')}; three members, all settings at their defaults; clients at the member that leads"
+        words = "three members, all settings at their defaults but --log-level error; clients at the member that leads"
+        return f"{first_line('etcd', '--version')}; {words}"
 
 
 class Nats(System):
@@ -320,21 +385,25 @@ class Nats(System):
             self.spawn("nats-server", "-c", path)
         for port in self.ports:
             self.wait_port(port)
-        self.wait("the stream is made", self._make)
+        self.leads = self.wait("the stream is made", self._make)
 
-    def _make(self) -> bool:
+    def _make(self) -> int | None:
         try:
-            run_load(Order("nats", self.ports[0], "stream"))
+            leads = run_load(Order("nats", self.ports[0], "stream")).leads
         except Broken:
             time.sleep(0.2)  # its servers elect who leads, and refuse until they have
-            return False
-        return True
+            return None
+        return self.ports[int(leads.removeprefix("s"))]
+
+    def pids(self) -> list[int]:
+        return rotated(super().pids(), self.ports.index(self.leads))
 
     def port(self, *, backup: bool = False, dialect: str = "") -> int:
-        return self.ports[0]
+        return int(self.leads)
 
     def settings(self) -> str:
-        return f"{first_line('nats-server', '--version')}; stream of 3 replicas in files, not synced before it acknowledges"
+        words = "stream of 3 replicas in files, not synced before it acknowledges; all settings at their defaults"
+        return f"{first_line('nats-server', '--version')}; {words}; clients at the server that leads the stream"
 
 
 PEERS: Sequence[type[System]] = (Redis, Etcd, Nats)
