@@ -6,7 +6,7 @@ and this is to be called again.
 
     copy the sources     nothing is written beside them, and what is edited meanwhile is not half in
     translate            all modules as one, so that they call each other without a detour
-    compile              a minute of one processor
+    compile              a minute or two of one processor
     put into place       by one rename, under the name that says which sources and which Python; forms of other sources go
 
 Read next: `compiled.py`, docs/decisions/0015-compiled-if-you-like.md.
