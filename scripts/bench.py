@@ -54,6 +54,7 @@ SHAPES = {"W1": (64, 1), "W2": (1, 1), "W3": (8, 256)}
 WORKLOADS = ("W1", "W2", "W3", "R", "D", "w1", "w2", "w3", "F")
 LINES = ("numbered", "pipe")  # doors at which others read (R) and are shown (D) what one says
 SYSTEMS: tuple[type[System], ...] = (Understudy, Bare, Echo, *PEERS)
+SAID_MAX = 300  # characters of what went wrong, while others are still measured; `--json` has all of it
 KINDS = {kind.name: kind for kind in SYSTEMS}
 
 
@@ -111,8 +112,9 @@ def turn_of(systems: list[System], number: int) -> list[System]:
 def one_round(asked: Asked, systems: list[System], figures: Figures, number: int) -> None:
     """Every system in turn."""
     for system in turn_of(systems, number):
-        for _, work in itertools.groupby(work_of(asked, system), key=lambda item: item[0]):
-            for dialect, workload in work:
+        for dialect, work in itertools.groupby(work_of(asked, system), key=lambda item: item[0]):
+            workloads = [workload for _, workload in work]
+            for workload in workloads:
                 result: Result | str
                 try:
                     result = run_load(order_of(asked, system, dialect, workload))
@@ -122,9 +124,13 @@ def one_round(asked: Asked, systems: list[System], figures: Figures, number: int
                 except Broken as error:
                     result = said = str(error)
                 figures.note(number, system.name, dialect, workload, result)
-                print(f"   round {number + 1}  {system.name:10} {dialect:9} {workload}  {said}", file=sys.stderr, flush=True)
+                print(f"   round {number + 1}  {system.name:10} {dialect:9} {workload}  {said[:SAID_MAX]}", file=sys.stderr, flush=True)
             if asked.rests:
-                system.rest()  # the snapshots that one door's load leads to are not made beside the next one's
+                try:
+                    system.rest()  # the snapshots that one door's load leads to are not made beside the next one's
+                except Broken as error:
+                    for workload in workloads:
+                        figures.note(number, system.name, dialect, workload, str(error))
                 os.sync()  # nor is what somebody has not synced written beside another's load
 
 

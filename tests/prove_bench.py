@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
+import glob
 import importlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -298,6 +301,15 @@ class Calls(unittest.TestCase):
         self.assertEqual(message, ChatMessageRequest(sender_id="s7", recipient_id="u0001", message="m" * 300).SerializeToString())
 
 
+def processes_about(path: str) -> list[str]:
+    """Command lines in which it is named."""
+    found = []
+    for name in glob.glob("/proc/[0-9]*/cmdline"):
+        with contextlib.suppress(OSError), open(name, "rb") as file:
+            found.append(file.read().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in found if path in line]
+
+
 class Smoke(unittest.TestCase):
     def test_every_workload_gives_a_figure(self) -> None:
         workloads = "W1,W2,W3,R,D,w1,F"
@@ -322,6 +334,17 @@ class Smoke(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr[-2000:])
         measured = {row["dialect"] for row in msgspec.json.decode(done.stdout)["rounds"] if row["result"]["per_second"] > 0}
         self.assertEqual(measured, {dialect for kind in PEERS if kind.name in names for dialect in kind.dialects})
+
+    def test_whoever_is_told_to_end_leaves_nothing_behind(self) -> None:
+        with tempfile.TemporaryDirectory() as where:
+            command = [sys.executable, os.path.join(ROOT, "scripts", "bench.py"), "--only", "bare", "--seconds", "60"]
+            environment = {**os.environ, "TMPDIR": where}
+            with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
+                until("the pipeline is there", lambda: len(glob.glob(os.path.join(where, "*", "bare", "*.journal"))) == 3)
+                self.assertTrue(processes_about(where))
+                bench.terminate()
+                self.assertEqual(bench.wait(20), 128 + signal.SIGTERM)
+            self.assertEqual((os.listdir(where), processes_about(where)), ([], []))
 
     def grow(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, os.path.join(ROOT, "scripts", "growth.py"), *words]

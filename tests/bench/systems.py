@@ -216,6 +216,7 @@ class Understudy(System):
 
     def rest(self) -> None:
         """Empty mailboxes, and the snapshot that follows every silence is made: it would run beside another's measurement."""
+        self._check_processes()
         try:
             run_load(Order("pipe", self.port(), "drain"))
             self.cluster.wait_level(seconds=60)
@@ -225,7 +226,12 @@ class Understudy(System):
         if primary != self.primary:
             raise Broken(f"the primary changed during the measurement\n{self.cluster.tell()}")
 
+    def _check_processes(self) -> None:
+        if gone := sorted({*self.cluster.ids} - {*self.cluster.running()}):
+            raise Broken(f"replica {', '.join(map(str, gone))} has ended\n{self.cluster.tell()}")
+
     def check(self) -> None:
+        self._check_processes()
         try:
             self.primary, before = self.cluster.wait_members(), self.view
         except TooLate as error:
