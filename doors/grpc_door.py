@@ -255,13 +255,17 @@ class GrpcDoor:
             if not future.done():  # the guest may have cancelled the call; it is done all the same
                 future.set_result(reply)
 
-        if self.exchange is None or self.desk.reached[1]:
-            raise Refused(UNAVAILABLE, LEFT if self.exchange is None else CUT_OFF)
-        caller, exchange = context.peer(), self.exchange
+        caller, exchange = context.peer(), self._serving()
         ask(exchange, asked, address_of(caller) if any(asked.passwords) else "", answered, caller)
         reply = await future
         exchange.given(caller)
         return reply
+
+    def _serving(self) -> Exchange:
+        """Who carries calls out. Raises Refused where nobody is served."""
+        if self.exchange is None or self.desk.reached[1]:
+            raise Refused(UNAVAILABLE, LEFT if self.exchange is None else CUT_OFF)
+        return self.exchange
 
     async def _wait(self, size: int) -> None:
         """As other doors do not read, calls wait here. Raises Refused."""
@@ -280,6 +284,7 @@ class GrpcDoor:
         stream = Stream(self, context.peer())
         self.streams.add(stream)
         try:
+            self._serving()  # who comes in now would hear nothing for as long as that lasts
             await stream.run(raw, context)
         except Refused as no:
             await context.abort(grpc.StatusCode[no.status], no.why)

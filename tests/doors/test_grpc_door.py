@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from doors import grpc_door
-from doors.gen.chat_pb2 import LogInRequest, LogInResponse
+from doors.gen.chat_pb2 import ChatClient, ChatMessage, LogInRequest, LogInResponse
 from tests.front_desk import FrontDesk
 from tests.system.cluster import free_ports
 
@@ -36,7 +36,7 @@ def begun(number: int) -> bytes:
 
 class Limits(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
-        front = FrontDesk()
+        self.front = front = FrontDesk()
 
         async def turns() -> None:
             while True:
@@ -73,6 +73,17 @@ class Limits(unittest.IsolatedAsyncioTestCase):
         await self.until(grpc.StatusCode.RESOURCE_EXHAUSTED)
         writer.close()
         await self.until(grpc.StatusCode.OK)
+
+    async def test_a_stream_that_comes_where_nobody_is_served_is_sent_to_the_next_port(self) -> None:
+        await self.door.open()
+        self.assertEqual(await self.log_in(), grpc.StatusCode.OK)
+        self.front.desk.cut_off((1, 3))
+        read: Any = self.channel.unary_stream("/ChatService/ReceiveMessages", ChatClient.SerializeToString, ChatMessage.FromString)
+        async with asyncio.timeout(WITHIN_S):
+            for told in (read(ChatClient(recipient_id="wayne")), read(ChatClient(recipient_id="nobody", after=1))):
+                self.assertEqual((await told.code(), await told.details()), (grpc.StatusCode.UNAVAILABLE, grpc_door.CUT_OFF))
+        self.assertEqual(await self.log_in(), grpc.StatusCode.UNAVAILABLE)
+        self.assertEqual(self.door.streams, set())
 
 
 if __name__ == "__main__":
