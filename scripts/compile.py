@@ -2,7 +2,7 @@
 
 What it is not: another program. The same sources are translated to C by mypyc, which comes with mypy, and built by this machine's C
 compiler; servers that are started from then on use that (`compiled.py`) until a source changes. Then the sources run again by themselves,
-and this is to be called again.
+and this is to be called again. It needs a C compiler, Python's headers and `bash scripts/environment.sh requirements-dev.txt`.
 
     copy the sources     nothing is written beside them, and what is edited meanwhile is not half in
     translate            all modules as one, so that they call each other without a detour
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,7 @@ import compiled  # noqa: E402
 
 TOOLS = ("mypyc", "setuptools")
 GROUP = "understudy"  # of the library that holds all modules; each has a small file that leads there
+MADE = re.compile(r".+-[0-9a-f]{16}|\.new-.+")  # names of forms, see `compiled.name_of`, and of those under way
 SAID_MAX = 4000  # characters of a failed compiler's words
 BUILD = """
 import sys
@@ -51,22 +53,33 @@ setuptools.setup(name=group, packages=[], py_modules=[], ext_modules=extensions,
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", default=os.path.join(ROOT, ".compiled"), metavar="DIRECTORY", help="where forms are kept: .compiled")
     parser.add_argument("-O", dest="level", choices="0123", default="1", help="how much the C compiler optimises: 1")
     parser.add_argument("--remove", action="store_true", help="remove all forms: the sources run again")
     asked = parser.parse_args()
     into = os.path.abspath(asked.into)
     if asked.remove:
-        shutil.rmtree(into, ignore_errors=True)
-        print(f"{into} is gone: servers that are started now run the sources")
+        remove(into)
+        print(f"no form is left in {into}: servers that are started now run the sources")
         return
     if lacking := what_is_missing():
         sys.exit(f"cannot compile: {lacking}\nServers run without a compiled form, only slower.")
     began = time.monotonic()
     print(f"-- {len(compiled.MODULES)} modules, for {sys.executable}", flush=True)
     where = build(into, asked.level)
-    print(f"-- {where}: {time.monotonic() - began:.0f} s. Servers that are started now use it, until a source changes.")
+    who = "started now" if into == compiled.base() else f"started with {compiled.SWITCH}={into}"
+    print(f"-- {where}: {time.monotonic() - began:.0f} s. Servers that are {who} use it, until a source changes.")
+
+
+def remove(into: str) -> None:
+    """All forms, whole and half-made. What else is in the directory is not ours."""
+    if os.path.isdir(into):
+        for name in os.listdir(into):
+            if MADE.fullmatch(name):
+                shutil.rmtree(os.path.join(into, name))
+        if not os.listdir(into):
+            os.rmdir(into)
 
 
 def what_is_missing() -> str:

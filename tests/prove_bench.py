@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import glob
 import importlib
+import io
 import itertools
 import os
 import signal
@@ -31,7 +32,7 @@ from tests.bench.dialects import BadReply, Bare, Dialect, Framed, Ledger, Nats, 
 from tests.bench.frames import CONTENT, END_HEADERS, END_STREAM, HEADERS, RESET, Etcd, Grpc, frame
 from tests.bench.load import Order, Result, Times, measure, more_than, processor_of
 from tests.bench.makings import Making, Watch, sort_out
-from tests.bench.report import OWN, Figures, show
+from tests.bench.report import OWN, Figures, show, write_json
 from tests.bench.systems import PEERS, Broken, System, Understudy
 from tests.system.cluster import ROOT, Cluster, until
 
@@ -235,6 +236,30 @@ class Ratios(unittest.TestCase):
             self.assertGreater(len(before), 1, f"{one} is always behind {before}")
 
 
+class Absent(Understudy):
+    """Says that it is there."""
+
+    breaks = ""
+
+    def start(self) -> None:
+        self.primary, self.rested = 0, False
+
+    def pids(self) -> list[int]:
+        return []
+
+    def settings(self) -> str:
+        return "none"
+
+    def rest(self) -> None:
+        if self.breaks == "rest" and self.rested:
+            raise Broken("rest")
+        self.rested = True
+
+    def check(self) -> None:
+        if self.breaks == "check":
+            raise Broken("check")
+
+
 class Systems(unittest.TestCase):
     def test_a_process_that_ended_makes_a_measurement_void(self) -> None:
         with tempfile.TemporaryDirectory() as where:
@@ -247,6 +272,38 @@ class Systems(unittest.TestCase):
             until("it has ended", lambda: system.processes[1].poll() is not None)
             with self.assertRaisesRegex(Broken, "1 of 2 processes have ended"):
                 system.check()
+
+    def run_as(self, kind: type[System], *workloads: str) -> Figures:
+        """A round in which every load would give a figure; with rests. Nobody is really there."""
+        asked = SCRIPT.Asked(1, 0.1, 0.1, 100, 1, workloads, ("numbered",))
+        with (
+            tempfile.TemporaryDirectory() as where,
+            mock.patch.object(SCRIPT, "run_load", return_value=Result(per_second=5.0, times=Times(1, 1.0))),
+            mock.patch.object(SCRIPT, "measure_failover", side_effect=AssertionError("a message was lost")),
+            mock.patch.object(os, "sync"),
+            mock.patch.object(sys, "stderr", io.StringIO()),
+        ):
+            figures: Figures = SCRIPT.run(asked, [kind], where)
+        return figures
+
+    def test_what_breaks_costs_its_own_figures_and_is_told(self) -> None:
+        for breaks in ("check", "rest", ""):
+            figures = self.run_as(type("Own", (Absent,), {"breaks": breaks}), "W1", "W2", "F")
+            lost = [("W1", breaks), ("W2", breaks)] if breaks else []
+            wanted = [f"{(OWN, 'numbered', workload)}: {words}" for workload, words in [*lost, ("F", "a message was lost")]]
+            self.assertEqual(figures.troubles(), wanted)
+            words = show(figures)
+            self.assertEqual([line in words for line in wanted], [True] * len(wanted))
+            self.assertEqual({met for _, _, met in figures.targets()}, {None})
+
+    def test_what_was_asked_stands_beside_the_figures(self) -> None:
+        file = io.StringIO()
+        write_json(self.run_as(type("Own", (Absent,), {}), "W1"), file)
+        found = msgspec.json.decode(file.getvalue())
+        self.assertEqual({*found}, {"asked", "settings", "rounds", "targets"})
+        self.assertEqual((found["asked"]["text_bytes"], found["asked"]["warm"], found["asked"]["doors"]), (100, 0.1, ["numbered"]))
+        self.assertEqual({*found["settings"]}, {"machine", OWN})
+        self.assertEqual([row["result"]["per_second"] for row in found["rounds"]], [5.0])
 
     def test_what_is_not_there_is_not_measured(self) -> None:
         """Nor is anything else instead."""

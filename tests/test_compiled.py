@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import os
+import shutil
 import sys
 import tempfile
 import unittest
@@ -146,13 +147,20 @@ class Script(unittest.TestCase):
         with mock.patch.dict(os.environ, {"CC": sys.executable}), mock.patch("sysconfig.get_path", return_value="/nowhere"):
             self.assertIn("/nowhere lacks Python.h", SCRIPT.what_is_missing())
 
-    def test_remove_leaves_nothing(self) -> None:
+    def test_remove_leaves_no_form_and_removes_nothing_else(self) -> None:
+        """The directory may be anybody's."""
         with tempfile.TemporaryDirectory() as where:
             into = os.path.join(where, "forms")
-            write(os.path.join(into, "some-form", "rooms.so"))
-            for _ in range(2):
-                self.assertEqual(self.run_main("--remove", "--into", into)[0], 0)
-                self.assertEqual(os.listdir(where), [])
+            for other in (["letters"], []):
+                for name in (compiled.name_of(where), ".new-k3jx9a2b", *other):
+                    write(os.path.join(into, name, "one.so"))
+                self.assertEqual(self.run_main("--into", into, "--remove"), (0, self.removed(into)))
+                self.assertEqual(os.listdir(into) if other else os.listdir(where), other)
+                shutil.rmtree(into, ignore_errors=True)
+            self.assertEqual(self.run_main("--into", into, "--remove"), (0, self.removed(into)))
+
+    def removed(self, into: str) -> str:
+        return f"no form is left in {into}: servers that are started now run the sources\n"
 
     def test_a_compiler_that_fails_is_quoted_and_leaves_what_was_there(self) -> None:
         failing = "import sys\nprint('what the compiler says')\nsys.exit(3)\n"

@@ -114,7 +114,7 @@ class Call(Dialect):
 
 
 class Etcd(Call):
-    """etcdserverpb.KV/Put: a key of its own for each message, as a mailbox would have it."""
+    """etcdserverpb.KV/Put: a key for each recipient and connection, of which etcd keeps every revision until somebody compacts them."""
 
     path = "/etcdserverpb.KV/Put"
 

@@ -195,7 +195,10 @@ class Understudy(System):
 
     def start(self) -> None:
         self.cluster.start()
-        self.primary = self.cluster.wait_members(seconds=UP_S)
+        try:
+            self.primary = self.cluster.wait_members(seconds=UP_S)
+        except TooLate as error:
+            raise Broken(str(error)) from None
         run_load(Order("pipe", self.port(), "accounts"))
         self.view = self._view()
 
