@@ -111,9 +111,9 @@ class GrpcGuest:
             return grpc.aio.secure_channel(written, grpc.ssl_channel_credentials(self.ca), options=OPTIONS)
         return grpc.aio.insecure_channel(written, options=OPTIONS)
 
-    async def move(self, channel: grpc.aio.Channel) -> None:
+    async def move(self, channel: grpc.aio.Channel, *, may_give_up: bool = True) -> None:
         """This one does not answer: to the next port, unless somebody has gone there already. Raises Silence."""
-        await self._worry()
+        await self._worry(may_give_up)
         if channel is self.channel:
             if self.has_met and self.left is None:
                 self.left = self.addresses[self.at]
@@ -126,11 +126,11 @@ class GrpcGuest:
         if UNBELIEVED in (error.details() or ""):
             self.trouble = f" ({label(self.addresses[self.at])} shows a certificate that does not count)"
 
-    async def _worry(self) -> None:
+    async def _worry(self, may_give_up: bool) -> None:
         now = asyncio.get_running_loop().time()
         self.silent_since = self.silent_since or now
         nobody = f"nobody answers on {', '.join(map(label, self.addresses))}{self.trouble}"
-        if self.give_up_after is not None and now - self.silent_since > self.give_up_after:
+        if may_give_up and self.give_up_after is not None and now - self.silent_since > self.give_up_after:
             raise Silence(f"{nobody}; giving up")
         if now - self.silent_since > WORRY_S and not self.is_worried:
             self.is_worried = True
@@ -165,9 +165,11 @@ class GrpcGuest:
         """The word with this id; it may have come before."""
         if number in self.told:
             return self.told.pop(number)
-        future = self.words[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.words[number] = future
         with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(future, WORD_S)
+            async with asyncio.timeout(WORD_S):
+                return await future
         return ""
 
     def listen(self) -> asyncio.Future[None]:
@@ -206,12 +208,7 @@ class GrpcGuest:
                         self.opened.set_exception(error)
                     return
                 self._look_at(error)
-            try:
-                await self.move(channel)
-            except Silence as silence:
-                if not self.opened.done():
-                    self.opened.set_exception(silence)
-                return  # else the next call finds out
+            await self.move(channel, may_give_up=not self.opened.done())  # once it was open, the next call finds out
 
     async def _show(self, message: ChatMessage) -> None:
         is_word = message.sender_id == SERVER
@@ -248,8 +245,7 @@ class GrpcGuest:
 
 def _pass_on(opened: asyncio.Future[None], stream: asyncio.Task[None]) -> None:
     """What ended the stream before it was open is an error of whoever waits for that: else they would wait for ever."""
-    error = None if stream.cancelled() else stream.exception()
-    if error is not None and not opened.done():
+    if not opened.done() and not stream.cancelled() and (error := stream.exception()) is not None:
         opened.set_exception(error)
 
 

@@ -13,6 +13,9 @@ from unittest import mock
 if importlib.util.find_spec("grpc") is None:
     raise unittest.SkipTest("grpcio is not installed")
 
+import grpc
+import grpc.aio
+
 import grpc_mode
 from doors.calls import HEARS
 from doors.gen import chat_pb2
@@ -45,6 +48,13 @@ class Channel:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class Unavailable(grpc.aio.AioRpcError):
+    """Nobody listens there."""
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "nobody")
 
 
 class ClosedUnderIt(unittest.IsolatedAsyncioTestCase):
@@ -95,6 +105,31 @@ class ClosedUnderIt(unittest.IsolatedAsyncioTestCase):
             await asyncio.wait([task])
             self.assertTrue(task.cancelled(), task)
             self.assertEqual(self.later.calls, 0)
+
+    async def test_who_is_cancelled_ends_also_when_the_word_comes_just_then(self) -> None:
+        task = asyncio.create_task(self.guest.word(7))
+        await asyncio.sleep(0)
+        self.guest.words[7].set_result("said")
+        task.cancel()
+        await asyncio.wait([task])
+        self.assertTrue(task.cancelled(), task)
+
+    async def test_a_stream_that_was_open_goes_on_after_any_silence(self) -> None:
+        """It is for the next call to give up; if somebody answers before that, its word must be heard."""
+        nobody = Channel(Unavailable(), mock.AsyncMock())
+        self.guest.give_up_after = 0.0
+        self.guest.opened.set_result(None)
+        with mock.patch.object(self.guest, "_channel", side_effect=[nobody, nobody, self.later]):
+            self.guest.channel = Channel(Unavailable(), mock.AsyncMock())
+            await self.guest._listen()
+        self.assertEqual((nobody.calls, self.later.calls), (2, 1))
+
+    async def test_who_comes_in_gives_up_in_the_end(self) -> None:
+        self.guest.give_up_after = 0.0
+        nobody = Channel(Unavailable(), mock.AsyncMock())
+        self.guest.channel = nobody
+        with mock.patch.object(self.guest, "_channel", return_value=nobody), self.assertRaises(grpc_mode.Silence):
+            await self.guest.listen()
 
     async def test_a_stream_that_cannot_be_asked_for_keeps_nobody_waiting(self) -> None:
         self.guest.name = "\udcff"
