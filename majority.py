@@ -34,7 +34,7 @@ Read next: `survivor.py` (the other policy), docs/replication.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from events import Confirm, Evaluated, Event, Linked, Remember, SaveView, Send, SnapshotRead, StopAsked, Unlinked, ViewSaved
@@ -58,6 +58,9 @@ from replication import CATCH_UP_BYTES, LEARNER, NORMAL, STALLED, VIEW_CHANGE, R
 ANNOUNCE = 0.1  # seconds between two packets that ask for something: a view, a recovery, to be told where a view begins
 VOTE_LIFE = 0.5  # seconds a wish for a view counts; whoever means it repeats it
 ABDICATE = 1.0  # seconds without a majority after which a primary takes nothing new
+CONFESSED = (
+    0.4  # seconds for which is believed who says that part of its disk has rotted, and and after which who leads has heard it from all
+)
 GREET = 0.3  # seconds between two signs of life of one who has nothing else to say
 CUT_OFF = 0.5  # seconds beyond that after which guests are told to look elsewhere: links that break together are soon made again
 
@@ -80,7 +83,7 @@ class Majority(Policy):
         self.announce_at = 0.0
         self.rounds: list[tuple[int, int]] = []  # round that confirms, number of what was evaluated before it
         self.waiting, self.changed, self.forced = "", 0, replica.view - replica.view % ERA
-        self.rot = ""  # what is damaged in this replica's snapshot
+        self.rot, self.rot_since = "", 0.0  # what is damaged in this replica's snapshot, and since when it knows
         self.excused: Member | None = None  # whom this primary has allowed to begin its disk anew
         self.in_touch = self.enough == 1
         self.touched_at, self.greet_at = replica.now, 0.0  # when it was in touch last; when it says again that it is there
@@ -473,9 +476,11 @@ class Majority(Policy):
         self._go_on_stopping()
 
     def on_quiet(self) -> None:
-        """A batch was committed: a stopping primary may be able to go now."""
+        """A batch was committed: a primary that stops, or that has rotted, may be able to go now. Under load no tick finds it so."""
         if self.replica.stopping:
             self._go_on_stopping()
+        elif self.rot:
+            self._give_disk_up()
 
     def _go_on_stopping(self) -> None:
         """A primary hands over first, to one that has all it has; if all stop, or nobody is there, it just ends."""
@@ -489,26 +494,31 @@ class Majority(Policy):
         if r.stops_everybody or self.enough == 1 or not self.in_touch:
             r.tell_commit(0)
             return r.leave_process("stopped")
-        self._hand_over(f"{r.me.replica} stops")
+        self._hand_over(f"{r.me.replica} stops", [i for i in r.installed if r.heard_applied.get(i) == r.applied])
 
-    def _hand_over(self, why: str) -> None:
-        """Ask for the next view whose primary has all that this one has."""
+    def _hand_over(self, why: str, among: Collection[int]) -> None:
+        """Ask for the next view whose primary is one of these, who have all that this one has."""
         r = self.replica
-        heirs = [i for i in self.others if self.peers[i].linked and r.heard_applied.get(i) == r.applied]
+        heirs = [i for i in among if self.peers[i].linked]
         if heirs and r.now >= self.wish_again:
             self._ask(r.view + min((i - r.view) % len(r.replicas) for i in heirs), why)
 
     def on_snapshot_read(self, event: SnapshotRead) -> None:
+        if event.damage and not self.rot:
+            self.rot_since = self.replica.now
         self.rot = event.damage
 
     def _give_disk_up(self) -> None:
-        """Part of this disk has rotted. It may be begun anew when all others are whole, by one at a time: the primary sees to that."""
+        """Part of this disk has rotted. It may be begun anew when all others are whole, by one at a time: the primary sees to that.
+
+        A primary hands over in any case: whoever lacks what has rotted would ask it in vain, and would never be whole.
+        """
         r = self.replica
         if not self.rot or r.status != NORMAL or r.stopping:
             return
         if r.is_primary:
-            if self._all_are_whole() and r.in_flight is None:
-                self._hand_over(self.rot)
+            if r.in_flight is None and r.now - max(self.since, self.rot_since) > CONFESSED:
+                self._hand_over(self.rot, [i for i, p in self.peers.items() if i in r.acks and r.now - p.rotten_at > CONFESSED])
         elif r.now >= self.announce_at:
             self.announce_at = r.now + ANNOUNCE
             r.emit(Send((self._lead(r.view),), Leave(r.view, self.rot)))
@@ -525,7 +535,9 @@ class Majority(Policy):
         if not r.is_primary:
             if self.rot and sender == r.primary:
                 r.leave_process(self.rot, suspect=True)
-        elif self._all_are_whole() and (self.excused in (None, sender) or not self.counts(self.excused)):
+            return
+        self.peers[sender.replica].rotten_at = r.now
+        if self._all_are_whole() and (self.excused in (None, sender) or not self.counts(self.excused)):
             self.excused = sender
             r.emit(Send((sender.replica,), Leave(r.view, packet.reason)))
 

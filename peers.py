@@ -51,7 +51,7 @@ class Peer:
 class Voter:
     """What a replica under `majority` knows of another."""
 
-    __slots__ = ("acked", "answer", "heard", "inc", "linked", "log", "met", "round", "wish", "wished_at")
+    __slots__ = ("acked", "answer", "heard", "inc", "linked", "log", "met", "rotten_at", "round", "wish", "wished_at")
 
     def __init__(self, met: int) -> None:
         self.inc = 0  # the incarnation that is linked, or was last
@@ -59,6 +59,7 @@ class Voter:
         self.linked = False
         self.heard = 0.0
         self.acked = 0  # committed op that it has acknowledged
+        self.rotten_at = float("-inf")  # when it said last that part of its snapshot has rotted
         self.forget()
 
     def forget(self) -> None:

@@ -142,7 +142,7 @@ class Replica:
         self.empty = not start.log_view and not start.damage  # its log never was a view's, whatever it has fetched
         self.start_op = 0
         self.in_flight: Batch | None = None
-        self.sent_at = 0.0  # when the batch in flight, or StartView, was sent last
+        self.sent_at = self.view_sent_at = 0.0  # when the batch in flight, and StartView, was sent last
         self.flying_since = 0.0
         self.acked_at = 0.0  # when this backup acknowledged a batch that is not known committed yet
         self.acks: set[int] = set()
@@ -439,7 +439,7 @@ class Replica:
         self._end_transfer()
         if self.log_view < self.view:
             # The others store the view while this disk does; what they answer before it has is counted, and commits nothing.
-            self.sent_at = self.now
+            self.view_sent_at = self.now
             self.emit(Send(self.policy.receivers(), self.make_start_view()))
             return self.order(SaveLogView(self.generation, self.view, self.view))
         self.start_op = self.head_op
@@ -752,13 +752,13 @@ class Replica:
 
     def _repeat(self) -> None:
         """Packets may be lost with a link: StartView until it is answered, Prepare while it flies."""
-        if self.status != NORMAL or self.now - self.sent_at < 2 * self.timers.heartbeat:
+        if self.status != NORMAL:
             return
-        late = tuple(r for r in self.policy.receivers() if r not in self.installed)
-        if late:
-            self.sent_at = self.now
+        due, late = self.now - 2 * self.timers.heartbeat, tuple(r for r in self.policy.receivers() if r not in self.installed)
+        if late and self.view_sent_at <= due:  # however busy this view is: who begins anew hears of it in no other way
+            self.view_sent_at = self.now
             self.emit(Send(late, self.make_start_view()))
-        if self.in_flight is not None:
+        if self.in_flight is not None and self.sent_at <= due:
             self.send_in_flight()
 
 

@@ -206,7 +206,8 @@ class Survivor(Policy):
         peer.dead_inc = max(peer.dead_inc, event.member.inc - 1)
         self.announce_at = 0.0
         if self.last is not None and self.replica.me == self.last.primary:
-            self.replica.beat_at, self.replica.sent_at = 0.0, -math.inf  # what was lost with the old link is repeated at once
+            self.replica.beat_at = 0.0
+            self.replica.sent_at = self.replica.view_sent_at = -math.inf  # what was lost with the old link is repeated at once
             self._wake(self.replica.now)
         self.consider()
 

@@ -1106,6 +1106,25 @@ class StopTest(HostsStory):
         self.assertEqual(effects, [Exit("full", False)])
 
 
+class BusyTest(HostsStory):
+    """Batch follows batch, and nobody rests."""
+
+    def test_one_that_lost_its_disk_comes_back(self) -> None:
+        world = self.begin(b"a", b"b", b"c")
+        world.kill(2)
+        world.wipe(2)
+        world.lose = {(0, StartView)}  # what comes with the link comes too early: it does not know yet who leads
+        world.start(2)
+        world.run(0.3)
+        self.assertEqual((self.replica(2).status, self.replica(2).view), (VIEW_CHANGE, 3))
+        world.lose.clear()
+        for _ in range(30):
+            world.say(0, b"d")
+            world.run(TIMERS.heartbeat / 2)
+        world.run(0.1)
+        self.assert_level(0, 1, 2)
+
+
 class RotTest(HostsStory):
     """Part of a snapshot has rotted: its replica begins anew, when the others can do without it."""
 
@@ -1171,6 +1190,53 @@ class RotTest(HostsStory):
         world.feed(0, SnapshotRead("rot"))
         world.run(1)
         self.assertEqual((world.primary(), world.exits), (1, [(0, "rot")]))
+
+    def test_a_primary_hands_over_for_the_sake_of_one_who_asks_it_in_vain(self) -> None:
+        world = self.begin(b"a", b"b", b"c")
+        world.kill(2)
+        world.wipe(2)
+        world.start(2)
+        world.lose = {(0, NewState)}  # it stands for a snapshot that is not what its manifest says
+        world.run(0.5)
+        world.feed(0, SnapshotRead("rot"))
+        world.run(2)
+        self.assertEqual((world.primary(), world.exits), (1, [(0, "rot")]))
+        world.start(0)
+        world.run(1)
+        self.assert_level(0, 1, 2)
+
+    def test_a_primary_hands_over_to_nobody_who_is_not_whole(self) -> None:
+        world = self.begin(b"a", b"b", b"c")
+        world.run(0.3)
+        world.kill(2)
+        world.wipe(2)
+        world.start(2)
+        world.lose = {(0, NewState)}
+        world.feed(1, SnapshotRead("rot"))
+        world.run(0.2)
+        world.feed(0, SnapshotRead("rot"))
+        world.run(2)
+        self.assertEqual((world.exits, world.view()), ([], 3))
+
+    def test_two_primaries_that_have_rotted_do_not_hand_over_to_each_other_for_ever(self) -> None:
+        world = self.begin(b"a", b"b", b"c")
+        world.run(0.5)
+        world.kill(2)
+        world.feed(0, SnapshotRead("rot"))
+        world.feed(1, SnapshotRead("rot"))
+        world.run(5)
+        self.assertEqual((world.exits, world.view()), ([], 3))
+
+    def test_a_primary_hands_over_between_two_batches(self) -> None:
+        world = self.begin(b"a")
+        world.kill(2)
+        self.policy(0).on_tick = lambda: None  # type: ignore[method-assign]
+        world.feed(0, SnapshotRead("rot"))
+        world.run(0.5)
+        self.assertEqual(world.view(), 3)
+        world.submit(0, b"b")
+        world.run(0.2)
+        self.assertEqual((world.primary(), world.view()), (1, 4))
 
     def test_a_primary_that_is_busy_waits(self) -> None:
         world = self.begin(b"a")

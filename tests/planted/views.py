@@ -245,8 +245,8 @@ BUGS = (
         "2.11: what was lost with a link is repeated as soon as there is the next one",
         Edit(
             POLICY,
-            "            self.replica.beat_at, self.replica.sent_at = 0.0, -math.inf",
-            "            self.replica.beat_at = 0.0",
+            "            self.replica.sent_at = self.replica.view_sent_at = -math.inf",
+            "            pass",
         ),
     ),
     planted(
