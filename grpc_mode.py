@@ -137,9 +137,11 @@ class GrpcGuest:
             await self.person.tell(f"-- {nobody}; trying on")
 
     async def met(self, channel: grpc.aio.Channel) -> None:
-        """Somebody has answered on it."""
+        """Somebody has answered on it. If that is not where the others are by now, it is for the next answer to tell of the move."""
+        if channel is not self.channel:
+            return
         old, self.left = self.left, None
-        if old is not None and channel is self.channel:
+        if old is not None:
             gap = asyncio.get_running_loop().time() - self.silent_since
             await self.person.tell(moved_words(Moved(old, self.addresses[self.at], gap * 1000, is_silent=False)))
         self.has_met, self.is_worried, self.silent_since, self.trouble = True, False, 0.0, ""

@@ -124,6 +124,16 @@ class ClosedUnderIt(unittest.IsolatedAsyncioTestCase):
             await self.guest._listen()
         self.assertEqual((nobody.calls, self.later.calls), (2, 1))
 
+    async def test_a_move_is_told_though_the_first_answer_comes_from_where_nobody_is_any_more(self) -> None:
+        self.guest.left, self.guest.silent_since = ("127.0.0.1", 3), asyncio.get_running_loop().time()
+        await self._move()
+        await self.guest.met(self.closed)
+        self.guest.person.tell.assert_not_awaited()
+        await self.guest.met(self.later)
+        await self.guest.met(self.later)
+        (told,) = (call.args[0] for call in self.guest.person.tell.await_args_list)
+        self.assertRegex(told, r"^-- 3 is gone, now on 1 \(\d{1,4} ms\)$")
+
     async def test_who_comes_in_gives_up_in_the_end(self) -> None:
         self.guest.give_up_after = 0.0
         nobody = Channel(Unavailable(), mock.AsyncMock())
