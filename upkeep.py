@@ -8,6 +8,7 @@ state nor the log: what was fetched is installed by `server.py`, on the core's o
     load                                              one each `snapshot_every_s`, or sooner when the journal grows
     another one ends again and again where this       one at once: perhaps it is this memory that is wrong, and sends it away
     replica leads
+    the newest was found damaged                      one at once, also of the same op: most of it is in memory
     a replica asks what follows its log               this log is read; what of it is no longer kept, is in a snapshot
     a replica lags behind this journal                the newest is offered, then given piece by piece
     the primary offers one                            it is fetched; the core hears `Fetched`
@@ -73,7 +74,7 @@ class Upkeep:
             want=lambda: self.consider_snapshot(wanted=True),
             report=self._unreadable,
         )
-        self.worker_busy = self.is_over = self.goes_on = False
+        self.worker_busy = self.is_over = self.goes_on = self.is_rotten = False  # the last: its newest snapshot, by the last look
         self.calm_at = 0.0  # before that the disk is the guests' alone
         self.looked_at = host.now()
         self.look_at = self.looked_at + LOOK_FIRST_S
@@ -213,7 +214,7 @@ class Upkeep:
         op = replica.applied
         if (
             self.worker_busy
-            or op <= self.storage.snapshot_op
+            or op < self.storage.snapshot_op + (not (wanted and self.is_rotten))
             or replica.status == HALTED
             or self.storage.must_rewrite
             or self.storage.spent
@@ -271,11 +272,15 @@ class Upkeep:
             self.look_at = self.host.now() + LOOK_AGAIN_S
             self.report(damage or f"the newest snapshot could not be read again: {answer['failed']}")
         if "failed" not in answer:
+            is_news, self.is_rotten = bool(damage) and not self.is_rotten, bool(damage)
             self.feed(SnapshotRead(damage))
+            if is_news:  # a last member stays: what it holds in memory is written again, and whoever joins can fetch that
+                self.consider_snapshot(wanted=True)
 
     def _on_snapshot(self, op: int, tip: bytes, generation: int, digest: int | None, answer: dict[str, Any]) -> None:
         self.worker_busy = False
-        if self.is_over or "failed" in answer or generation != self.storage.journal.generation or op <= self.storage.snapshot_op:
+        is_late = generation != self.storage.journal.generation or op < self.storage.snapshot_op + (not self.is_rotten)
+        if self.is_over or "failed" in answer or is_late:
             if "failed" in answer and not self.is_over:
                 self.report(f"no snapshot: {answer['failed']}")
             return

@@ -236,10 +236,28 @@ class UpkeepTest(unittest.TestCase):
         self.turn(LOOK_FIRST_S + 1)
         self.host.answer(damage="messages-000001.csv is damaged")
         self.assertEqual((self.fed, self.said), ([SnapshotRead("messages-000001.csv is damaged")], ["messages-000001.csv is damaged"]))
+        self.host.answer(failed="it was linked")
         self.turn(LOOK_AGAIN_S + 1)
         self.assertTrue(self.look())
         self.host.answer(failed="the snapshot worker ended without an answer")
         self.assertEqual(len(self.fed), 1, "who could not look knows nothing")
+
+    def test_what_is_damaged_is_made_anew_at_once_though_nothing_was_said_since(self) -> None:
+        self.storage.snapshot_op = 7
+        self.turn(LOOK_FIRST_S + 1)
+        self.host.answer(damage="accounts.csv is damaged")
+        self.assertEqual([order.get("make") for order, _ in self.host.orders], [7])
+        self.host.answer(path="made", digest=55, messages=0)
+        self.assertEqual(self.placed, [7])
+        self.turn(1)
+        self.assertEqual(self.host.orders, [], "once, not each second until the next look")
+        self.turn(LOOK_AGAIN_S)
+        self.host.answer(damage="messages-000001.csv is damaged")
+        self.assertEqual(self.host.orders, [], "what is damaged still is not in memory")
+        self.turn(LOOK_AGAIN_S + 1)
+        self.host.answer(damage="")
+        self.turn(1)
+        self.assertEqual((self.host.orders, self.fed[-1]), ([], SnapshotRead("")))
 
     def test_one_that_is_offered_is_looked_at(self) -> None:
         self.storage.snapshot_op = 7
