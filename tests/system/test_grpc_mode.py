@@ -14,13 +14,19 @@ from tests.system.cluster import ROOT, Cluster, free_ports, until
 ENDS_S = 30.0  # seconds in which a client must have begun and ended on a busy machine
 
 
-class Person:
-    """Somebody at `client.py --grpc`."""
+# Where a password takes longer than a call waits, its guest has gone to the next port before the first one dies, and is told of no death.
+PATIENT = f"import sys, grpc_mode, terminal; grpc_mode.ANSWER_S, grpc_mode.OPTIONS = {ENDS_S}, []; sys.exit(terminal.main(sys.argv[1:]))"
 
-    def __init__(self, cluster: Cluster, *ports: int, options: tuple[str, ...] = ()) -> None:
-        command = [sys.executable, os.path.join(ROOT, "client.py"), "--grpc", *map(str, ports), *options]
+
+class Person:
+    """Somebody at `client.py --grpc`. `is_patient`: leaves no replica that lives, however busy the machine is."""
+
+    def __init__(self, cluster: Cluster, *ports: int, options: tuple[str, ...] = (), is_patient: bool = False) -> None:
+        program = ["-c", PATIENT] if is_patient else [os.path.join(ROOT, "client.py")]
+        command = [sys.executable, *program, "--grpc", *map(str, ports), *options]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        self.process = subprocess.Popen(command, cwd=cluster.where, text=True, errors="surrogateescape", **pipes)  # type: ignore[call-overload]
+        self.process = subprocess.Popen(command, cwd=cluster.where, text=True, errors="surrogateescape", env=env, **pipes)  # type: ignore[call-overload]
         self.lines: list[str] = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -59,7 +65,7 @@ class GrpcModeTest(unittest.TestCase):
         primary = cluster.wait_members()
         ports = cluster.doors["grpc"]
         ordered = [ports[primary], *(port for port in ports if port != ports[primary])]
-        wayne, mason = Person(cluster, *ordered), Person(cluster, *ordered)
+        wayne, mason = (Person(cluster, *ordered, is_patient=True) for _ in range(2))
         self.addCleanup(wayne.end)
         self.addCleanup(mason.end)
         wayne.sees("Welcome to the chatroom! Please log into your account by 0 or create a new account by 1.")
