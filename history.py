@@ -8,7 +8,8 @@ an index of them would cost memory and start-up always. It does not decide who m
       snapshot, each verified whole        the newest, in memory
 
     a page      messages above `since` and below `before`, the newest first
-    a gap       memory holds HISTORY_KEPT messages at most: what is older and not in the files yet is waited for, a snapshot is asked for
+    a gap       memory holds HISTORY_KEPT messages at most, and of long ones what MARKS times MARK_BYTES of batches have said: what is
+                older and not in the files yet is waited for, a snapshot is asked for
     in turn     one page after the other: the reader is one thread, and the files are large
 
 Invariants:
@@ -36,6 +37,7 @@ from snapshots import SnapshotDamaged, listed, message_file, read_manifest, veri
 from state import ChatState
 
 FILES_AT_ONCE = 40  # files of one page: two million messages, a second or two of the reader's time
+MARK_BYTES, MARKS = 1 << 20, 16  # bytes of batches between two marks; marks behind which messages are kept, however long they are
 PIECE = 128 << 10  # bytes searched while the loop waits for the interpreter: a fraction of a millisecond
 TRIES = 3  # times that a snapshot may be set aside while it is read
 WAIT_S, WAITS_MAX = 0.1, 300  # seconds between two looks whether a gap is closed; looks. A snapshot of a large cluster takes many seconds
@@ -172,6 +174,7 @@ class Archive:
         self.state: ChatState
         self.waiting: deque[tuple[Page, Callable[[Found | None], None]]] = deque()
         self.waits = 0  # of the first one, for a gap to be closed
+        self.unmarked, self.marks = 0, deque[int]()  # bytes applied since the last mark; messages there were at each
 
     def ask(self, page: Page, done: Callable[[Found | None], None]) -> None:
         """Find a page of what is applied by now; None: it cannot be read here."""
@@ -179,8 +182,17 @@ class Archive:
         if len(self.waiting) == 1:
             self._begin()
 
-    def written(self, count: int) -> None:
-        """The messages up to this one stand in the newest snapshot now."""
+    def note_applied(self, size: int) -> None:
+        """A batch of so many bytes was applied."""
+        self.unmarked += size
+        if self.unmarked >= MARK_BYTES:
+            self.unmarked = 0
+            self.marks.append(self.state.message_count)
+            if len(self.marks) > MARKS:
+                self.let_go(self.marks.popleft())
+
+    def let_go(self, count: int) -> None:
+        """The messages up to this one are not needed in memory: they stand in the newest snapshot, or were many bytes ago."""
         history = self.state.history
         while history and history[0][0] <= count:
             del history[0]

@@ -58,9 +58,7 @@ from replication import CATCH_UP_BYTES, LEARNER, NORMAL, STALLED, VIEW_CHANGE, R
 ANNOUNCE = 0.1  # seconds between two packets that ask for something: a view, a recovery, to be told where a view begins
 VOTE_LIFE = 0.5  # seconds a wish for a view counts; whoever means it repeats it
 ABDICATE = 1.0  # seconds without a majority after which a primary takes nothing new
-CONFESSED = (
-    0.4  # seconds for which is believed who says that part of its disk has rotted, and and after which who leads has heard it from all
-)
+CONFESSED = 0.4  # seconds after which a primary with rot has heard from all who have some, too; for so long it believes each
 GREET = 0.3  # seconds between two signs of life of one who has nothing else to say
 CUT_OFF = 0.5  # seconds beyond that after which guests are told to look elsewhere: links that break together are soon made again
 

@@ -193,6 +193,7 @@ class Upkeep:
         if self.replica.status not in LIVE:
             self.host.stand_back()
         self.op_at = self.host.now()
+        self.archive.note_applied(size)
         self.bytes_applied += size
         if self.bytes_applied >= SLICE_EVERY:
             self.bytes_applied = 0
@@ -290,7 +291,7 @@ class Upkeep:
             self.storage.place(answer["path"], op, tip, self.sender.pinned(self.host.now()))
         except OSError as error:
             return self.report(f"the snapshot of op {op} could not be put in place: {error}")
-        self.archive.written(answer["messages"])
+        self.archive.let_go(answer["messages"])
 
     def _unreadable(self, sentence: str) -> None:
         """A guest has asked for what cannot be read: see what is wrong with it."""

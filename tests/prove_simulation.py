@@ -30,7 +30,7 @@ ONCE_FAILED = (
 )
 FRESH, COUNT = 100_000, 1000  # chat: from, how many
 OTHERS = 40  # of a bank, and of a counter
-ON_HOSTS = "118,139,147,246,334,357,1001,1033,9006,100050,8311020,8312022,8312566"  # under majority: seeds that once failed
+ON_HOSTS = "118,139,147,246,334,357,1001,1033,9006,100050,8311020,8312022,8312566,400276"  # under majority: seeds that once failed
 HOSTS = 150  # fresh ones
 FORCED = 6  # in which an operator forces a view
 HALF_WAY = 4  # in which the first view begins half-way

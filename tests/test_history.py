@@ -199,11 +199,21 @@ class ArchiveTest(Case):
 
     def test_what_is_written_leaves_memory(self) -> None:
         self.place_.make(Maker(self.place_.disk, rows_through_csv))
-        self.archive.written(2)
+        self.archive.let_go(2)
         self.assertEqual([m[0] for m in self.place_.state.history], [3])
         self.ask("all")
         self.do()
         self.assertEqual(self.answers, [("all", ["one", "two", "three"])])
+
+    def test_long_messages_leave_memory_by_their_bytes(self) -> None:
+        state = self.place_.state
+        kept = history.MARKS + 1  # a mark comes after each, and the oldest goes with what stands before it
+        for number in range(4, 2 * history.MARKS):
+            self.place_.say(1, "S|mason|long")
+            self.archive.note_applied(history.MARK_BYTES - number % 2)
+            self.archive.note_applied(number % 2)
+        self.assertEqual(state.history[-1][0], state.message_count)
+        self.assertEqual([m[0] for m in state.history], list(range(state.message_count - kept + 2, state.message_count + 1)))
 
     def test_a_gap_is_waited_for(self) -> None:
         del self.place_.state.history[0]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from events import SnapshotDiffered, SnapshotRead
-from history import Page
+from history import MARK_BYTES, MARKS, Page
 from replication import LEARNER, NORMAL
 from state import ChatState
 from upkeep import LOOK_AGAIN_S, LOOK_FIRST_S, LOOK_S, SLICE_EVERY, Upkeep
@@ -81,6 +81,14 @@ class UpkeepTest(unittest.TestCase):
         self.upkeep.note_applied(1)
         self.upkeep.note_applied(SLICE_EVERY - 1)
         self.assertEqual(self.host.turns, [self.upkeep.make_ready], "in a turn of its own: no guest waits for it")
+
+    def test_what_is_applied_takes_long_messages_out_of_memory(self) -> None:
+        self.state.message_count = 5
+        for _ in range(MARKS):
+            self.upkeep.note_applied(MARK_BYTES)
+        self.assertTrue(self.state.history)
+        self.upkeep.note_applied(MARK_BYTES)
+        self.assertFalse(self.state.history)
 
     def make(self) -> Any:
         settings: Any = SimpleNamespace(name="dormitory", snapshot_quiet_ms=300, snapshot_every_s=60, snapshot_every_bytes=1 << 26)
