@@ -1218,6 +1218,22 @@ class RotTest(HostsStory):
         world.run(2)
         self.assertEqual((world.exits, world.view()), ([], 3))
 
+    def test_a_primary_whose_snapshot_was_made_anew_leads_on(self) -> None:
+        world = self.begin(b"a", b"b", b"c")
+        world.run(0.3)
+        world.feed(0, SnapshotRead("rot"))
+        world.feed(0, SnapshotRead(""))
+        world.run(2)
+        self.assertEqual((world.exits, world.view()), ([], 3))
+
+    def test_who_finds_rot_again_has_known_of_it_since_the_first_time(self) -> None:
+        world = self.begin(b"a", b"b", b"c")
+        world.kill(2)
+        for _ in range(4):
+            world.feed(0, SnapshotRead("rot"))
+            world.run(0.15)
+        self.assertEqual(world.view(), 4)
+
     def test_two_primaries_that_have_rotted_do_not_hand_over_to_each_other_for_ever(self) -> None:
         world = self.begin(b"a", b"b", b"c")
         world.run(0.5)
