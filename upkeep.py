@@ -215,7 +215,7 @@ class Upkeep:
         op = replica.applied
         if (
             self.worker_busy
-            or op < self.storage.snapshot_op + (not (wanted and self.is_rotten))
+            or self._adds_nothing(op, rewrites=wanted and self.is_rotten)
             or replica.status == HALTED
             or self.storage.must_rewrite
             or self.storage.spent
@@ -278,9 +278,14 @@ class Upkeep:
             if is_news:  # a last member stays: what it holds in memory is written again, and whoever joins can fetch that
                 self.consider_snapshot(wanted=True)
 
+    def _adds_nothing(self, op: int, *, rewrites: bool) -> bool:
+        """Whether a snapshot of this op, or a newer one, is there already. One that has rotted may be made again."""
+        newest = self.storage.snapshot_op
+        return op < newest or (op == newest and not rewrites)
+
     def _on_snapshot(self, op: int, tip: bytes, generation: int, digest: int | None, answer: dict[str, Any]) -> None:
         self.worker_busy = False
-        is_late = generation != self.storage.journal.generation or op < self.storage.snapshot_op + (not self.is_rotten)
+        is_late = generation != self.storage.journal.generation or self._adds_nothing(op, rewrites=self.is_rotten)
         if self.is_over or "failed" in answer or is_late:
             if "failed" in answer and not self.is_over:
                 self.report(f"no snapshot: {answer['failed']}")

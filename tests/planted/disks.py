@@ -209,7 +209,7 @@ BUGS = (
     planted(
         "snapshot_of_another_generation",
         "H9: a snapshot is put in place only if the journal it was made from is still this one",
-        Edit(UPKEEP, "is_late = generation != self.storage.journal.generation or op <", "is_late = op <"),
+        Edit(UPKEEP, "is_late = generation != self.storage.journal.generation or ", "is_late = "),
         redundant="a journal begins anew with a snapshot that is never below the log it replaces; one of that log is not above it",
     ),
     planted(
@@ -217,7 +217,7 @@ BUGS = (
         "H9: the same, and it is below the one that the log goes on from by now",
         Edit(
             UPKEEP,
-            "is_late = generation != self.storage.journal.generation or op < self.storage.snapshot_op + (not self.is_rotten)",
+            "is_late = generation != self.storage.journal.generation or self._adds_nothing(op, rewrites=self.is_rotten)",
             "is_late = False",
         ),
     ),
