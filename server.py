@@ -270,10 +270,10 @@ class Server:
             self.host.soon(self._come)
 
     def hasten(self) -> None:
-        """A guest has spoken: if it alone was answered last, nobody else is waited for."""
+        """A guest has spoken: if it alone was answered last, others are not waited for, where they gather behind its batch."""
         self.desk.hears = False
         if self.poked:
-            if self.answered == 1 and not self.depth:
+            if self.answered == 1 and not self.depth and len(self.policy.members()) > 1:
                 self.turn()
             else:
                 self.poke()

@@ -14,6 +14,7 @@ next time. `--smoke`: shows that it works, with one replica each and next to not
     large      messages of 4 KiB and of 64 KiB                                  (reported)
     slow       a backup that stands still for 20 ms of every 100, under either  the others stand still as long, and not longer;
                policy                                                           under majority not at all
+    last       W1 at the last member, two having died                           no fewer than with three
     reads      history, lists and patterns, one after the other, and W1 beside  (reported)
     guesses    200 guests who guess passwords, and W1 of 8 beside               p99 at most doubles
 
@@ -51,8 +52,8 @@ from tests.bench.systems import Understudy, end_well, run_load
 from tests.system.cluster import rss_of, until
 from tests.system.guests import Numbered, Plain
 
-PARTS = ("memory", "load", "snapshot", "restart", "rejoin", "idle", "large", "slow", "reads", "guesses")
-EMPTY = ("idle", "large", "slow", "guesses")  # of them, those that look at the empty cluster only
+PARTS = ("memory", "load", "snapshot", "restart", "rejoin", "idle", "large", "slow", "last", "reads", "guesses")
+EMPTY = ("idle", "large", "slow", "last", "guesses")  # of them, those that look at the empty cluster only
 SMOKE = ("memory", "idle", "guesses")  # of them, those that are over in a moment and lean on little of what the others do
 WAITING = 10_000  # messages that nobody has read, in mailboxes of 500
 IDLE = 10_000
@@ -278,6 +279,21 @@ class Growth:
             f" W1 {ratio:.2f} of before (its protocol says: {1 - share if all_wait else 1:.2f}), p50 {middle(lambda r: r.times.p50)} ms,"
             f" p99 {middle(lambda r: r.times.p99)} ms (medians of {self.rounds})"
         )
+
+    def last(self) -> None:
+        """Two have died: nobody has to acknowledge but the one that is left, which still commits together what comes together."""
+        cluster, before, after = self.empty.cluster, list[Result](), list[Result]()
+        others = [i for i in cluster.ids if i != self.empty.primary]
+        for _ in range(self.rounds):
+            self.empty.rest()
+            before.append(self.measure(self.empty, 64, 1))
+            cluster.kill(*others)
+            cluster.wait_members(self.empty.primary)
+            after.append(self.measure(self.empty, 64, 1, changing=True))
+            cluster.start(*others)
+            cluster.wait_members()
+        ratio = statistics.median(b.per_second / a.per_second for a, b in zip(before, after, strict=True))
+        say(f"last      W1 {ratio:.2f} of three members' (wanted: at least 1), median of {self.rounds}")
 
     def guesses(self) -> None:
         """A flood of log-ins, nearly all of which are refused at once."""

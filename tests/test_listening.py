@@ -33,6 +33,8 @@ class Listening(unittest.TestCase):
         every.replica = SimpleNamespace(is_primary=True, can_prepare=True, status=NORMAL, has_news=False, wake_at=1.0)
         every.desk = self.desk = SimpleNamespace(open_ops=0, open_runs=[], others_wait=False, hears=False)
         every.queries = SimpleNamespace(wait=False)
+        self.members: list[int] = [0, 1, 2]
+        every.policy = SimpleNamespace(members=lambda: self.members)
         every.errands = SimpleNamespace(run=lambda order: self.left.append(-self.ways_given))
         every.state = SimpleNamespace(apply=lambda *_: None, digest=0)
         every.upkeep = SimpleNamespace(note_applied=lambda size: None)
@@ -126,6 +128,19 @@ class Listening(unittest.TestCase):
         self.say(1)
         self.server.hasten()
         self.assertEqual(self.left, [1], "another one was answered, and may speak in this turn")
+
+    def test_the_last_member_commits_together_what_comes_in_one_turn(self) -> None:
+        self.members = [0]  # nobody's acknowledgement is waited for, so nothing gathers behind a batch that is under way
+        for count in (1, 3):
+            self.left.clear()
+            self.committed(1)
+            for _ in range(count):
+                self.desk.hears = True
+                self.say(1)
+                self.server.hasten()
+            self.assertEqual(self.left, [])
+            self.turn()
+            self.assertEqual(self.left, [count])
 
     def test_while_a_guest_is_heard_the_loop_is_asked_for_nothing(self) -> None:
         self.committed(1)
