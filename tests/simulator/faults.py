@@ -261,8 +261,14 @@ class Faults:
         for process in self.world.living():
             process.die("power cut")
         self.checks.dark.update(i for i in range(self.world.count) if any(len(file.pending) > 1 for file in self._segments(i)))
+        for replica in [i for i in self.checks.unharmed if self._is_unsynced(f"replica-{i}/superblock")]:
+            del self.checks.unharmed[replica]  # with the one copy damaged, the other may be forgotten
         self.world.files.crash()
         self.checks.on_power_cut()
+
+    def _is_unsynced(self, name: str) -> bool:
+        file = self.world.files.find(f"{BASE}/{name}")
+        return isinstance(file, SimFile) and bool(file.pending)
 
     def _pause(self) -> None:
         process = self._any()
