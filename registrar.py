@@ -51,13 +51,14 @@ class Registrar:
         self.told = 0  # the newest view that the core was told of
         self.is_there = True
 
-    def look(self) -> None:
-        """Whether the directory is where it was. Raises OSError."""
+    def look(self) -> bool:
+        """Whether the directory is back where it was. Raises OSError."""
         # A moved directory stays readable through its descriptor for ever, and its guard would pass for ever.
-        is_same = self.storage.register.is_path_same()
+        is_same, was_there = self.storage.register.is_path_same(), self.is_there
         self.is_there = is_same or not self.is_shared
         if not is_same:
             self.report(MOVED if self.is_shared else LOCK_MOVED)
+        return self.is_there and not was_there
 
     def read(self, order: ReadRegister) -> None:
         try:

@@ -273,7 +273,7 @@ class Server:
         """A guest has spoken: if it alone was answered last, others are not waited for, where they gather behind its batch."""
         self.desk.hears = False
         if self.poked:
-            if self.answered == 1 and not self.depth and len(self.policy.members()) > 1:
+            if self.answered == 1 and not self.depth and self.policy.receivers():
                 self.turn()
             else:
                 self.poke()
@@ -398,7 +398,8 @@ class Server:
             self.storage.ballast.take_in_again()  # not before: those who are out need the room more
         try:
             self.storage.note_durable(self.replica.synced)
-            self.registrar.look()
+            if self.registrar.look():
+                self.poke()  # who asked meanwhile waits for nothing else
         except OSError as error:
             self._trouble(f"data/cluster: {error}")
 
@@ -464,7 +465,7 @@ class Server:
         if self.unapplied is not None:
             ahead, self.unapplied = self.unapplied, None
             self._execute(ahead.batch)
-        elif self.replica.is_primary and effect.batches[-1].count <= FEW:
+        elif self.replica.is_primary and effect.batches[-1].count <= FEW and self.policy.receivers():
             self.host.give_way()  # to a backup on this processor, which has more to do before it can say that it is synced
         self.errands.run(effect)
 
@@ -492,7 +493,7 @@ class Server:
         if count <= FEW and not self.replica.is_primary:
             self.host.give_way()  # to the primary, which has guests to answer once it has read what was just acknowledged
         is_enough = waiting >= ENOUGH or SOME * waiting >= count
-        if is_enough and self.replica.can_prepare and not self._has_new_role():
+        if is_enough and self.policy.receivers() and self.replica.can_prepare and not self._has_new_role():
             self.unapplied = effect
             return self._submit()
         self.answered, self.heard = min(count, ENOUGH), -1

@@ -285,6 +285,7 @@ class Growth:
         cluster, before, after = self.empty.cluster, list[Result](), list[Result]()
         others = [i for i in cluster.ids if i != self.empty.primary]
         for _ in range(self.rounds):
+            self.measure(self.empty, 64, 1, changing=True)  # two of them have just started
             self.empty.rest()
             before.append(self.measure(self.empty, 64, 1))
             cluster.kill(*others)
@@ -292,6 +293,7 @@ class Growth:
             after.append(self.measure(self.empty, 64, 1, changing=True))
             cluster.start(*others)
             cluster.wait_members()
+        self.empty.rest()
         ratio = statistics.median(b.per_second / a.per_second for a, b in zip(before, after, strict=True))
         say(f"last      W1 {ratio:.2f} of three members' (wanted: at least 1), median of {self.rounds}")
 

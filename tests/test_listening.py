@@ -33,8 +33,8 @@ class Listening(unittest.TestCase):
         every.replica = SimpleNamespace(is_primary=True, can_prepare=True, status=NORMAL, has_news=False, wake_at=1.0)
         every.desk = self.desk = SimpleNamespace(open_ops=0, open_runs=[], others_wait=False, hears=False)
         every.queries = SimpleNamespace(wait=False)
-        self.members: list[int] = [0, 1, 2]
-        every.policy = SimpleNamespace(members=lambda: self.members)
+        self.receivers: tuple[int, ...] = (1, 2)
+        every.policy = SimpleNamespace(receivers=lambda: self.receivers)
         every.errands = SimpleNamespace(run=lambda order: self.left.append(-self.ways_given))
         every.state = SimpleNamespace(apply=lambda *_: None, digest=0)
         every.upkeep = SimpleNamespace(note_applied=lambda size: None)
@@ -130,7 +130,7 @@ class Listening(unittest.TestCase):
         self.assertEqual(self.left, [1], "another one was answered, and may speak in this turn")
 
     def test_the_last_member_commits_together_what_comes_in_one_turn(self) -> None:
-        self.members = [0]  # nobody's acknowledgement is waited for, so nothing gathers behind a batch that is under way
+        self.receivers = ()  # nobody's acknowledgement is waited for, so nothing gathers behind a batch that is under way
         for count in (1, 3):
             self.left.clear()
             self.committed(1)
@@ -141,6 +141,30 @@ class Listening(unittest.TestCase):
             self.assertEqual(self.left, [])
             self.turn()
             self.assertEqual(self.left, [count])
+
+    def test_the_last_member_answers_before_its_next_batch_leaves(self) -> None:
+        self.receivers = ()  # whose disk would answer within the call, one batch within the other
+        self.say(20)
+        self.committed(61)
+        self.assertEqual(self.left, [])
+        self.turn()
+        self.turn()
+        self.assertEqual(self.left, [20])
+
+    def test_the_last_member_gives_way_to_nobody_before_its_disk(self) -> None:
+        self.receivers = ()
+        self.server._persist(Persist(1, (a_batch(1),)))
+        self.assertEqual(self.left, [0])
+
+    def test_who_asked_while_the_cluster_directory_was_away_is_not_forgotten(self) -> None:
+        every: Any = self.server
+        every.storage = SimpleNamespace(spent="", note_durable=lambda op: None)
+        every.policy.members, every.settings = tuple, SimpleNamespace(replicas=(0, 1, 2))
+        self.server.replica.serving, self.server.replica.synced = False, 0
+        for is_back in (False, True):
+            every.registrar = SimpleNamespace(look=lambda is_back=is_back: is_back)
+            self.server._each_second()
+            self.assertEqual(len(self.soon), is_back)
 
     def test_while_a_guest_is_heard_the_loop_is_asked_for_nothing(self) -> None:
         self.committed(1)

@@ -231,11 +231,13 @@ class MovedDirectory(StorageTest):
                 reports: list[str] = []
                 ignore: Any = None
                 look = Registrar(ignore, self.start(), is_shared=is_shared, feed=ignore, report=reports.append, leave=ignore)
-                look.look()
+                self.assertFalse(look.look())
                 self.assertEqual((look.is_there, reports), (True, []))
-                del self.directory().entries["cluster"]
-                look.look()
+                moved = self.directory().entries.pop("cluster")
+                self.assertFalse(look.look())
                 self.assertEqual((look.is_there, reports), (not is_shared, [words]))
+                self.directory().entries["cluster"] = moved
+                self.assertEqual([look.look(), look.look()], [is_shared, False], "whoever waited for it is told of it once")
 
 
 if __name__ == "__main__":

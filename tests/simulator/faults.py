@@ -50,6 +50,7 @@ class Faults:
         self.in_place = False  # whether what has room already can be written over on a full disk
         self.register_full = False
         self.flipped: set[int] = set()  # replicas in whose files a bit has turned over
+        self.turned_over: dict[int, SimFile] = {}  # the file in which one did
         self.fuse: Process | None = None  # the power fails when this one stops at its effect
         self.fuse_syncs = 0  # … or before so many more syncs of its log
         self.fuse_pending = 0  # … or when so many bytes of it wait for their sync
@@ -261,14 +262,18 @@ class Faults:
         for process in self.world.living():
             process.die("power cut")
         self.checks.dark.update(i for i in range(self.world.count) if any(len(file.pending) > 1 for file in self._segments(i)))
-        for replica in [i for i in self.checks.unharmed if self._is_unsynced(f"replica-{i}/superblock")]:
-            del self.checks.unharmed[replica]  # with the one copy damaged, the other may be forgotten
+        for replica in range(self.world.count):
+            self.forget_copy(replica)
         self.world.files.crash()
         self.checks.on_power_cut()
 
-    def _is_unsynced(self, name: str) -> bool:
-        file = self.world.files.find(f"{BASE}/{name}")
-        return isinstance(file, SimFile) and bool(file.pending)
+    def forget_copy(self, replica: int) -> None:
+        """Before its power fails: of a superblock with one slot damaged, the other may be lost, if it was not synced."""
+        base = self._directory(replica)
+        own = base.entries.get(f"replica-{replica}") if base is not None else None
+        superblock = own.entries.get("superblock") if isinstance(own, SimDirectory) else None
+        if isinstance(superblock, SimFile) and superblock.pending and self.turned_over.get(replica) is superblock:
+            self.checks.unharmed.pop(replica, None)
 
     def _pause(self) -> None:
         process = self._any()
@@ -647,6 +652,7 @@ class Faults:
             self.say(f"bit {bit} of {found.name} turns over")
             if found.is_first and self._is_written_twice(found.name, found.file, was_alive=found.was_alive):
                 self.checks.unharmed[found.replica] = self.world.now
+                self.turned_over[found.replica] = found.file
 
     def _wrong_sector(self) -> None:
         """What belongs to one sector was written over another."""

@@ -229,6 +229,7 @@ class HostsFaults(Faults):
                 process.die("power cut")
                 if any(len(file.pending) > 1 for file in self._segments(replica)):
                     self.checks.halved.add(replica)
+            self.forget_copy(replica)
             world.files_of(replica).crash()
             self.checks.newest_inc.pop(replica, None)
             self.checks.dark.add(replica)
