@@ -160,7 +160,7 @@ class Listening(unittest.TestCase):
         every: Any = self.server
         every.storage = SimpleNamespace(spent="", note_durable=lambda op: None)
         every.policy.members, every.settings = tuple, SimpleNamespace(replicas=(0, 1, 2))
-        self.server.replica.serving, self.server.replica.synced = False, 0
+        every.replica.serving, every.replica.synced = False, 0
         for is_back in (False, True):
             every.registrar = SimpleNamespace(look=lambda is_back=is_back: is_back)
             self.server._each_second()
