@@ -57,7 +57,6 @@ def main() -> None:
     parser.add_argument("--state", choices=sorted(TENANTS), default="chat", help="what is replicated")
     parser.add_argument("--compiled", action="store_true", help="run the compiled form (scripts/compile.py); of the chat alone")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds that run at the same time")
-    parser.add_argument("--at-most", type=float, default=0.0, metavar="SECONDS", help="begin no seed after so many; 0: run all")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")
     asked = parser.parse_args()
     if asked.compiled and asked.state != "chat":
@@ -191,8 +190,6 @@ def _run(asked: argparse.Namespace) -> int:
                 print(_told(report, command), flush=True)
             elif len(todo) == 1:
                 print(f"seed {report.seed} is clean (trace {report.crc:08x})")
-            if 0 < asked.at_most < time.monotonic() - totals.began:
-                break
     totals.tell(tables=len(todo) > 1)
     return 1 if totals.counted["failed"] or totals.counted["short"] else 0
 
