@@ -10,7 +10,7 @@ python=.venv/bin/python
 unset PYTHONHOME PYTHONPATH PYTHONOPTIMIZE # assertions are part of the protocol
 export UNDERSTUDY_COMPILED=no # what is measured and covered are the sources; tests/prove_compiled.py is for the other form
 unset PYTHONDONTWRITEBYTECODE # hundreds of processes are started: each would compile every module again
-seconds=820 # of which a thousand seeds of the simulator take most
+seconds=2400 # what takes longer hangs. All together take 13 minutes on two processors that nobody else uses, twice that on shared ones
 
 # Four at a time, since those of real processes wait more than they work, and one alone would leave a processor idle:
 #   seeds    the simulation (prove_simulation.py), on as many processors as there are

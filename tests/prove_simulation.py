@@ -35,7 +35,7 @@ HOSTS = 150  # fresh ones
 FORCED = 6  # in which an operator forces a view
 HALF_WAY = 4  # in which the first view begins half-way
 BEHIND = 4  # in which a backup with a slow disk is far behind
-LIMIT_S = 900
+LIMIT_S = 2000
 
 
 def run(*arguments: str, hash_seed: str = "") -> subprocess.CompletedProcess[str]:

@@ -170,6 +170,8 @@ class Deciding(Case):
     def test_processes_race_on_a_real_disk(self) -> None:
         with tempfile.TemporaryDirectory() as directory, get_context("spawn").Pool(3) as pool:
             won = pool.starmap(race, [(directory, me, 40) for me in range(3)])
+            pool.close()  # a worker that is killed in the moment in which it begins to wait may not hear of it, and is waited for
+            pool.join()
             reader = Register(OsDisk(), directory, "dormitory")
             last = reader.last()
             assert last is not None
