@@ -113,7 +113,12 @@ class Counting(unittest.TestCase):
         for make in (Pipe, Bare, Redis, Nats, Numbered, Framed, Room):
             dialect = make(3, 100)
             dialect.at = len(dialect.pool) - 2
-            self.assertEqual(dialect.requests(5).count(b"m" * 100), 5, make.__name__)
+            five = dialect.requests(5)
+            self.assertEqual(five.count(b"m" * 100), 5, make.__name__)
+            single = make(3, 100)
+            single.at = len(single.pool) - 2
+            self.assertEqual(b"".join(single.requests(1) for _ in range(5)), five, f"{make.__name__}, one by one")
+            self.assertEqual(single.requests(2), dialect.requests(2), make.__name__)
 
 
 class Owed(unittest.TestCase):

@@ -81,6 +81,9 @@ class Call(Dialect):
         message = self.message(whom, text)
         return b"\0" + HEADER.pack(len(message)) + message
 
+    def one(self) -> bytes:
+        return self.lines(1)[0]
+
     def lines(self, count: int) -> list[bytes]:
         out, self.back = [self.back] if self.back else [], b""
         for message in super().lines(count):
