@@ -6,7 +6,7 @@ and this is to be called again. It needs a C compiler, Python's headers and `bas
 
     copy the sources     nothing is written beside them, and what is edited meanwhile is not half in
     translate            all modules as one, so that they call each other without a detour
-    compile              a minute or two of one processor
+    compile              a minute of one processor
     put into place       by one rename, under the name that says which sources and which Python; forms of other sources go
 
 Read next: `compiled.py`, docs/decisions/0015-compiled-if-you-like.md.
@@ -47,7 +47,8 @@ from mypyc.build import mypycify
 level, group, into, *paths = sys.argv[1:]
 extensions = mypycify(paths, opt_level=level, debug_level="0", group_name=group)
 for extension in extensions:
-    extension.extra_compile_args.append("-Wno-all")  # looking for what a person may have got wrong takes gcc longer than all else
+    # Looking for all that a person may have got wrong takes gcc longer than all else; for this it looks, too, and at no cost.
+    extension.extra_compile_args = [*extension.extra_compile_args, "-Wno-all", "-Wformat", "-Wimplicit", "-Wreturn-type"]
 print("translated", flush=True)
 setuptools.setup(name=group, packages=[], py_modules=[], ext_modules=extensions, script_args=["-q", "build_ext", "--build-lib", into])
 """
@@ -139,7 +140,7 @@ def translate_and_compile(work: str, form: str, level: str) -> None:
         for line in process.stdout:
             said.append(line)
             if line == "translated\n":
-                print("-- compiling that: a minute or two", flush=True)
+                print("-- compiling that: a minute or so", flush=True)
     if process.returncode:
         sys.exit(f"{''.join(said)[-SAID_MAX:]}\ncannot compile: status {process.returncode}, why stands above")
     modules = compiled.Finder(form).paths.keys()

@@ -110,7 +110,7 @@ class Counting(unittest.TestCase):
                 Etcd(0, 100).count(failed)
 
     def test_requests_are_as_many_as_asked(self) -> None:
-        for make in (Pipe, Bare, Redis, Nats, Numbered, Framed, Room):
+        for make in (Pipe, Bare, Redis, Nats, Numbered, Framed, Room, Etcd, Grpc):
             dialect = make(3, 100)
             dialect.at = len(dialect.pool) - 2
             five = dialect.requests(5)

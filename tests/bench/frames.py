@@ -82,14 +82,17 @@ class Call(Dialect):
         return b"\0" + HEADER.pack(len(message)) + message
 
     def one(self) -> bytes:
-        return self.lines(1)[0]
+        back, self.back = self.back, b""
+        return back + self.call(super().one())
 
     def lines(self, count: int) -> list[bytes]:
-        out, self.back = [self.back] if self.back else [], b""
-        for message in super().lines(count):
-            self.stream += 2
-            out.append(frame(HEADERS, END_HEADERS, self.stream, self.fields) + frame(CONTENT, END_STREAM, self.stream, message))
-        return [b"".join(out)] if count == 1 else out
+        back, self.back = self.back, b""
+        return [back, *map(self.call, super().lines(count))]
+
+    def call(self, message: bytes) -> bytes:
+        """A stream of its own for it."""
+        self.stream += 2
+        return frame(HEADERS, END_HEADERS, self.stream, self.fields) + frame(CONTENT, END_STREAM, self.stream, message)
 
     def count(self, chunk: bytes) -> int:
         seen = self.tail + chunk
