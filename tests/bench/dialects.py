@@ -81,7 +81,7 @@ class Dialect:
         return self.pool[at]
 
     def lines(self, count: int) -> list[bytes]:
-        """The same, one by one."""
+        """The next `count` requests, apart."""
         if self.shows:
             stamped = b"T%.6f " % time.perf_counter() + self.text
             return [self.request(b"r%d" % self.number, stamped[: len(self.text)])] * count
@@ -242,12 +242,9 @@ class OneWait(Redis):
     def request(self, whom: bytes, text: bytes) -> bytes:
         return self.push(whom, text)
 
-    def one(self) -> bytes:
-        return b"".join(self.lines(1))
-
-    def lines(self, count: int) -> list[bytes]:
+    def requests(self, count: int) -> bytes:
         self.together.append(count)
-        return [*super().lines(count), self.wait]
+        return super().requests(count) + self.wait
 
     def count(self, chunk: bytes) -> int:
         *words, self.tail = (self.tail + chunk).split(b"\r\n")
